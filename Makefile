@@ -1,0 +1,43 @@
+# make demo | test | check | format | bench | clean.  PYTHON=python3.12 and VENV=path choose another interpreter and place.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SEED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format clean
+
+help:
+	@echo "make demo    set up, make a small CK+-like release, build shards, train both streams, test, fuse (SEED=$(SEED))"
+	@echo "make test    set up and run all tests"
+	@echo "make check   format, lint, types and tests, warnings as errors"
+	@echo "make format  rewrite the code the way make check wants it"
+	@echo "make clean   remove the demo and the caches; VENV=$(VENV) stays"
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): torch with CUDA and DALI take about 7 GB and some minutes, once."
+	$(PYTHON) -m venv $(VENV) || { echo "No venv module: install your system's python3-venv package, or pass PYTHON=..."; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python bench/demo.py demo --seed $(SEED)
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
