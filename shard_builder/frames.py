@@ -1,0 +1,73 @@
+"""Images to arrays: any bit depth, gray or colour, to 8-bit RGB; and the one resize of a frame or plane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pathlib import Path
+
+from shard_builder.errors import SourceError
+
+Image = npt.NDArray[np.uint8]
+
+
+def read_image(path: Path, *, gray: bool = False) -> Image:
+    """Decode an image file.
+
+    Args:
+        path: The file.
+        gray: Whether to return one channel.
+
+    Returns:
+        ``uint8`` RGB of shape (H, W, 3); a gray file has three equal channels. With ``gray``, shape (H, W).
+
+    Raises:
+        SourceError: If the file can not be read or decoded.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise SourceError(f"{path}: can not be read ({error.strerror})") from None
+    image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB) if data.size else None
+    if image is None:
+        raise SourceError(
+            f"{path}: can not be decoded, expected a whole image ({data.size} bytes found)\n"
+            "  Copy the file from the release again, or leave its sequence out with --on-error skip."
+        )
+    return image.astype(np.uint8, copy=False)
+
+
+def iter_frames(paths: tuple[Path, ...]) -> Iterator[Image]:
+    """Yield the frames of a sequence in order, as RGB (H, W, 3) ``uint8``.
+
+    Raises:
+        SourceError: If a frame can not be decoded, or its size differs from the first frame's.
+    """
+    size: tuple[int, ...] | None = None
+    for path in paths:
+        image = read_image(path)
+        if size is None:
+            size = image.shape
+        elif image.shape != size:
+            raise SourceError(
+                f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected {size[1]}x{size[0]} as in {paths[0].name}"
+            )
+        yield image
+
+
+def resize_image(image: Image, *, width: int, height: int) -> Image:
+    """Resize bilinearly to exactly ``width`` x ``height``, the aspect ignored.
+
+    Args:
+        image: ``uint8``, shape (H, W) or (H, W, 3).
+
+    Returns:
+        ``uint8``, shape (height, width) or (height, width, 3).
+
+    Source: ck.py of two_stream_for_emotion_recognition resizes to 340x256 with OpenCV's default, bilinear.
+    """
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)

@@ -1,0 +1,81 @@
+"""One facial expression: the frames of a subject's session, from the neutral to the peak frame, and its emotion."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,99}")
+CKPLUS_EMOTIONS = ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
+"""CK+'s emotion names; the position is CK+'s code."""
+CKPLUS_NUM_SEQUENCES = (0, 45, 18, 59, 25, 69, 28, 83)
+"""Labelled sequences of the CK+ release per code, 327 in all (Lucey et al. 2010)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceSequence:
+    """A labelled sequence on disk, before anything of it is read.
+
+    Args:
+        key: Name of the sample, ``S010_004``: 1 to 99 of ``A-Z a-z 0-9 _ -``, unique in a dataset.
+        subject: Whose face it is; a split keeps a subject on one side.
+        session: CK+'s name of the recording, ``004``.
+        emotion: Class name.
+        code: The source's own number of the class; CK+ counts 0 (neutral) to 7 (surprise).
+        frames: Image files in order, or a single video file.
+        pairs: Quantised optical flow on disk as (x, y) image files, one pair a step, if the source has it.
+        landmarks: CK+'s 68-point files, one a frame, if the source has them.
+    """
+
+    key: str
+    subject: str
+    session: str
+    emotion: str
+    code: int
+    frames: tuple[Path, ...]
+    pairs: tuple[tuple[Path, Path], ...] = ()
+    landmarks: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not KEY_PATTERN.fullmatch(self.key):
+            raise ValueError(f"key {self.key!r} is not 1 to 99 characters of A-Z a-z 0-9 _ -")
+        if not self.frames:
+            raise ValueError(f"sequence {self.key} has no frames")
+        if self.pairs and len(self.pairs) != len(self.frames) - 1:
+            raise ValueError(f"sequence {self.key} has {len(self.pairs)} pairs, expected {len(self.frames) - 1}")
+        if self.landmarks and len(self.landmarks) != len(self.frames):
+            raise ValueError(f"sequence {self.key} has {len(self.landmarks)} landmark files, expected {len(self.frames)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedSequence:
+    """A sequence or file that was left out, and why."""
+
+    key: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What a scan found.
+
+    Args:
+        kind: ``ckplus``, ``tree`` or ``videos``.
+        sequences: Labelled sequences, sorted by key.
+        num_unlabelled: Sequences without a label; they are counted, never used.
+        skipped: What was left out under ``--on-error skip``.
+    """
+
+    kind: str
+    sequences: tuple[FaceSequence, ...]
+    num_unlabelled: int = 0
+    skipped: tuple[SkippedSequence, ...] = ()
+
+    def class_table(self) -> list[tuple[int, str]]:
+        """List the classes as (code, name), by code; CK+'s seven are always there, neutral only if it occurs."""
+        codes = {sequence.code: sequence.emotion for sequence in self.sequences}
+        if self.kind == "ckplus" or set(codes.values()) <= set(CKPLUS_EMOTIONS):
+            codes |= {code: CKPLUS_EMOTIONS[code] for code in range(1, 8)}
+        return sorted(codes.items())
