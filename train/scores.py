@@ -1,0 +1,162 @@
+"""``scores.parquet``: the logits of every view and the probabilities of every sequence, to compute on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.fusion import softmax
+from shard_builder.errors import InputError
+
+SCORES_NAME = "scores.parquet"
+COLUMNS: list[Any] = [
+    pa.field("stream", pa.string(), nullable=False),  # rgb, flow or fused
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("subject", pa.string(), nullable=False),
+    pa.field("label", pa.int32(), nullable=False),
+    pa.field("view", pa.int32()),  # null: the sequence, over all its views
+    pa.field("logits", pa.list_(pa.field("item", pa.float32(), nullable=False))),  # null: fused rows have none
+    pa.field("probs", pa.list_(pa.field("item", pa.float64(), nullable=False)), nullable=False),
+]
+SCHEMA = pa.schema(COLUMNS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StreamScores:
+    """What one model says of some sequences, view by view.
+
+    Args:
+        stream: ``rgb`` or ``flow``.
+        keys: The sequences, n.
+        subjects: Whose face each shows.
+        labels: True classes, ``int64`` (n,).
+        logits: ``float32``, shape (n, views, classes).
+    """
+
+    stream: str
+    keys: tuple[str, ...]
+    subjects: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        count = len(self.keys)
+        if not (len(self.subjects) == len(self.labels) == len(self.logits) == count) or self.logits.ndim != 3:
+            raise ValueError(
+                f"{self.stream}: {count} keys, {len(self.subjects)} subjects, {len(self.labels)} labels and logits of "
+                f"shape {self.logits.shape}, expected equally many and (n, views, classes)"
+            )
+        if not np.isfinite(self.logits).all():
+            raise ValueError(f"{self.stream}: logits are not finite")
+
+    @property
+    def mean_logits(self) -> npt.NDArray[np.float64]:
+        """Mean over the views, shape (n, classes). Source: spatial_demo.py averages logits, not probabilities."""
+        return np.asarray(self.logits.mean(axis=1, dtype=np.float64))
+
+    @property
+    def probs(self) -> npt.NDArray[np.float64]:
+        """Probabilities of each sequence: softmax of the mean logits, shape (n, classes)."""
+        return softmax(self.mean_logits)
+
+    def reordered(self, keys: Sequence[str]) -> StreamScores:
+        """Return the same scores in the order of ``keys``.
+
+        Raises:
+            ValueError: If ``keys`` are not the same sequences.
+        """
+        position = {key: n for n, key in enumerate(self.keys)}
+        if set(position) != set(keys) or len(keys) != len(self.keys):
+            raise ValueError(
+                f"{self.stream}: {len(self.keys)} sequences, expected the same as the other stream's {len(keys)}"
+            )
+        order = [position[key] for key in keys]
+        return StreamScores(
+            stream=self.stream,
+            keys=tuple(keys),
+            subjects=tuple(self.subjects[n] for n in order),
+            labels=self.labels[order],
+            logits=self.logits[order],
+        )
+
+
+def write_scores(
+    path: Path,
+    streams: Sequence[StreamScores],
+    *,
+    class_names: Sequence[str],
+    fused: npt.NDArray[np.float64] | None = None,
+) -> None:
+    """Write every view and sequence as Parquet, under a temporary name until whole.
+
+    Args:
+        path: The file to write.
+        streams: Scores of one or two streams, the sequences in the same order.
+        class_names: Names in label order; kept in the file's metadata as JSON under ``class_names``.
+        fused: Probabilities of the fused streams, shape (n, classes).
+    """
+    tables = [table for scores in streams for table in (_view_rows(scores), _sequence_rows(scores, scores.probs))]
+    if fused is not None:
+        tables.append(_sequence_rows(streams[0], fused, stream="fused"))
+    table = pa.concat_tables(tables).replace_schema_metadata({"class_names": json.dumps(list(class_names))})
+    temporary = path.with_name(path.name + ".tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(path)
+
+
+def read_scores(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
+    """Read a file that :func:`write_scores` wrote.
+
+    Returns:
+        The table and the class names.
+
+    Raises:
+        InputError: If the file is missing, is not Parquet or has other columns.
+    """
+    try:
+        table = pq.read_table(path)
+        names = tuple(json.loads((table.schema.metadata or {})[b"class_names"]))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file\n  Write it: cktrain test RUN DATASET --out {path.parent}") from None
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: is not a scores table of cktrain test ({error})") from None
+    if not table.schema.equals(SCHEMA):
+        raise InputError(f"{path}: columns {', '.join(table.column_names)}, expected {', '.join(SCHEMA.names)}")
+    return table, names
+
+
+def _view_rows(scores: StreamScores) -> pa.Table:
+    count, num_views, num_classes = scores.logits.shape
+    flat = scores.logits.reshape(-1, num_classes)
+    columns = {
+        "stream": [scores.stream] * len(flat),
+        "key": np.repeat(np.array(scores.keys, object), num_views),
+        "subject": np.repeat(np.array(scores.subjects, object), num_views),
+        "label": np.repeat(scores.labels.astype(np.int32), num_views),
+        "view": np.tile(np.arange(num_views, dtype=np.int32), count),
+        "logits": list(flat),
+        "probs": list(softmax(flat)),
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _sequence_rows(scores: StreamScores, probs: npt.NDArray[np.float64], *, stream: str | None = None) -> pa.Table:
+    count = len(scores.keys)
+    columns = {
+        "stream": [stream or scores.stream] * count,
+        "key": list(scores.keys),
+        "subject": list(scores.subjects),
+        "label": scores.labels.astype(np.int32),
+        "view": [None] * count,
+        "logits": [None] * count if stream else list(scores.mean_logits.astype(np.float32)),
+        "probs": list(probs),
+    }
+    return pa.table(columns, schema=SCHEMA)
