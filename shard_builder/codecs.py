@@ -61,7 +61,7 @@ def _decode(data: bytes | memoryview | npt.NDArray[np.uint8], flags: int) -> Ima
     return None if image is None else image.astype(np.uint8, copy=False)
 
 
-def parse_npy_header(data: bytes | memoryview | npt.NDArray[np.uint8]) -> tuple[int, tuple[int, ...]]:
+def parse_npy_header(data: bytes | memoryview) -> tuple[int, tuple[int, ...]]:
     """Read the header of an npy file of version 1.0 with C-ordered ``uint8`` data, without numpy's loader (and so without pickle).
 
     Returns:

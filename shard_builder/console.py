@@ -30,10 +30,12 @@ def run_app(app: typer.Typer, *, prog_name: str) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - the last frame of the program: a bug is reported, never swallowed
+    except Exception as error:
         if debug:
             raise
-        print_error(prog_name, f"unexpected {type(error).__name__}: {error}\n  Run again with --debug for the traceback.")
+        print_error(
+            prog_name, f"unexpected {type(error).__name__}: {error}\n  Run again with --debug for the traceback."
+        )
         sys.exit(1)
     sys.exit(0)
 

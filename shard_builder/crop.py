@@ -35,7 +35,9 @@ def read_landmarks(path: Path) -> npt.NDArray[np.float64]:
         SourceError: If it holds anything else.
     """
     try:
-        points = np.array([[float(number) for number in line.split()] for line in path.read_text().splitlines() if line.strip()])
+        points = np.array(
+            [[float(number) for number in line.split()] for line in path.read_text().splitlines() if line.strip()]
+        )
     except (OSError, ValueError) as error:
         raise SourceError(f"{path}: landmarks can not be read ({error})") from None
     if points.shape != (NUM_LANDMARKS, 2) or not np.isfinite(points).all():

@@ -67,7 +67,9 @@ class SequenceEncoder:
         if pairs is not None and sequence.pairs:
             planes = [self._plane(levels) for levels in self._timed("read", pairs)]
         if number < 1:
-            raise SourceError(f"{sequence.frames[0]}: {number + 1} frames in sequence {sequence.key}, expected at least 2")
+            raise SourceError(
+                f"{sequence.frames[0]}: {number + 1} frames in sequence {sequence.key}, expected at least 2"
+            )
         return EncodedSequence(num_frames=number + 1, members=self._members(kept, planes))
 
     def _frames(self, sequence: FaceSequence) -> Iterator[Image]:
@@ -80,7 +82,9 @@ class SequenceEncoder:
         for x_path, y_path in sequence.pairs:
             x, y = read_image(x_path, gray=True), read_image(y_path, gray=True)
             if x.shape != y.shape:
-                raise SourceError(f"{y_path}: {y.shape[1]}x{y.shape[0]} pixels, expected {x.shape[1]}x{x.shape[0]} as in {x_path}")
+                raise SourceError(
+                    f"{y_path}: {y.shape[1]}x{y.shape[0]} pixels, expected {x.shape[1]}x{x.shape[0]} as in {x_path}"
+                )
             yield np.concatenate([x, y])
 
     def _flow_levels(self, previous: Image, following: Image) -> Image:

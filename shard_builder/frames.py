@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-
-from pathlib import Path
 
 from shard_builder.errors import SourceError
 

@@ -18,7 +18,7 @@ STREAMS = ("rgb", "flow")
 
 def index_schema(streams: Iterable[str]) -> pa.Schema:
     """Return the schema of an index with the members of ``streams``."""
-    fields = [
+    fields: list[pa.Field[Any]] = [
         pa.field("key", pa.string(), nullable=False),
         pa.field("label", pa.int32(), nullable=False),
         *(pa.field(name, pa.string(), nullable=False) for name in ("emotion", "subject", "session", "source")),
@@ -28,11 +28,15 @@ def index_schema(streams: Iterable[str]) -> pa.Schema:
     for stream in streams:
         fields.append(pa.field(f"{stream}_shard", pa.int32(), nullable=False))
         for name, kind in (("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())):
-            fields.append(pa.field(f"{stream}_{name}", pa.list_(pa.field("item", kind, nullable=False)), nullable=False))
+            fields.append(
+                pa.field(f"{stream}_{name}", pa.list_(pa.field("item", kind, nullable=False)), nullable=False)
+            )
     return pa.schema(fields)
 
 
-def write_index(path: Path, rows: Iterable[Mapping[str, Any]], *, streams: Iterable[str], temporary_dir: Path) -> FileDigest:
+def write_index(
+    path: Path, rows: Iterable[Mapping[str, Any]], *, streams: Iterable[str], temporary_dir: Path
+) -> FileDigest:
     """Write the rows as one uncompressed record batch, under a temporary name until whole."""
     batch = pa.RecordBatch.from_pylist([dict(row) for row in rows], schema=index_schema(streams))
     temporary = temporary_dir / (path.name + ".tmp")
@@ -41,7 +45,7 @@ def write_index(path: Path, rows: Iterable[Mapping[str, Any]], *, streams: Itera
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     digest = digest_file(temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
     return digest
 
 
@@ -65,14 +69,16 @@ def read_index(path: Path, *, streams: Iterable[str]) -> pa.RecordBatch:
     expected = index_schema(streams)
     if not batch.schema.equals(expected):
         differing = set(map(str, batch.schema)) ^ set(map(str, expected))
-        raise DatasetError(_fault(path, f"other columns than this version's: {', '.join(sorted(differing)) or 'order'}"))
+        raise DatasetError(
+            _fault(path, f"other columns than this version's: {', '.join(sorted(differing)) or 'order'}")
+        )
     try:
         batch.validate()
     except pa.ArrowException as error:
-        raise DatasetError(_fault(path, f"claims {batch.num_rows} rows that its {size} bytes can not hold ({error})")) from None
+        raise DatasetError(
+            _fault(path, f"claims {batch.num_rows} rows that its {size} bytes can not hold ({error})")
+        ) from None
     return batch
-
-
 
 
 def _fault(path: Path, what: str) -> str:

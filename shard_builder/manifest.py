@@ -131,7 +131,9 @@ def read_manifest(dataset_dir: Path) -> Manifest:
     """
     path = dataset_dir / MANIFEST_NAME
     if not dataset_dir.is_dir():
-        raise DatasetError(f"{dataset_dir}: no such folder, expected a dataset\n  Build it: ckshard build SRC {dataset_dir}")
+        raise DatasetError(
+            f"{dataset_dir}: no such folder, expected a dataset\n  Build it: ckshard build SRC {dataset_dir}"
+        )
     if not path.is_file():
         unfinished = (dataset_dir / ".build").is_dir()
         what = "a build that did not finish" if unfinished else "not a dataset: no manifest.json in it"

@@ -67,7 +67,9 @@ class BuildOptions:
         _range("--shard-bytes", self.shard_bytes, 1 << 16, 1 << 40)
         _range("--seed", self.seed, 0, (1 << 63) - 1)
         if self.height % 8:
-            raise InputError(f"--size: height {self.height} is not a multiple of 8, so that a JPEG block would mix x and y flow")
+            raise InputError(
+                f"--size: height {self.height} is not a multiple of 8, so that a JPEG block would mix x and y flow"
+            )
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -40,7 +40,9 @@ def scan_ckplus(root: Path, *, on_error: OnError = "raise") -> Source:
             inside a sequence, two labels or landmarks of one sequence, a label without images, or a label outside 0..7.
     """
     if not root.is_dir():
-        raise SourceError(f"{root}: no such folder, expected a CK+ release\n  Check the path, or make one: ckshard synth {root}")
+        raise SourceError(
+            f"{root}: no such folder, expected a CK+ release\n  Check the path, or make one: ckshard synth {root}"
+        )
     images, labels, landmarks = _collect(root)
     if not images:
         raise SourceError(
@@ -69,7 +71,9 @@ def raise_or_keep(faults: list[SkippedSequence], on_error: OnError) -> None:
     """Raise the first of the faults, unless they are to be skipped."""
     if faults and on_error == "raise":
         more = f"\n  {len(faults) - 1} more sequences have faults." if len(faults) > 1 else ""
-        raise SourceError(f"{faults[0].reason}{more}\n  Mend the source, or leave faulty sequences out with --on-error skip.")
+        raise SourceError(
+            f"{faults[0].reason}{more}\n  Mend the source, or leave faulty sequences out with --on-error skip."
+        )
 
 
 def walk_files(root: Path) -> Iterable[Path]:
@@ -98,28 +102,42 @@ def _sequence(
         raise SourceError(f"{label_files[1]}: second label of {key}, expected one; the first is {label_files[0]}")
     label = label_files[0]
     if not images:
-        raise SourceError(f"{label}: label of {key}, but the release has no images of it, expected {key}_00000001.png ...")
+        raise SourceError(
+            f"{label}: label of {key}, but the release has no images of it, expected {key}_00000001.png ..."
+        )
     code = read_emotion_code(label)
     frames = _contiguous(key, images)
     (last,) = labels
     if last != len(frames):
-        raise SourceError(f"{label}: labels frame {last} of {key}, expected its last frame {len(frames)} ({frames[-1].name})")
+        raise SourceError(
+            f"{label}: labels frame {last} of {key}, expected its last frame {len(frames)} ({frames[-1].name})"
+        )
     check_same_size(frames)
     subject, session = key.split("_")
     marks = tuple(landmarks[n][0] for n in sorted(landmarks)) if sorted(landmarks) == sorted(images) else ()
     return FaceSequence(
-        key=key, subject=subject, session=session, emotion=CKPLUS_EMOTIONS[code], code=code, frames=frames, landmarks=marks
+        key=key,
+        subject=subject,
+        session=session,
+        emotion=CKPLUS_EMOTIONS[code],
+        code=code,
+        frames=frames,
+        landmarks=marks,
     )
 
 
 def _contiguous(key: str, images: dict[int, list[Path]]) -> tuple[Path, ...]:
     for number, paths in sorted(images.items()):
         if len(paths) > 1:
-            raise SourceError(f"{paths[1]}: second image of frame {number} of {key}, expected one; the first is {paths[0]}")
+            raise SourceError(
+                f"{paths[1]}: second image of frame {number} of {key}, expected one; the first is {paths[0]}"
+            )
     numbers = sorted(images)
     for expected, number in enumerate(numbers, start=1):
         if number != expected:
-            raise SourceError(f"{images[number][0]}: frame {number} follows frame {expected - 1} of {key}, expected frame {expected}")
+            raise SourceError(
+                f"{images[number][0]}: frame {number} follows frame {expected - 1} of {key}, expected frame {expected}"
+            )
     if len(numbers) < 2:
         raise SourceError(f"{images[numbers[0]][0]}: the only frame of {key}, expected at least 2 (one flow pair)")
     return tuple(images[number][0] for number in numbers)
@@ -155,7 +173,9 @@ def check_same_size(frames: Iterable[Path]) -> None:
         if first is None:
             first = (path, size)
         elif size != first[1]:
-            raise SourceError(f"{path}: {size[0]}x{size[1]} pixels, expected {first[1][0]}x{first[1][1]} as in {first[0].name}")
+            raise SourceError(
+                f"{path}: {size[0]}x{size[1]} pixels, expected {first[1][0]}x{first[1][1]} as in {first[0].name}"
+            )
 
 
 def _png_size(path: Path) -> tuple[int, int]:

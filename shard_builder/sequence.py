@@ -45,7 +45,9 @@ class FaceSequence:
         if self.pairs and len(self.pairs) != len(self.frames) - 1:
             raise ValueError(f"sequence {self.key} has {len(self.pairs)} pairs, expected {len(self.frames) - 1}")
         if self.landmarks and len(self.landmarks) != len(self.frames):
-            raise ValueError(f"sequence {self.key} has {len(self.landmarks)} landmark files, expected {len(self.frames)}")
+            raise ValueError(
+                f"sequence {self.key} has {len(self.landmarks)} landmark files, expected {len(self.frames)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
 OWNER = "bigdata"
@@ -70,7 +69,7 @@ def write_atomically(path: Path, data: bytes, *, temporary_dir: Path | None = No
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
     return FileDigest(num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
@@ -85,17 +84,18 @@ def sync_folder(folder: Path) -> None:
 
 
 class ShardWriter:
-    """Write samples to ``<folder>/<name>.tar`` and its index to ``<name>.idx``; both appear when the block ends without an error.
+    """Write samples to ``<folder>/<name>.tar`` and its index to ``<name>.idx``; both appear in :meth:`finish`.
 
     Args:
         folder: Where the finished files go.
         name: Stem of both files, ``flow-000000``.
-        temporary_dir: Where they are written, on the same file system; it keeps nothing after an error.
+        temporary_dir: Where they are written, on the same file system; it keeps nothing after :meth:`close`.
     """
 
     def __init__(self, folder: Path, name: str, *, temporary_dir: Path) -> None:
         self.name = name
         self.num_samples = 0
+        self.files: dict[str, FileDigest] = {}
         self._folder = folder
         self._temporary_dir = temporary_dir
         self._temporary = temporary_dir / f"{name}.tar.tmp"
@@ -125,18 +125,18 @@ class ShardWriter:
         self._digest.update(data)
         self._position += len(data)
 
-    def __enter__(self) -> ShardWriter:
-        return self
+    @property
+    def num_bytes(self) -> int:
+        """Bytes written so far."""
+        return self._position
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            self._file.close()
-            self._temporary.unlink(missing_ok=True)
+    def close(self) -> None:
+        """Give up what is not finished; after :meth:`finish` it does nothing."""
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Flush tar and index to the disk and give them their names; ``files`` then holds their digests."""
         end = 2 * BLOCK_BYTES
         self._append(b"\0" * (end + -(self._position + end) % tarfile.RECORDSIZE))
         self._file.flush()
@@ -147,6 +147,6 @@ class ShardWriter:
         index_digest = write_atomically(
             self._folder / f"{self.name}.idx", text.encode("ascii"), temporary_dir=self._temporary_dir
         )
-        os.replace(self._temporary, self._folder / f"{self.name}.tar")
+        self._temporary.replace(self._folder / f"{self.name}.tar")
         sync_folder(self._folder)
         self.files = {f"{self.name}.tar": tar_digest, f"{self.name}.idx": index_digest}

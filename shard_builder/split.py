@@ -1,0 +1,165 @@
+"""Which sequences train and which validate. A split is data beside the dataset; changing it rebuilds nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from shard_builder.errors import InputError
+from shard_builder.shards import write_atomically
+
+SPLIT_KINDS = ("subject-kfold", "loso", "seed-random", "list")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Keys of the training and of the validation sequences; both streams use the same one.
+
+    Args:
+        kind: ``subject-kfold``, ``loso`` (leave one subject out), ``seed-random`` or ``list``.
+        parameters: What it was made with, for instance ``{"num_folds": 10, "fold": 0}``.
+        train: Keys, sorted.
+        val: Keys, sorted; none of them in ``train``.
+    """
+
+    kind: str
+    parameters: Mapping[str, int | str] = field(default_factory=dict)
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in SPLIT_KINDS:
+            raise ValueError(f"split kind {self.kind!r}, expected one of {', '.join(SPLIT_KINDS)}")
+        object.__setattr__(self, "train", tuple(sorted(self.train)))
+        object.__setattr__(self, "val", tuple(sorted(self.val)))
+        both = set(self.train) & set(self.val)
+        if both:
+            raise ValueError(f"{len(both)} sequences are in train and in val, the first is {min(both)}")
+
+    def to_json(self) -> str:
+        """Return the split as JSON text."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+    def sha256(self) -> str:
+        """Hash the keys on both sides; equal for equal splits, however they were made."""
+        return hashlib.sha256(json.dumps([self.train, self.val]).encode()).hexdigest()
+
+
+def subject_folds(subjects: Iterable[str], *, num_folds: int) -> dict[str, int]:
+    """Map each subject to its fold: ids ascending, fold = index mod ``num_folds``.
+
+    Raises:
+        InputError: If there are fewer subjects than folds, or fewer than two folds.
+
+    Source: the field's 10-fold subject-independent protocol on CK+; it reproduces Emotion-FAN's published fold file.
+    """
+    ordered = sorted(set(subjects))
+    if not 2 <= num_folds <= len(ordered):
+        raise InputError(f"--folds {num_folds}, expected 2 to {len(ordered)} (the number of subjects)")
+    return {subject: index % num_folds for index, subject in enumerate(ordered)}
+
+
+def split_subject_kfold(keys: Sequence[str], subjects: Sequence[str], *, num_folds: int, fold: int) -> Split:
+    """Validate on one fold of the subjects, train on the others."""
+    folds = subject_folds(subjects, num_folds=num_folds)
+    if not 0 <= fold < num_folds:
+        raise InputError(f"--fold {fold}, expected 0 to {num_folds - 1}")
+    return _split_by(
+        keys, [folds[subject] == fold for subject in subjects], "subject-kfold", {"num_folds": num_folds, "fold": fold}
+    )
+
+
+def split_leave_one_subject_out(keys: Sequence[str], subjects: Sequence[str], *, subject: str) -> Split:
+    """Validate on one subject, train on all others."""
+    if subject not in subjects:
+        known = sorted(set(subjects))
+        raise InputError(
+            f"--subject {subject!r} is not in the dataset, expected one of {known[0]} ... {known[-1]} ({len(known)})"
+        )
+    return _split_by(keys, [other == subject for other in subjects], "loso", {"subject": subject})
+
+
+def split_seed_random(keys: Sequence[str], labels: Sequence[int], *, seed: int, fraction: float = 0.1) -> Split:
+    """Draw ``int(n * fraction)`` sequences of each class for validation, as the seed did; subjects leak into both sides.
+
+    Source: two_stream_for_emotion_recognition, datasets/split.py (there without a seed, and once per stream).
+    """
+    generator = np.random.Generator(np.random.Philox(seed))
+    order = np.argsort(np.asarray(keys))
+    validation: set[int] = set()
+    for label in sorted(set(labels)):
+        members = [int(index) for index in order if labels[index] == label]
+        drawn = generator.permutation(len(members))[: int(len(members) * fraction)]
+        validation |= {members[index] for index in drawn}
+    if not validation:
+        raise InputError(f"seed-random: no class has {round(1 / fraction)} sequences, so none is left for validation")
+    return _split_by(keys, [index in validation for index in range(len(keys))], "seed-random", {"seed": seed})
+
+
+def split_from_list(keys: Sequence[str], text: str, *, name: str) -> Split:
+    """Read validation sequences from a list in the seed's form, ``path count label`` a line; all other sequences train.
+
+    The key is the last part of the path that is one of ``keys`` (the seed's flow lists end in ``/x_flow``). A path that is in no
+    dataset is an error: a silently shorter validation list would change the protocol.
+
+    Raises:
+        InputError: If a line has no known key, or nothing is left to train on.
+    """
+    known = set(keys)
+    validation: set[str] = set()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        fields = line.split()
+        path = " ".join(fields[:-2]) if len(fields) >= 3 else fields[0]
+        found = [part for part in path.replace("\\", "/").split("/") if part in known]
+        if not found:
+            raise InputError(
+                f"{name}, line {number}: {line.strip()!r} names no sequence of the dataset, expected 'path count label'"
+            )
+        validation.add(found[-1])
+    if not validation or validation == known:
+        raise InputError(
+            f"{name}: {len(validation)} of {len(known)} sequences, expected some for validation and some to train on"
+        )
+    return _split_by(keys, [key in validation for key in keys], "list", {"list": name})
+
+
+def leaking_subjects(split: Split, subject_of: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the subjects that are on both sides of a split, sorted."""
+    return tuple(sorted({subject_of[key] for key in split.train} & {subject_of[key] for key in split.val}))
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Write a split as JSON."""
+    write_atomically(path, split.to_json().encode())
+
+
+def read_split(path: Path) -> Split:
+    """Read a split from JSON.
+
+    Raises:
+        InputError: If the file is missing or is not a split.
+    """
+    try:
+        return Split(**json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputError(
+            f"{path}: can not be read ({error.strerror}), expected a split file\n  Write one: ckshard split DATASET"
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: is not a split ({error})\n  Write one: ckshard split DATASET") from None
+
+
+def _split_by(keys: Sequence[str], is_val: Sequence[bool], kind: str, parameters: Mapping[str, int | str]) -> Split:
+    return Split(
+        kind=kind,
+        parameters=dict(parameters),
+        train=tuple(key for key, val in zip(keys, is_val, strict=True) if not val),
+        val=tuple(key for key, val in zip(keys, is_val, strict=True) if val),
+    )
