@@ -1,0 +1,73 @@
+"""Arithmetic randomness: a keyed permutation of 0..n-1 and counter-based draws; nothing is stored, any slice stands alone.
+
+The permutation is a balanced Feistel network over the next even power of two, with cycle walking (Black and Rogaway, "Ciphers with
+arbitrary finite domains", 2002). The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+UInt64 = npt.NDArray[np.uint64]
+Int64 = npt.NDArray[np.int64]
+
+NUM_ROUNDS = 6
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+
+
+def mix64(values: UInt64) -> UInt64:
+    """Scramble 64-bit integers; a bijection, element by element."""
+    mixed = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def derive_key(*words: int) -> int:
+    """Fold integers into one 64-bit key; the order of the words matters."""
+    key = np.zeros(1, np.uint64)
+    for word in words:
+        key = mix64(key + np.uint64(((word & _MASK) * 2 + 1) * _GOLDEN & _MASK))
+    return int(key[0])
+
+
+def permute(positions: Int64, *, num: int, key: int) -> Int64:
+    """Map positions to their places under the keyed permutation of ``0..num - 1``.
+
+    Args:
+        positions: Any integers in ``0..num - 1``, any order, shape (k,).
+        num: Size of the permutation, >= 1.
+        key: 64-bit key.
+
+    Returns:
+        ``int64`` array of the same shape; for ``arange(num)`` each of ``0..num - 1`` once.
+    """
+    half_bits = np.uint64(max(1, ((num - 1).bit_length() + 1) // 2))
+    half_mask = (np.uint64(1) << half_bits) - np.uint64(1)
+    keys = [np.uint64(derive_key(key, number)) for number in range(NUM_ROUNDS)]
+    values = positions.astype(np.uint64)
+    walking = np.arange(len(values))
+    while walking.size:
+        current = values[walking]
+        left, right = current >> half_bits, current & half_mask
+        for round_key in keys:
+            left, right = right, left ^ (mix64(right ^ round_key) & half_mask)
+        values[walking] = (left << half_bits) | right
+        walking = walking[values[walking] >= num]
+    return values.astype(np.int64)
+
+
+def draw_below(positions: Int64, bounds: Int64 | int, *, key: int) -> Int64:
+    """Draw one integer in ``0..bound - 1`` for each position.
+
+    Args:
+        positions: Counters, shape (k,).
+        bounds: Exclusive upper bounds, 1..2**31, scalar or shape (k,).
+        key: 64-bit key; another key is another, independent draw.
+
+    Returns:
+        ``int64`` array of shape (k,). The bias is below ``bound / 2**32``.
+    """
+    bits = mix64(mix64(positions.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key)) ^ np.uint64(key))
+    return ((bits >> np.uint64(32)) * np.asarray(bounds, np.uint64) >> np.uint64(32)).astype(np.int64)
