@@ -1,0 +1,109 @@
+"""One fold, one process: a lock file, so that processes and hosts that share a folder never train the same fold twice."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """The process that holds a lock.
+
+    Args:
+        host: Its machine.
+        pid: Its number there.
+        started: When it started, in ticks since boot (tells a reused pid apart); 0 where the system does not say.
+    """
+
+    host: str
+    pid: int
+    started: int
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process is known to have ended; never True for another host, which can not be asked."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return _start_ticks(self.pid) != self.started
+
+
+def this_process() -> Holder:
+    """Describe the calling process."""
+    return Holder(host=socket.gethostname(), pid=os.getpid(), started=_start_ticks(os.getpid()))
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[Holder | None]:
+    """Try to take a lock; it is given back at the end of the ``with`` block.
+
+    The lock of a process of this host that has died is taken over. That of another host is not: nothing here can know
+    whether the other is alive.
+
+    Args:
+        path: The lock file.
+
+    Yields:
+        None if the lock is ours, else its holder.
+    """
+    holder = _take(path)
+    if holder is not None and holder.is_gone:
+        holder = _take_over(path)
+    try:
+        yield holder
+    finally:
+        if holder is None:
+            path.unlink(missing_ok=True)
+
+
+def _take(path: Path) -> Holder | None:
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    temporary.write_text(json.dumps(asdict(this_process())), encoding="utf-8")
+    try:
+        while True:
+            try:
+                os.link(temporary, path)  # like O_EXCL it fails if the name is taken; and the file appears whole
+            except FileExistsError:
+                holder = read_holder(path)
+                if holder is not None:
+                    return holder  # else it was given back just now
+            else:
+                return None
+    finally:
+        temporary.unlink()
+
+
+def _take_over(path: Path) -> Holder | None:
+    """Replace the lock of a dead process; one process of this host at a time, so that none removes the other's new lock."""
+    with path.with_name(f".{path.name}.guard").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        holder = read_holder(path)
+        if holder is not None and not holder.is_gone:
+            return holder
+        path.unlink(missing_ok=True)
+        return _take(path)
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Read who holds a lock; None if it is free."""
+    with suppress(FileNotFoundError):
+        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+    return None
+
+
+def _start_ticks(pid: int) -> int:
+    with suppress(OSError, IndexError, ValueError):
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    return 0
