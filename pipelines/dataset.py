@@ -209,7 +209,7 @@ class StreamMembers:
             raise self.damage(row, flat, f"lies at {offset} to {offset + size}, outside the tar's {len(tar)} bytes")
         data = tar[offset : offset + size]
         if not self._is_checked[flat]:
-            found, expected = zlib.crc32(data), int(self._crcs[flat])
+            found, expected = zlib.crc32(data.data), int(self._crcs[flat])
             if found != expected:
                 raise self.damage(row, flat, f"CRC-32 is {found:08x}, expected {expected:08x}")
             self._is_checked[flat] = True

@@ -1,0 +1,43 @@
+"""Crop, resize and flip 8-bit planes into one sample of a channels_last batch."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from pipelines.crops import INPUT_SIZE
+from pipelines.dataset import UInt8
+
+
+class SampleCutter:
+    """Cuts windows with cv2 into (224, 224, C) arrays; holds scratch memory, so each thread needs its own."""
+
+    def __init__(self, num_channels: int) -> None:
+        self._planes: UInt8 = np.empty((num_channels, INPUT_SIZE, INPUT_SIZE), np.uint8)
+        self._mirrored: UInt8 = np.empty_like(self._planes)
+
+    def cut(self, planes: list[UInt8], box: tuple[int, int, int, int], mirrored: bool, out: UInt8) -> None:
+        """Write one sample.
+
+        Args:
+            planes: 2L flow planes (H, W) as x1, y1, x2, y2, ..., or one RGB frame (H, W, 3).
+            box: y, x, height, width of the crop, in pixels; it is resized bilinearly to 224x224.
+            mirrored: Whether to flip left to right after the resize; x flow then becomes 255 - x.
+            out: ``uint8`` (224, 224, C), C-contiguous.
+        """
+        y, x, height, width = box
+        size = (INPUT_SIZE, INPUT_SIZE)
+        if planes[0].ndim == 3:
+            cv2.resize(planes[0][y : y + height, x : x + width], size, dst=out, interpolation=cv2.INTER_LINEAR)
+            if mirrored:
+                cv2.flip(out, 1, dst=out)
+            return
+        resized = self._planes
+        for number, plane in enumerate(planes):
+            cv2.resize(plane[y : y + height, x : x + width], size, dst=resized[number], interpolation=cv2.INTER_LINEAR)
+        if mirrored:
+            flipped = self._mirrored
+            cv2.flip(resized.reshape(-1, INPUT_SIZE), 1, dst=flipped.reshape(-1, INPUT_SIZE))
+            np.bitwise_not(flipped[0::2], out=flipped[0::2])
+            resized = flipped
+        cv2.transpose(resized.reshape(len(planes), -1), dst=out.reshape(-1, len(planes)))

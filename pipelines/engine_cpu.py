@@ -1,0 +1,197 @@
+"""The ``cpu`` engine: a thread pool cuts slices of batches with cv2 into reused, preallocated channels_last buffers."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+
+from pipelines.batch import Batch, BatchRequest
+from pipelines.crop_resize import SampleCutter
+from pipelines.crops import INPUT_SIZE
+from pipelines.damage import DamagePolicy
+from pipelines.normalize import Normalizer
+from pipelines.permutation import Int64
+from pipelines.planes import PlaneReader
+from pipelines.plan import PlanTable
+from shard_builder.errors import DamagedMemberError
+
+MAX_SUBSTITUTES = 16
+Substitute = Callable[[int, int], PlanTable]
+
+
+def default_num_threads() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(slots=True, kw_only=True)
+class _Slot:
+    """One batch's buffers: levels (B, 224, 224, C), and the normalised floats if they are made on the CPU."""
+
+    levels: torch.Tensor
+    floats: torch.Tensor | None
+    copied: torch.cuda.Event | None = None
+    rows: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+class CpuEngine:
+    """Turns batch requests into batches, ``prefetch_depth`` batches ahead, without worker processes.
+
+    Args:
+        reader: Where planes come from.
+        dtype: Of the images; floats are normalised.
+        device: Where batches go; with CUDA the buffers are pinned and the copy overlaps.
+        batch_size: Largest number of samples in a request.
+        num_threads: Threads that cut; each takes a slice of a batch.
+        prefetch_depth: Batches in work ahead of the one handed over, >= 1.
+        damage: What to do about damaged members.
+        substitute: (position, attempt) -> plan of the neighbour that stands in for a damaged sample.
+    """
+
+    def __init__(
+        self,
+        reader: PlaneReader,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        batch_size: int,
+        num_threads: int,
+        prefetch_depth: int,
+        damage: DamagePolicy,
+        substitute: Substitute,
+    ) -> None:
+        self._reader, self._damage, self._substitute = reader, damage, substitute
+        self._num_threads, self._depth, self._device = num_threads, prefetch_depth, device
+        self._normalizer = (
+            None if dtype == torch.uint8 else Normalizer(reader.stream, reader.num_channels, dtype=dtype, device=device)
+        )
+        shape = (batch_size, INPUT_SIZE, INPUT_SIZE, reader.num_channels)
+        on_cpu = device.type == "cpu"
+        self._slots = [
+            _Slot(
+                levels=torch.empty(shape, dtype=torch.uint8, pin_memory=not on_cpu),
+                floats=torch.empty(shape, dtype=dtype) if self._normalizer and on_cpu else None,
+            )
+            for _ in range(prefetch_depth + 1)
+        ]
+        self._cutters = [SampleCutter(reader.num_channels) for _ in range(num_threads)]
+        self._free_cutters = deque(self._cutters)
+        # A process-wide setting: cv2's own threads would fight over the cores with this pool.
+        cv2.setNumThreads(1)
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="ckshard-cpu")
+
+    def close(self) -> None:
+        """Stop the threads and let go of the buffers."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._slots.clear()
+
+    def batches(self, requests: Iterator[BatchRequest]) -> Iterator[Batch]:
+        """Yield one batch for each request, in order."""
+        pending: deque[tuple[BatchRequest, _Slot, list[Future[None]]]] = deque()
+        number = 0
+
+        def submit() -> None:
+            nonlocal number
+            request = next(requests, None)
+            if request is not None:
+                pending.append(self._submit(request, self._slots[number % len(self._slots)]))
+                number += 1
+
+        try:
+            for _ in range(self._depth):
+                submit()
+            while pending:
+                request, slot, futures = pending.popleft()
+                for future in futures:
+                    future.result()
+                submit()
+                yield self._batch(request, slot)
+        finally:
+            for _, _, futures in pending:
+                for future in futures:
+                    future.cancel()
+            for _, _, futures in pending:
+                for future in futures:
+                    if not future.cancelled():
+                        future.exception()
+
+    def _submit(self, request: BatchRequest, slot: _Slot) -> tuple[BatchRequest, _Slot, list[Future[None]]]:
+        if slot.copied is not None:
+            slot.copied.synchronize()
+        slot.rows = request.table.rows.copy()
+        size = len(slot.rows)
+        num_slices = min(self._num_threads, size)
+        bounds = [size * part // num_slices for part in range(num_slices + 1)]
+        futures = [
+            self._pool.submit(self._cut_slice, request.table, slot, begin, end)
+            for begin, end in zip(bounds, bounds[1:], strict=False)
+        ]
+        return request, slot, futures
+
+    def _cut_slice(self, table: PlanTable, slot: _Slot, begin: int, end: int) -> None:
+        cutter = self._free_cutters.popleft()
+        try:
+            levels = slot.levels.numpy()
+            rows, starts = table.rows.tolist(), table.starts.tolist()
+            boxes, mirrored = table.boxes.tolist(), table.mirrored.tolist()
+            for index in range(begin, end):
+                try:
+                    planes = self._reader.window(rows[index], starts[index])
+                    box, flip = boxes[index], mirrored[index]
+                except DamagedMemberError as error:
+                    planes, box, flip, slot.rows[index] = self._neighbour(int(table.positions[index]), error)
+                cutter.cut(planes, box, flip, levels[index])
+                if slot.floats is not None and self._normalizer is not None:
+                    source = slot.levels[index : index + 1].permute(0, 3, 1, 2)
+                    self._normalizer(source, slot.floats[index : index + 1].permute(0, 3, 1, 2))
+        finally:
+            self._free_cutters.append(cutter)
+
+    def _neighbour(
+        self, position: int, error: DamagedMemberError
+    ) -> tuple[list[np.ndarray], tuple[int, ...], bool, int]:  # type: ignore[type-arg]
+        self._damage.report(error)
+        for attempt in range(1, MAX_SUBSTITUTES + 1):
+            table = self._substitute(position, attempt)
+            row = int(table.rows[0])
+            try:
+                return (
+                    self._reader.window(row, int(table.starts[0])),
+                    tuple(table.boxes[0].tolist()),
+                    bool(table.mirrored[0]),
+                    row,
+                )
+            except DamagedMemberError as another:
+                error = another
+        raise error
+
+    def _batch(self, request: BatchRequest, slot: _Slot) -> Batch:
+        dataset = self._reader.dataset
+        size = len(slot.rows)
+        labels = torch.from_numpy(dataset.labels[slot.rows])
+        valid = torch.from_numpy(request.valid)
+        images = slot.levels[:size].permute(0, 3, 1, 2)
+        if slot.floats is not None:
+            images = slot.floats[:size].permute(0, 3, 1, 2)
+        elif self._device.type != "cpu":
+            images = images.to(self._device, non_blocking=True)
+            labels, valid = labels.to(self._device, non_blocking=True), valid.to(self._device, non_blocking=True)
+            slot.copied = torch.cuda.Event()
+            slot.copied.record(torch.cuda.current_stream(self._device))
+            if self._normalizer is not None:
+                images = self._normalizer(images)
+        return Batch(
+            images=images,
+            labels=labels,
+            valid=valid,
+            keys=dataset.keys_of(slot.rows),
+            positions=request.table.positions,
+            global_size=request.global_size,
+        )

@@ -1,0 +1,340 @@
+"""``make_loader``: a split part of a dataset as batches, by the plan, through an engine; resumable at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from pipelines.batch import Batch, BatchRequest
+from pipelines.crops import AUGMENTATIONS, center_crop, multi_scale_crops
+from pipelines.damage import DamagePolicy
+from pipelines.dataset import Dataset
+from pipelines.engine_cpu import CpuEngine, default_num_threads
+from pipelines.permutation import Int64
+from pipelines.plan import PLAN_VERSION, Plan, PlanTable
+from pipelines.planes import PlaneReader
+from shard_builder.errors import DamagedMemberError, InputError
+
+ENGINES = ("auto", "dali", "cpu")
+CACHES = ("none", "ram")
+DTYPES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16)
+DEFAULT_CACHE_BYTES = 4 << 30
+
+
+class Engine(Protocol):
+    """What carries out requests."""
+
+    def batches(self, requests: Iterator[BatchRequest]) -> Iterator[Batch]:
+        """Yield one batch for each request, in order."""
+
+    def close(self) -> None:
+        """Stop threads, free buffers."""
+
+
+class Loader:
+    """Batches of one split part, epoch after epoch; made by :func:`make_loader`. Also a context manager.
+
+    Iterating yields the rest of the current epoch from the current position on, and leaves the position at the epoch's end; call
+    :meth:`set_epoch` before each epoch. The state names the next position to hand over, so it is exact however far the engine has
+    read ahead, and it loads at any world size.
+
+    Attributes:
+        num_samples: Samples of an epoch.
+        num_short: Sequences with fewer pairs than the stack; they repeat their last pair.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        plan: Plan,
+        engine: Engine,
+        damage: DamagePolicy,
+        *,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        num_short: int,
+    ) -> None:
+        self.num_samples, self.num_short = len(plan), num_short
+        self._dataset, self._plan, self._engine, self._damage = dataset, plan, engine, damage
+        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
+        self._epoch, self._position = 0, 0
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        return -(-self.num_samples // self._batch_size)
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def errors(self) -> list[DamagedMemberError]:
+        """Damaged members skipped in this epoch so far."""
+        return list(self._damage.errors)
+
+    def close(self) -> None:
+        """Stop the engine; further iteration is an error."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._engine.close()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the beginning of an epoch."""
+        self._epoch, self._position = epoch, 0
+        self._damage.start_epoch()
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the plan's coordinates of the next sample to hand over: plain integers."""
+        return {
+            "plan_version": PLAN_VERSION,
+            "seed": self._plan.seed,
+            "epoch": self._epoch,
+            "position": self._position,
+            "num_samples": self.num_samples,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a state was taken, at this or another world size.
+
+        Raises:
+            InputError: If the state belongs to another plan version, seed or number of samples.
+        """
+        own = self.state_dict()
+        for name in ("plan_version", "seed", "num_samples"):
+            if state.get(name) != own[name]:
+                raise InputError(
+                    f"loader state has {name} {state.get(name)}, expected {own[name]}\n  It was saved by a run with another dataset, split or seed."
+                )
+        if not 0 <= state["position"] <= self.num_samples:
+            raise InputError(f"loader state has position {state['position']}, expected 0 to {self.num_samples}")
+        self._epoch, self._position = int(state["epoch"]), int(state["position"])
+        self._damage.start_epoch()
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._is_closed:
+            raise RuntimeError("the loader is closed")
+        stops: list[int] = []
+        requests = self._requests(stops)
+        for number, batch in enumerate(self._engine.batches(requests)):
+            self._position = stops[number]
+            yield batch
+
+    def _requests(self, stops: list[int]) -> Iterator[BatchRequest]:
+        epoch = self._epoch
+        for begin in range(self._position, self.num_samples, self._batch_size):
+            stop = min(begin + self._batch_size, self.num_samples)
+            stops.append(stop)
+            yield rank_request(self._plan, epoch, begin, stop, rank=self._rank, world_size=self._world_size)
+
+
+def rank_request(plan: Plan, epoch: int, begin: int, stop: int, *, rank: int, world_size: int) -> BatchRequest:
+    """Cut a rank's contiguous part out of the global batch ``begin..stop``; short parts repeat the batch's first position."""
+    share = -(-(stop - begin) // world_size)
+    positions = np.arange(begin + rank * share, begin + (rank + 1) * share, dtype=np.int64)
+    valid = positions < stop
+    return BatchRequest(
+        table=plan.table(np.where(valid, positions, begin), epoch=epoch),
+        valid=valid,
+        global_size=stop - begin,
+        stop=stop,
+    )
+
+
+def make_plan(
+    dataset: Dataset,
+    *,
+    stream: str,
+    rows: Int64,
+    training: bool,
+    stack_length: int,
+    seed: int,
+    aug: str,
+    rgb_last_frames: int,
+) -> Plan:
+    """Make the plan of a split part.
+
+    rgb: the peak frame (in training one of the last ``rgb_last_frames``). flow: any window of ``stack_length`` pairs in training, the
+    middle one otherwise; a sequence with fewer pairs has one window, from its first pair.
+
+    Raises:
+        InputError: If the part is empty, no sequence is as long as the stack, or too few frames are stored.
+    """
+    rows = np.asarray(rows, np.int64)
+    if not len(rows):
+        raise InputError(f"the {'training' if training else 'validation'} part of the split has no sequences")
+    if aug not in AUGMENTATIONS:
+        raise InputError(f"--aug {aug!r}, expected one of {', '.join(AUGMENTATIONS)}")
+    geometry = dataset.manifest.geometry
+    if stream == "rgb":
+        stored = dataset.num_stored_frames()[rows]
+        if rgb_last_frames < 1 or rgb_last_frames > stored.max():
+            raise InputError(
+                f"rgb_last_frames {rgb_last_frames}, expected 1 to {stored.max()} (the most frames stored of a sequence)"
+            )
+        num_starts = np.minimum(rgb_last_frames if training else 1, stored)
+        first_starts = stored - num_starts
+    else:
+        pairs = dataset.num_pairs[rows]
+        if pairs.max() < stack_length:
+            raise InputError(
+                f"--stack-length {stack_length}, but the longest sequence has {pairs.max()} pairs, expected that many or fewer"
+            )
+        num_starts = np.maximum(pairs - stack_length + 1, 1)
+        first_starts = np.zeros_like(num_starts)
+    size = {"height": geometry.height, "width": geometry.width}
+    crops = multi_scale_crops(**size, stream=stream, augmentation=aug) if training else center_crop(**size)
+    return Plan(
+        rows=rows, num_starts=num_starts, first_starts=first_starts, crops=crops, seed=seed, is_training=training
+    )
+
+
+def make_loader(
+    dataset: Dataset,
+    *,
+    stream: str,
+    rows: Int64,
+    training: bool,
+    batch_size: int,
+    stack_length: int = 5,
+    seed: int = 0,
+    engine: str = "auto",
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    rank: int = 0,
+    world_size: int = 1,
+    num_threads: int | None = None,
+    prefetch_depth: int = 2,
+    aug: str = "standard",
+    rgb_last_frames: int = 1,
+    cache: str = "none",
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+    on_error: str = "raise",
+) -> Loader:
+    """Make a loader of one split part.
+
+    Args:
+        dataset: An open dataset; it must stay open as long as the loader.
+        stream: ``rgb`` or ``flow``.
+        rows: Index rows of the part, ``int64`` (n,).
+        training: Shuffle and augment, every sample once an epoch; else stored order, centre window and crop.
+        batch_size: Samples of a GLOBAL batch, a multiple of ``world_size``; each rank gets its contiguous part of it.
+        stack_length: Flow pairs in a sample, 2L channels.
+        seed: Seed of order and augmentation.
+        engine: ``auto``, ``dali`` or ``cpu``; ``auto`` takes DALI where a GPU and DALI are.
+        device: Where batches go.
+        dtype: ``uint8`` levels, or a float type: normalised.
+        rank: This process's rank.
+        world_size: Number of ranks.
+        num_threads: Decoding threads; None takes all cores of this process.
+        prefetch_depth: Batches in work ahead of the one handed over.
+        aug: ``standard``, or ``seed-exact`` for the seed's own crop table.
+        rgb_last_frames: The peak frame is one of the last so many in training.
+        cache: ``ram`` keeps decoded planes (``cpu`` engine).
+        cache_bytes: Limit of that cache.
+        on_error: ``raise``, or ``skip``: a damaged sample is replaced by its neighbour in the plan and counted in ``errors``.
+
+    Raises:
+        InputError: If an option, the part or the dataset does not fit; the message quotes it.
+    """
+    device = torch.device(device)
+    _check(
+        engine,
+        dtype,
+        batch_size,
+        world_size,
+        prefetch_depth,
+        cache,
+        on_error,
+        num_samples=len(rows) if training else None,
+    )
+    plan = make_plan(
+        dataset,
+        stream=stream,
+        rows=rows,
+        training=training,
+        stack_length=stack_length,
+        seed=seed,
+        aug=aug,
+        rgb_last_frames=rgb_last_frames,
+    )
+    damage = DamagePolicy(on_error, len(plan))
+    use_dali = engine == "dali" or (engine == "auto" and device.type == "cuda" and _has_dali())
+    reader = PlaneReader(
+        dataset,
+        stream=stream,
+        stack_length=stack_length,
+        cache_bytes=cache_bytes if cache == "ram" and not use_dali else 0,
+    )
+    num_short = 0 if stream == "rgb" else int((dataset.num_pairs[plan.rows] < stack_length).sum())
+    state: dict[str, Loader] = {}
+
+    def substitute(position: int, attempt: int) -> PlanTable:
+        neighbour = (position + attempt) % len(plan)
+        return plan.table(np.array([neighbour], np.int64), epoch=state["loader"].state_dict()["epoch"])
+
+    parts: dict[str, Any] = {
+        "dtype": dtype,
+        "device": device,
+        "batch_size": batch_size // world_size,
+        "num_threads": num_threads or default_num_threads(),
+        "prefetch_depth": prefetch_depth,
+        "damage": damage,
+        "substitute": substitute,
+    }
+    if use_dali:
+        from pipelines.engine_dali import DaliEngine
+
+        made: Engine = DaliEngine(reader, **parts)
+    else:
+        made = CpuEngine(reader, **parts)
+    loader = state["loader"] = Loader(
+        dataset, plan, made, damage, batch_size=batch_size, rank=rank, world_size=world_size, num_short=num_short
+    )
+    return loader
+
+
+def _has_dali() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
+
+
+def _check(
+    engine: str,
+    dtype: torch.dtype,
+    batch_size: int,
+    world_size: int,
+    prefetch_depth: int,
+    cache: str,
+    on_error: str,
+    *,
+    num_samples: int | None,
+) -> None:
+    for flag, value, choices in (
+        ("--loader", engine, ENGINES),
+        ("--cache", cache, CACHES),
+        ("--on-error", on_error, ("raise", "skip")),
+    ):
+        if value not in choices:
+            raise InputError(f"{flag} {value!r}, expected one of {', '.join(choices)}")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype}, expected one of {', '.join(map(str, DTYPES))}")
+    if prefetch_depth < 1:
+        raise InputError(f"prefetch_depth {prefetch_depth}, expected 1 or more")
+    if batch_size < 1 or batch_size % world_size:
+        raise InputError(
+            f"--batch-size {batch_size}, expected a multiple of the {world_size} ranks: it counts the samples of all ranks"
+        )
+    if num_samples is not None and num_samples and batch_size > num_samples:
+        raise InputError(
+            f"--batch-size {batch_size}, but the training part has {num_samples} sequences; expected that many or fewer"
+        )

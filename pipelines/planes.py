@@ -1,0 +1,82 @@
+"""The 8-bit planes of one window: views of the mapped tar (raw), decoded members (jpg, png), or cached ones."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from pipelines.dataset import Dataset, UInt8
+from shard_builder.codecs import decode_gray, decode_rgb
+from shard_builder.errors import InputError
+
+BATCH_CHANNELS = {"rgb": 3, "flow": 2}
+
+
+class PlaneReader:
+    """Reads the planes of windows of one stream; safe to use from many threads.
+
+    Args:
+        dataset: An open dataset.
+        stream: ``rgb`` or ``flow``.
+        stack_length: Flow pairs in a window; an rgb window is always one frame.
+        cache_bytes: Keep decoded planes in memory up to this many bytes; 0 keeps none. Raw planes need no decoding and are never kept.
+    """
+
+    def __init__(self, dataset: Dataset, *, stream: str, stack_length: int, cache_bytes: int = 0) -> None:
+        if stack_length < 1:
+            raise InputError(f"--stack-length {stack_length}, expected 1 or more")
+        self.dataset, self.stream, self.stack_length = dataset, stream, stack_length
+        self.num_channels = 3 if stream == "rgb" else 2 * stack_length
+        geometry = dataset.manifest.geometry
+        self.height, self.width = geometry.height, geometry.width
+        self.members = dataset.members(stream)
+        self._num_stored = dataset.num_stored_frames() if stream == "rgb" else dataset.num_pairs
+        self._cache: dict[int, UInt8] = {}
+        self._cache_left = cache_bytes
+        self._lock = threading.Lock()
+
+    def window(self, row: int, start: int) -> list[UInt8]:
+        """Return the planes of a window, each (H, W) for flow (x1, y1, x2, y2, ...) or one (H, W, 3) RGB frame.
+
+        A sequence with fewer pairs than the stack repeats its last pair.
+
+        Raises:
+            DamagedMemberError: If a member can not be read or decoded.
+        """
+        if self.stream == "rgb":
+            return [self._stack(row, 3)[start] if self.members.is_raw else self._decoded(row, start)]
+        last = int(self._num_stored[row]) - 1
+        numbers = [min(start + step, last) for step in range(self.stack_length)]
+        if self.members.is_raw:
+            stack = self._stack(row, 2)
+            return [stack[2 * number + axis] for number in numbers for axis in (0, 1)]
+        planes = []
+        for number in numbers:
+            pair = self._decoded(row, number)
+            planes += [pair[: self.height], pair[self.height :]]
+        return planes
+
+    def _stack(self, row: int, kind: int) -> UInt8:
+        count = int(self._num_stored[row])
+        shape = (count, self.height, self.width, 3) if kind == 3 else (2 * count, self.height, self.width)
+        return self.members.read_stack(row, shape)
+
+    def _decoded(self, row: int, number: int) -> UInt8:
+        flat = self.members.flat_number(row, number)
+        cached = self._cache.get(flat)
+        if cached is not None:
+            return cached
+        data = self.members.read(row, number)
+        image = decode_rgb(data) if self.stream == "rgb" else decode_gray(data)
+        expected = (self.height, self.width, 3) if self.stream == "rgb" else (2 * self.height, self.width)
+        if image is None:
+            raise self.members.damage(row, flat, "can not be decoded")
+        if image.shape != expected:
+            raise self.members.damage(row, flat, f"holds an image of shape {image.shape}, expected {expected}")
+        if self._cache_left >= image.nbytes:
+            with self._lock:
+                if flat not in self._cache and self._cache_left >= image.nbytes:
+                    self._cache[flat] = np.ascontiguousarray(image)
+                    self._cache_left -= image.nbytes
+        return image

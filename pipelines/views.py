@@ -1,0 +1,204 @@
+"""The views of a sequence that a test averages over: windows in time, five crops, each also mirrored."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+import cv2
+import numpy as np
+import torch
+
+from pipelines.crop_resize import SampleCutter
+from pipelines.crops import INPUT_SIZE
+from pipelines.dataset import Dataset, UInt8
+from pipelines.engine_cpu import default_num_threads
+from pipelines.normalize import Normalizer
+from pipelines.permutation import Int64
+from pipelines.planes import PlaneReader
+from shard_builder.errors import InputError
+
+VIEWS = ("ten", "seed")
+NUM_WINDOWS = 5
+NUM_CROPS = 10
+SEED_FRAMES_BEFORE_PEAK = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewBatch:
+    """All views of some sequences.
+
+    Args:
+        images: (N, V, C, 224, 224); normalised, or ``uint8`` levels. V is windows x 5 crops x (plain, mirrored), in this order.
+        labels: Class indices, ``int64`` (N,).
+        keys: Keys of the sequences.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    keys: tuple[str, ...]
+
+
+def five_crops(height: int, width: int) -> list[tuple[int, int, int, int]]:
+    """List the four corners and the centre as (y, x, height, width), 224x224 or as large as the plane allows."""
+    crop_height, crop_width = min(INPUT_SIZE, height), min(INPUT_SIZE, width)
+    bottom, right = height - crop_height, width - crop_width
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    return [(y, x, crop_height, crop_width) for y, x in corners]
+
+
+def window_starts(num_pairs: int, stack_length: int, *, views: str) -> list[int]:
+    """List the five windows' first pairs.
+
+    ``ten`` spreads them evenly, so that the last window holds the last pairs. ``seed`` steps by ``(n - L + 1) // 5`` from 0 as the seed's
+    VideoTemporalPrediction.py does, which leaves out the last pairs of most sequences.
+    """
+    if views == "seed":
+        step = max(0, num_pairs - stack_length + 1) // NUM_WINDOWS
+        return [step * number for number in range(NUM_WINDOWS)]
+    return [int(start) for start in np.rint(np.linspace(0, max(0, num_pairs - stack_length), NUM_WINDOWS))]
+
+
+def cut_views(windows: list[list[UInt8]], num_channels: int) -> UInt8:
+    """Cut all views of one sequence.
+
+    Args:
+        windows: Planes of each window, as :meth:`PlaneReader.window` returns them.
+        num_channels: 3, or 2L.
+
+    Returns:
+        ``uint8`` (V, 224, 224, C).
+    """
+    cutter = SampleCutter(num_channels)
+    out: UInt8 = np.empty((len(windows) * NUM_CROPS, INPUT_SIZE, INPUT_SIZE, num_channels), np.uint8)
+    number = 0
+    for planes in windows:
+        for box in five_crops(*planes[0].shape[:2]):
+            for mirrored in (False, True):
+                cutter.cut(planes, box, mirrored, out[number])
+                number += 1
+    return out
+
+
+class ViewLoader:
+    """Iterates over the view batches of some sequences, one batch ahead; also a context manager."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        stream: str,
+        rows: Int64,
+        views: str,
+        batch_size: int,
+        stack_length: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        num_threads: int,
+    ) -> None:
+        self._dataset, self._rows, self._views, self._batch_size = dataset, rows, views, batch_size
+        self._reader = PlaneReader(dataset, stream=stream, stack_length=stack_length)
+        self._device = device
+        self._normalizer = (
+            None if dtype == torch.uint8 else Normalizer(stream, self._reader.num_channels, dtype=dtype, device=device)
+        )
+        cv2.setNumThreads(1)
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="ckshard-views")
+
+    def __len__(self) -> int:
+        return -(-len(self._rows) // self._batch_size)
+
+    def __enter__(self) -> ViewLoader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        groups = [self._rows[begin : begin + self._batch_size] for begin in range(0, len(self._rows), self._batch_size)]
+        ahead = deque([self._pool.submit(self._sequence, int(row)) for row in group] for group in groups[:2])
+        for number, group in enumerate(groups):
+            levels = torch.from_numpy(np.stack([future.result() for future in ahead.popleft()]))
+            if number + 2 < len(groups):
+                ahead.append([self._pool.submit(self._sequence, int(row)) for row in groups[number + 2]])
+            yield self._batch(group, levels)
+
+    def _sequence(self, row: int) -> UInt8:
+        return cut_views([self._reader.window(row, start) for start in self._starts(row)], self._reader.num_channels)
+
+    def _starts(self, row: int) -> list[int]:
+        if self._reader.stream == "flow":
+            return window_starts(int(self._dataset.num_pairs[row]), self._reader.stack_length, views=self._views)
+        stored = int(self._dataset.num_stored_frames()[row])
+        if self._views == "ten":
+            return [stored - 1]
+        # The seed reads the frame five before the peak, six times over; once gives the same mean.
+        return [max(stored - 1 - SEED_FRAMES_BEFORE_PEAK, 0)]
+
+    def _batch(self, rows: Int64, levels: torch.Tensor) -> ViewBatch:
+        num, num_views = levels.shape[:2]
+        flat = levels.flatten(0, 1).to(self._device).permute(0, 3, 1, 2)
+        images = flat if self._normalizer is None else self._normalizer(flat)
+        return ViewBatch(
+            images=images.unflatten(0, (num, num_views)),
+            labels=torch.from_numpy(self._dataset.labels[rows]).to(self._device),
+            keys=self._dataset.keys_of(rows),
+        )
+
+
+def make_view_loader(
+    dataset: Dataset,
+    *,
+    stream: str,
+    rows: Int64,
+    views: str = "ten",
+    batch_size: int = 4,
+    stack_length: int = 5,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    num_threads: int | None = None,
+) -> ViewLoader:
+    """Make a loader of test views.
+
+    Args:
+        dataset: An open dataset.
+        stream: ``rgb`` (10 views: the peak frame) or ``flow`` (50: five windows).
+        rows: Index rows.
+        views: ``ten``, or ``seed`` for the seed's own sampling in time.
+        batch_size: Sequences a batch.
+        stack_length: Flow pairs in a window.
+        device: Where batches go.
+        dtype: ``uint8`` levels, or a float type: normalised.
+        num_threads: Decoding threads; None takes all cores of this process.
+
+    Raises:
+        InputError: If ``views`` is unknown, there are no rows, or the frames the seed reads are not stored.
+    """
+    if views not in VIEWS:
+        raise InputError(f"--views {views!r}, expected one of {', '.join(VIEWS)}")
+    if not len(rows):
+        raise InputError("there is no sequence to test")
+    if views == "seed" and stream == "rgb" and dataset.stream("rgb").frames != "all":
+        raise InputError(
+            f"{dataset.path}: keeps only the last frames, but the seed's test reads the sixth from the end\n  Use --views ten."
+        )
+    return ViewLoader(
+        dataset,
+        stream=stream,
+        rows=np.asarray(rows, np.int64),
+        views=views,
+        batch_size=batch_size,
+        stack_length=stack_length,
+        device=torch.device(device),
+        dtype=dtype,
+        num_threads=num_threads or default_num_threads(),
+    )
