@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -16,13 +17,15 @@ from pipelines.batch import Batch, BatchRequest
 from pipelines.crop_resize import SampleCutter
 from pipelines.crops import INPUT_SIZE
 from pipelines.damage import DamagePolicy
+from pipelines.dataset import UInt8
 from pipelines.normalize import Normalizer
 from pipelines.permutation import Int64
-from pipelines.planes import PlaneReader
 from pipelines.plan import PlanTable
+from pipelines.planes import PlaneReader
 from shard_builder.errors import DamagedMemberError
 
 MAX_SUBSTITUTES = 16
+Box = tuple[int, int, int, int]
 Substitute = Callable[[int, int], PlanTable]
 
 
@@ -130,8 +133,7 @@ class CpuEngine:
         num_slices = min(self._num_threads, size)
         bounds = [size * part // num_slices for part in range(num_slices + 1)]
         futures = [
-            self._pool.submit(self._cut_slice, request.table, slot, begin, end)
-            for begin, end in zip(bounds, bounds[1:], strict=False)
+            self._pool.submit(self._cut_slice, request.table, slot, begin, end) for begin, end in pairwise(bounds)
         ]
         return request, slot, futures
 
@@ -154,20 +156,15 @@ class CpuEngine:
         finally:
             self._free_cutters.append(cutter)
 
-    def _neighbour(
-        self, position: int, error: DamagedMemberError
-    ) -> tuple[list[np.ndarray], tuple[int, ...], bool, int]:  # type: ignore[type-arg]
+    def _neighbour(self, position: int, error: DamagedMemberError) -> tuple[list[UInt8], Box, bool, int]:
         self._damage.report(error)
         for attempt in range(1, MAX_SUBSTITUTES + 1):
             table = self._substitute(position, attempt)
             row = int(table.rows[0])
+            y, x, height, width = table.boxes[0].tolist()
             try:
-                return (
-                    self._reader.window(row, int(table.starts[0])),
-                    tuple(table.boxes[0].tolist()),
-                    bool(table.mirrored[0]),
-                    row,
-                )
+                planes = self._reader.window(row, int(table.starts[0]))
+                return planes, (y, x, height, width), bool(table.mirrored[0]), row
             except DamagedMemberError as another:
                 error = another
         raise error
@@ -183,7 +180,7 @@ class CpuEngine:
         elif self._device.type != "cpu":
             images = images.to(self._device, non_blocking=True)
             labels, valid = labels.to(self._device, non_blocking=True), valid.to(self._device, non_blocking=True)
-            slot.copied = torch.cuda.Event()
+            slot.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             slot.copied.record(torch.cuda.current_stream(self._device))
             if self._normalizer is not None:
                 images = self._normalizer(images)

@@ -112,7 +112,8 @@ class Loader:
         for name in ("plan_version", "seed", "num_samples"):
             if state.get(name) != own[name]:
                 raise InputError(
-                    f"loader state has {name} {state.get(name)}, expected {own[name]}\n  It was saved by a run with another dataset, split or seed."
+                    f"loader state has {name} {state.get(name)}, expected {own[name]}\n"
+                    "  It was saved by a run with another dataset, split or seed."
                 )
         if not 0 <= state["position"] <= self.num_samples:
             raise InputError(f"loader state has position {state['position']}, expected 0 to {self.num_samples}")
@@ -185,9 +186,7 @@ def make_plan(
     else:
         pairs = dataset.num_pairs[rows]
         if pairs.max() < stack_length:
-            raise InputError(
-                f"--stack-length {stack_length}, but the longest sequence has {pairs.max()} pairs, expected that many or fewer"
-            )
+            raise InputError(f"--stack-length {stack_length}, but the longest sequence has {pairs.max()} pairs")
         num_starts = np.maximum(pairs - stack_length + 1, 1)
         first_starts = np.zeros_like(num_starts)
     size = {"height": geometry.height, "width": geometry.width}

@@ -149,7 +149,7 @@ class ViewLoader:
         flat = levels.flatten(0, 1).to(self._device).permute(0, 3, 1, 2)
         images = flat if self._normalizer is None else self._normalizer(flat)
         return ViewBatch(
-            images=images.unflatten(0, (num, num_views)),
+            images=images.view(num, num_views, *images.shape[1:]),
             labels=torch.from_numpy(self._dataset.labels[rows]).to(self._device),
             keys=self._dataset.keys_of(rows),
         )

@@ -25,7 +25,8 @@ def index_schema(streams: Iterable[str]) -> pa.Schema:
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("num_pairs", pa.int32(), nullable=False),
     ]
-    for stream in streams:
+    wanted = set(streams)
+    for stream in (name for name in STREAMS if name in wanted):
         fields.append(pa.field(f"{stream}_shard", pa.int32(), nullable=False))
         for name, kind in (("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())):
             fields.append(

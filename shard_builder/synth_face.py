@@ -103,7 +103,7 @@ class _Canvas:
     def background(self) -> None:
         height, width = self.image.shape[:2]
         level, slope = self.generator.uniform(40, 200), self.generator.uniform(-50, 50, 2)
-        rows, columns = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]  # type: ignore[misc]
+        rows, columns = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j]
         plain = level + slope[0] * rows + slope[1] * columns + 22 * self.noise(0.05)
         self.image[:] = plain[..., None]
 
@@ -142,7 +142,7 @@ class _Canvas:
         """Add the light's direction and the camera's blur."""
         height, width = self.image.shape[:2]
         direction = self.generator.uniform(0, 2 * np.pi)
-        rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]  # type: ignore[misc]
+        rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
         light = 1 + self.generator.uniform(0.05, 0.22) * (np.cos(direction) * columns + 0.6 * np.sin(direction) * rows)
         lit = np.clip(self.image * light[..., None].astype(np.float32), 0, 255)
         return np.asarray(cv2.GaussianBlur(lit, (0, 0), max(0.5, 0.9 * width / 640)), np.float32)
