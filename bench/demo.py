@@ -48,7 +48,9 @@ def step_commands(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
         epochs = EPOCHS[stream]
         schedule = ["--epochs", str(epochs), "--lr-steps", f"{epochs * 2 // 3},{epochs * 8 // 9}"]
         steps.append((f"train {stream}", run, ["cktrain", stream, str(dataset), "--out", str(run), *train, *schedule]))
-    steps.append(("test", test, ["cktrain", "test", str(out / "rgb"), str(out / "flow"), str(dataset), "--out", str(test)]))
+    steps.append(
+        ("test", test, ["cktrain", "test", str(out / "rgb"), str(out / "flow"), str(dataset), "--out", str(test)])
+    )
     return steps
 
 
@@ -109,7 +111,9 @@ def write_sample_figure(dataset_dir: Path, path: Path) -> None:
                 axis.set_yticks([])
         axes[0, 0].set_ylabel("peak frame", fontsize=9)
         axes[1, 0].set_ylabel("flow, mid-sequence", fontsize=9)
-        figure.suptitle(f"Subject {subject}: the rgb stream sees the peak frame, the flow stream the motion", fontsize=11)
+        figure.suptitle(
+            f"Subject {subject}: the rgb stream sees the peak frame, the flow stream the motion", fontsize=11
+        )
         figure.tight_layout()
         figure.savefig(path, dpi=110)
         plt.close(figure)

@@ -1,0 +1,88 @@
+"""Markers that can not hide, and the small generated release and datasets that most tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shard_builder.build import build_dataset
+from shard_builder.options import BuildOptions
+from shard_builder.scan import scan_ckplus
+from shard_builder.synth import write_release
+
+BuildDataset = Callable[..., Path]
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def has_browser() -> bool:
+    return any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+
+
+REQUIREMENTS = {
+    "gpu": (has_gpu, "REQUIRE_GPU", "needs an NVIDIA GPU"),
+    "browser": (has_browser, "REQUIRE_BROWSER", "needs a headless Chromium"),
+}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a gpu or browser test where there is none, unless the environment says that there must be one."""
+    for marker, (is_there, variable, reason) in REQUIREMENTS.items():
+        if item.get_closest_marker(marker) and not is_there():
+            if os.environ.get(variable) == "1":
+                pytest.fail(f"{reason}, and {variable}=1 says that it must be here")
+            pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CK+-shaped release of 6 subjects, 7 emotions each, pictures of 160x122, 6 to 12 frames. Read only."""
+    release = tmp_path_factory.mktemp("release") / "CK+"
+    write_release(
+        release,
+        num_subjects=6,
+        image_scale=0.25,
+        max_frames=12,
+        seed=0,
+        workers=2,
+        overwrite=False,
+        on_progress=lambda done, total: None,
+    )
+    return release
+
+
+@pytest.fixture(scope="session")
+def build_tiny(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildDataset:
+    """A function that builds the tiny release with some options, once for equal options. The folder is read only."""
+    built: dict[tuple[tuple[str, object], ...], Path] = {}
+
+    def build(**options: object) -> Path:
+        identity = tuple(sorted(options.items()))
+        if identity not in built:
+            dataset = tmp_path_factory.mktemp("dataset") / "dataset"
+            chosen = BuildOptions(**{"flow_method": "dis", "width": 340, "height": 256, **options})  # type: ignore[arg-type]
+            build_dataset(scan_ckplus(tiny_release), tiny_release, dataset, chosen, workers=2)
+            built[identity] = dataset
+        return built[identity]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(build_tiny: BuildDataset) -> Path:
+    """The tiny release as shards of both streams, codec jpg, small shards. Read only: copy it before you break it."""
+    return build_tiny(codec="jpg", shard_bytes=4 << 20)
+
+
+@pytest.fixture(scope="session")
+def raw_dataset(build_tiny: BuildDataset) -> Path:
+    """The same with codec raw."""
+    return build_tiny(codec="raw", shard_bytes=32 << 20)
