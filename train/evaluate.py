@@ -248,4 +248,3 @@ def _write_predictions(
         }
         lines.append(json.dumps(record))
     write_atomically(path, ("\n".join(lines) + "\n").encode())
-

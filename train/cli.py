@@ -1,0 +1,138 @@
+"""The command ``cktrain``."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from shard_builder.console import run_app
+
+app = typer.Typer(
+    name="cktrain",
+    help="Train and test two-stream emotion recognition on a dataset of ckshard.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DatasetArgument = Annotated[Path, typer.Argument(help="Dataset folder made by ckshard build.")]
+NET, SCHEDULE, DATA, HARDWARE = "Net", "Schedule", "Data", "Hardware and run"
+
+
+def main() -> NoReturn:
+    """Run ``cktrain``."""
+    run_app(app, prog_name="cktrain")
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Train and test two-stream emotion recognition on a dataset of ckshard."""
+
+
+def _option(text: str, panel: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel)
+
+
+def train_stream(
+    context: typer.Context,
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Option(help="Run folder to make, or with --resume to go on with.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, exactly where it was.")
+    ] = False,
+    arch: Annotated[str, _option("resnet18, 34, 50, 101, 152 or another torchvision classifier.", NET)] = "resnet152",
+    weights: Annotated[
+        str, _option("imagenet, a torchvision name such as IMAGENET1K_V1, a file, or none.", NET)
+    ] = "imagenet",
+    seed_head: Annotated[bool, _option("The seed's heads of 8 outputs.", NET, "--seed-head")] = False,
+    dropout: Annotated[float | None, _option("Before the classifier; 0.8 rgb, 0.7 flow unless given.", NET)] = None,
+    partial_bn: Annotated[bool, _option("Freeze every BatchNorm but the first (TSN).", NET, "--partial-bn")] = False,
+    sync_bn: Annotated[bool, _option("BatchNorm statistics over all GPUs.", NET, "--sync-bn")] = False,
+    epochs: Annotated[int, _option("Passes over the training sequences.", SCHEDULE)] = 250,
+    batch_size: Annotated[int, _option("Samples of a batch, over all ranks.", SCHEDULE)] = 10,
+    iter_size: Annotated[int, _option("Batches accumulated into one step.", SCHEDULE)] = 5,
+    lr: Annotated[float, _option("Learning rate.", SCHEDULE)] = 1e-3,
+    lr_steps: Annotated[str, _option("Epochs at which it is divided by 10.", SCHEDULE)] = "100,200",
+    momentum: Annotated[float, _option("Momentum of SGD.", SCHEDULE)] = 0.9,
+    weight_decay: Annotated[float, _option("Weight decay, on every parameter.", SCHEDULE)] = 5e-4,
+    stem_lr_scale: Annotated[float, _option("Factor on the stem's learning rate (TSN: 5 for flow).", SCHEDULE)] = 1.0,
+    clip_grad: Annotated[float, _option("Largest gradient norm (TSN: 20); 0 does not clip.", SCHEDULE)] = 0.0,
+    class_weights: Annotated[str, _option("none, or balanced: inverse to the class frequency.", SCHEDULE)] = "none",
+    val_every: Annotated[int, _option("Epochs between validations.", SCHEDULE)] = 5,
+    stack_length: Annotated[int, _option("Flow pairs in a sample (the seed's new_length).", DATA)] = 5,
+    rgb_last_frames: Annotated[int, _option("rgb trains on one of the last so many frames.", DATA)] = 1,
+    aug: Annotated[str, _option("standard, or seed-exact: the seed's own crop table.", DATA)] = "standard",
+    split: Annotated[str, _option("subject-kfold, loso, seed-random (leaks) or a file.", DATA)] = "subject-kfold",
+    folds: Annotated[int, _option("subject-kfold: number of folds.", DATA)] = 10,
+    fold: Annotated[int, _option("subject-kfold: the fold to validate on, from 0.", DATA)] = 0,
+    subject: Annotated[str, _option("loso: the subject to validate on.", DATA)] = "",
+    seed: Annotated[int, _option("Initial weights, order, augmentation, dropout follow from it.", DATA)] = 0,
+    loader: Annotated[str, _option("auto, dali or cpu.", DATA)] = "auto",
+    cache: Annotated[str, _option("none, or ram: keep decoded planes.", DATA)] = "none",
+    workers: Annotated[int, _option("Decoding threads of a rank; 0 takes all cores.", DATA)] = 0,
+    on_error: Annotated[str, _option("raise, or skip damaged samples (at most 1 %).", DATA)] = "raise",
+    precision: Annotated[
+        str, _option("auto, bf16, fp16 or fp32; auto is bf16 where the hardware has it.", HARDWARE)
+    ] = "auto",
+    device: Annotated[str, _option("auto, cpu, cuda or cuda:N.", HARDWARE)] = "auto",
+    compile: Annotated[bool, _option("torch.compile the net.", HARDWARE, "--compile")] = False,
+    deterministic: Annotated[
+        bool, _option("Only algorithms that repeat bit for bit.", HARDWARE, "--deterministic")
+    ] = False,
+    save_every: Annotated[int, _option("Keep a checkpoint every so many epochs; 0: last and best only.", HARDWARE)] = 0,
+    log_every: Annotated[int, _option("Steps between step rows in metrics.jsonl.", HARDWARE)] = 10,
+) -> None:
+    """Train one stream."""
+    from train.config import TrainConfig, parse_lr_steps
+    from train.train_command import run_train
+
+    names = {field.name for field in fields(TrainConfig)} - {"stream"}
+    values = {name: value for name, value in context.params.items() if name in names}
+    values["lr_steps"] = parse_lr_steps(lr_steps)
+    config = TrainConfig(stream=str(context.info_name), **values)
+    given = {name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    code = run_train(config, dataset, out, resume=resume, given=given)
+    raise typer.Exit(code)
+
+
+app.command("rgb", help="Train the spatial stream: one frame, 3 channels.")(train_stream)
+app.command("flow", help="Train the temporal stream: a stack of flow pairs, 2 x --stack-length channels.")(train_stream)
+
+
+@app.command()
+def test(
+    runs_and_dataset: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN [RUN] DATASET", help="One run, or an rgb and a flow run, then the dataset."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for test.json, scores and figures; RUN/test if not given.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="last, or best (chosen on these sequences: optimistic).")] = "last",
+    views: Annotated[str, typer.Option(help="ten, or seed: the seed's own sampling.")] = "ten",
+    seed_views: Annotated[bool, typer.Option("--seed-views", help="The same as --views seed.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Sequences a batch; each has 10 (rgb) or 50 (flow) views.")] = 4,
+    workers: Annotated[int, typer.Option(help="Decoding threads; 0 takes all cores.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Test one run, or fuse an rgb and a flow run, on the subjects that their split left out: ten views a sequence."""
+    from shard_builder.errors import InputError
+    from train.test_command import print_test
+
+    if len(runs_and_dataset) < 2:
+        raise InputError(f"{len(runs_and_dataset)} folder given, expected RUN [RUN] DATASET")
+    *runs, dataset = runs_and_dataset
+    print_test(
+        runs,
+        dataset,
+        out=out or runs[0] / "test",
+        checkpoint=checkpoint,
+        views="seed" if seed_views else views,
+        batch_size=batch_size,
+        workers=workers or None,
+        device=device,
+    )

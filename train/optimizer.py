@@ -1,0 +1,41 @@
+"""SGD as the seed has it, the learning rate of an epoch, and TSN's partial BN."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from models.build import freeze_batch_norm, stem_parameters
+from train.config import TrainConfig
+
+LR_DECAY = 0.1
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
+    """Make SGD with momentum and weight decay on all parameters; the stem is a group of its own with its own scale."""
+    stem = stem_parameters(model)
+    in_stem = {id(parameter) for parameter in stem}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in in_stem]
+    groups = [{"params": stem, "lr_scale": config.stem_lr_scale}, {"params": others, "lr_scale": 1.0}]
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def learning_rate(config: TrainConfig, epoch: int) -> float:
+    """Return the learning rate of an epoch, counted from 0: divided by 10 at each of ``lr_steps``.
+
+    Source: main_single_gpu.py of two_stream_for_emotion_recognition.
+    """
+    return float(config.lr * LR_DECAY ** sum(epoch >= step for step in config.lr_steps))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group its learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]
+
+
+def set_training_mode(model: nn.Module, config: TrainConfig) -> None:
+    """Switch to training; with partial BN the statistics of all but the first BatchNorm stay as they are."""
+    model.train()
+    if config.partial_bn:
+        freeze_batch_norm(model)

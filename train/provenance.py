@@ -1,0 +1,47 @@
+"""Where a result comes from: versions, revision, machine, command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGES = ("ckshard", "torch", "torchvision", "nvidia-dali-cuda120", "opencv-python-headless", "numpy", "webdataset")
+
+
+def package_versions() -> dict[str, str | None]:
+    """Return the versions of Python and of the packages a result depends on; None for one that is not installed."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def git_revision() -> str | None:
+    """Return the commit of the source folder, with ``-dirty`` where files differ from it; None outside a checkout."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude",
+        "*",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def command_line() -> str:
+    """Return the command as it was typed, for records."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
