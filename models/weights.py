@@ -53,7 +53,7 @@ def read_state_dict(path: Path, *, head: str) -> State:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a foreign file makes torch.load raise anything
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"--weights {path}: can not be read as weights ({reason}), expected a file of torch.save"
         ) from None

@@ -48,7 +48,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file makes torch.load raise anything
-        raise InputError(f"{path}: can not be read as a checkpoint ({str(error).splitlines()[0]})") from None
+        raise InputError(
+            f"{path}: can not be read as a checkpoint ({(str(error) or type(error).__name__).splitlines()[0]})"
+        ) from None
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise InputError(f"{path}: not a checkpoint of cktrain, expected format {CHECKPOINT_FORMAT!r}")
     if content.get("version") != CHECKPOINT_VERSION:
