@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
+from pipelines.plan import PlanTable
 from shard_builder.errors import DamagedMemberError, DatasetError
 
 MAX_FRACTION = 0.01
 """More damaged samples than this part of an epoch stop the run."""
+MAX_SUBSTITUTES = 16
+Substitute = Callable[[int, int], PlanTable]
+Sample = TypeVar("Sample")
 
 
 class DamagePolicy:
@@ -45,3 +51,32 @@ class DamagePolicy:
                     f"{len(self.errors)} of {self._num_samples} samples of this epoch are damaged, over the {MAX_FRACTION:.0%} that "
                     f"--on-error skip allows; the last one: {error}"
                 ) from error
+
+
+def find_neighbour(
+    position: int,
+    error: DamagedMemberError,
+    damage: DamagePolicy,
+    substitute: Substitute,
+    read: Callable[[int, int], Sample],
+) -> tuple[Sample, PlanTable]:
+    """Report a damaged sample and return what stands in for it: the next position of the plan that can be read.
+
+    Args:
+        position: Position of the damaged sample.
+        error: What is wrong with it.
+        damage: Decides whether to go on.
+        substitute: (position, attempt) -> plan of a neighbour, one row.
+        read: (row, start) -> the neighbour's data.
+
+    Raises:
+        DamagedMemberError: If the policy is to raise, or no neighbour can be read either.
+    """
+    damage.report(error)
+    for attempt in range(1, MAX_SUBSTITUTES + 1):
+        table = substitute(position, attempt)
+        try:
+            return read(int(table.rows[0]), int(table.starts[0])), table
+        except DamagedMemberError as another:
+            error = another
+    raise error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,17 +16,12 @@ import torch
 from pipelines.batch import Batch, BatchRequest
 from pipelines.crop_resize import SampleCutter
 from pipelines.crops import INPUT_SIZE
-from pipelines.damage import DamagePolicy
-from pipelines.dataset import UInt8
+from pipelines.damage import DamagePolicy, Substitute, find_neighbour
 from pipelines.normalize import Normalizer
 from pipelines.permutation import Int64
 from pipelines.plan import PlanTable
 from pipelines.planes import PlaneReader
 from shard_builder.errors import DamagedMemberError
-
-MAX_SUBSTITUTES = 16
-Box = tuple[int, int, int, int]
-Substitute = Callable[[int, int], PlanTable]
 
 
 def default_num_threads() -> int:
@@ -148,26 +143,17 @@ class CpuEngine:
                     planes = self._reader.window(rows[index], starts[index])
                     box, flip = boxes[index], mirrored[index]
                 except DamagedMemberError as error:
-                    planes, box, flip, slot.rows[index] = self._neighbour(int(table.positions[index]), error)
+                    planes, neighbour = find_neighbour(
+                        int(table.positions[index]), error, self._damage, self._substitute, self._reader.window
+                    )
+                    slot.rows[index] = neighbour.rows[0]
+                    box, flip = neighbour.boxes[0].tolist(), bool(neighbour.mirrored[0])
                 cutter.cut(planes, box, flip, levels[index])
                 if slot.floats is not None and self._normalizer is not None:
                     source = slot.levels[index : index + 1].permute(0, 3, 1, 2)
                     self._normalizer(source, slot.floats[index : index + 1].permute(0, 3, 1, 2))
         finally:
             self._free_cutters.append(cutter)
-
-    def _neighbour(self, position: int, error: DamagedMemberError) -> tuple[list[UInt8], Box, bool, int]:
-        self._damage.report(error)
-        for attempt in range(1, MAX_SUBSTITUTES + 1):
-            table = self._substitute(position, attempt)
-            row = int(table.rows[0])
-            y, x, height, width = table.boxes[0].tolist()
-            try:
-                planes = self._reader.window(row, int(table.starts[0]))
-                return planes, (y, x, height, width), bool(table.mirrored[0]), row
-            except DamagedMemberError as another:
-                error = another
-        raise error
 
     def _batch(self, request: BatchRequest, slot: _Slot) -> Batch:
         dataset = self._reader.dataset

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from pipelines.batch import Batch, BatchRequest
-from pipelines.crops import AUGMENTATIONS, center_crop, multi_scale_crops
 from pipelines.damage import DamagePolicy
 from pipelines.dataset import Dataset
 from pipelines.engine_cpu import CpuEngine, default_num_threads
 from pipelines.permutation import Int64
 from pipelines.plan import PLAN_VERSION, Plan, PlanTable
 from pipelines.planes import PlaneReader
+from pipelines.samples import make_plan
 from shard_builder.errors import DamagedMemberError, InputError
 
 ENGINES = ("auto", "dali", "cpu")
@@ -147,52 +147,6 @@ def rank_request(plan: Plan, epoch: int, begin: int, stop: int, *, rank: int, wo
         valid=valid,
         global_size=stop - begin,
         stop=stop,
-    )
-
-
-def make_plan(
-    dataset: Dataset,
-    *,
-    stream: str,
-    rows: Int64,
-    training: bool,
-    stack_length: int,
-    seed: int,
-    aug: str,
-    rgb_last_frames: int,
-) -> Plan:
-    """Make the plan of a split part.
-
-    rgb: the peak frame (in training one of the last ``rgb_last_frames``). flow: any window of ``stack_length`` pairs in training, the
-    middle one otherwise; a sequence with fewer pairs has one window, from its first pair.
-
-    Raises:
-        InputError: If the part is empty, no sequence is as long as the stack, or too few frames are stored.
-    """
-    rows = np.asarray(rows, np.int64)
-    if not len(rows):
-        raise InputError(f"the {'training' if training else 'validation'} part of the split has no sequences")
-    if aug not in AUGMENTATIONS:
-        raise InputError(f"--aug {aug!r}, expected one of {', '.join(AUGMENTATIONS)}")
-    geometry = dataset.manifest.geometry
-    if stream == "rgb":
-        stored = dataset.num_stored_frames()[rows]
-        if rgb_last_frames < 1 or rgb_last_frames > stored.max():
-            raise InputError(
-                f"rgb_last_frames {rgb_last_frames}, expected 1 to {stored.max()} (the most frames stored of a sequence)"
-            )
-        num_starts = np.minimum(rgb_last_frames if training else 1, stored)
-        first_starts = stored - num_starts
-    else:
-        pairs = dataset.num_pairs[rows]
-        if pairs.max() < stack_length:
-            raise InputError(f"--stack-length {stack_length}, but the longest sequence has {pairs.max()} pairs")
-        num_starts = np.maximum(pairs - stack_length + 1, 1)
-        first_starts = np.zeros_like(num_starts)
-    size = {"height": geometry.height, "width": geometry.width}
-    crops = multi_scale_crops(**size, stream=stream, augmentation=aug) if training else center_crop(**size)
-    return Plan(
-        rows=rows, num_starts=num_starts, first_starts=first_starts, crops=crops, seed=seed, is_training=training
     )
 
 

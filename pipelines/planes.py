@@ -45,17 +45,36 @@ class PlaneReader:
             DamagedMemberError: If a member can not be read or decoded.
         """
         if self.stream == "rgb":
-            return [self._stack(row, 3)[start] if self.members.is_raw else self._decoded(row, start)]
-        last = int(self._num_stored[row]) - 1
-        numbers = [min(start + step, last) for step in range(self.stack_length)]
+            return [self.raw_window(row, start) if self.members.is_raw else self._decoded(row, start)]
         if self.members.is_raw:
-            stack = self._stack(row, 2)
-            return [stack[2 * number + axis] for number in numbers for axis in (0, 1)]
+            return list(self.raw_window(row, start))
         planes = []
-        for number in numbers:
+        for number in self.member_numbers(row, start):
             pair = self._decoded(row, number)
             planes += [pair[: self.height], pair[self.height :]]
         return planes
+
+    def member_numbers(self, row: int, start: int) -> list[int]:
+        """Return the numbers of the frame or pairs of a window; a short sequence repeats its last pair."""
+        if self.stream == "rgb":
+            return [start]
+        last = int(self._num_stored[row]) - 1
+        return [min(start + step, last) for step in range(self.stack_length)]
+
+    def raw_window(self, row: int, start: int) -> UInt8:
+        """Return a window of a raw stream: (H, W, 3) or (2L, H, W), a view of the mapped tar unless the last pair is repeated.
+
+        Raises:
+            DamagedMemberError: If the member can not be read.
+        """
+        if self.stream == "rgb":
+            frame: UInt8 = self._stack(row, 3)[start]
+            return frame
+        numbers, stack = self.member_numbers(row, start), self._stack(row, 2)
+        if numbers[-1] - numbers[0] == self.stack_length - 1:
+            window: UInt8 = stack[2 * start : 2 * (start + self.stack_length)]
+            return window
+        return np.concatenate([stack[2 * number : 2 * number + 2] for number in numbers])
 
     def _stack(self, row: int, kind: int) -> UInt8:
         count = int(self._num_stored[row])

@@ -1,0 +1,251 @@
+"""The ``dali`` engine: one NVIDIA DALI graph for the GPU and the CPU, fed with the plan's windows, boxes and flips."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils.dlpack
+from nvidia.dali import fn, types
+from nvidia.dali.pipeline import Pipeline
+
+from pipelines.batch import Batch, BatchRequest
+from pipelines.crops import INPUT_SIZE
+from pipelines.damage import DamagePolicy, Substitute, find_neighbour
+from pipelines.dataset import UInt8
+from pipelines.normalize import DEVIATION, MEAN
+from pipelines.permutation import Int64
+from pipelines.planes import PlaneReader
+from shard_builder.errors import DamagedMemberError, DatasetError
+
+DALI_DTYPES = {
+    torch.uint8: types.UINT8,
+    torch.float16: types.FLOAT16,
+    torch.float32: types.FLOAT,
+    torch.bfloat16: types.FLOAT,  # DALI has no bfloat16: it is rounded once, in torch
+}
+
+
+class DaliEngine:
+    """Turns batch requests into batches with DALI, ``prefetch_depth`` batches ahead.
+
+    The graph decodes (nvJPEG for jpg on the GPU; raw windows need no decoding), resizes the crop, and mirrors and normalises in one
+    operator; x flow is turned before that by XOR with 255, which is 255 - x. It writes HWC; its permuted view is channels_last
+    without a copy.
+
+    Args:
+        reader: Where encoded members and raw windows come from.
+        dtype: Of the images; floats are normalised.
+        device: Where batches go; with CUDA everything after the read happens there.
+        batch_size: Largest number of samples in a request.
+        num_threads: DALI's threads.
+        prefetch_depth: Batches in work ahead of the one handed over, >= 1.
+        damage: What to do about damaged members.
+        substitute: (position, attempt) -> plan of the neighbour that stands in for a damaged sample.
+    """
+
+    def __init__(
+        self,
+        reader: PlaneReader,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        batch_size: int,
+        num_threads: int,
+        prefetch_depth: int,
+        damage: DamagePolicy,
+        substitute: Substitute,
+    ) -> None:
+        self._reader, self._dtype, self._device = reader, dtype, device
+        self._damage, self._substitute = damage, substitute
+        self._settings: dict[str, Any] = {
+            "batch_size": batch_size,
+            "num_threads": num_threads,
+            "prefetch_queue_depth": prefetch_depth,
+            "device_id": (device.index or 0) if device.type == "cuda" else None,
+        }
+        self._turns = _turns(reader)
+        self._undecodable: dict[tuple[int, int], DamagedMemberError] = {}
+        self._requests: Iterator[BatchRequest] = iter(())
+        self._pending: deque[tuple[BatchRequest, Int64]] = deque()
+        self._pipeline: Pipeline | None = self._build()
+
+    def close(self) -> None:
+        """Let go of the pipeline: its threads end and its buffers are freed."""
+        self._pipeline = None
+
+    def batches(self, requests: Iterator[BatchRequest]) -> Iterator[Batch]:
+        """Yield one batch for each request, in order."""
+        self._requests = requests
+        try:
+            while True:
+                images = self._run()
+                if images is None:
+                    return
+                request, rows = self._pending.popleft()
+                yield self._batch(request, rows, images)
+        finally:
+            self._drain()
+
+    def _run(self) -> Any:
+        """Return DALI's next output, or None after the last; batches that DALI can not decode are mended and fed again."""
+        while self._pipeline is not None:
+            try:
+                return self._pipeline.run()[0]
+            except StopIteration:
+                return None
+            except DamagedMemberError:
+                raise
+            except RuntimeError as error:
+                self._find_undecodable(error)
+                again = [request for request, _ in self._pending]
+                self._pending.clear()
+                self._requests = chain(again, self._requests)
+                self._pipeline = self._build()
+        return None
+
+    def _drain(self) -> None:
+        """Throw away what was prefetched for a loop that was left, so that the next one starts clean."""
+        self._requests = iter(())
+        self._pending.clear()
+        if self._pipeline is not None:
+            with suppress(StopIteration):
+                while True:
+                    self._pipeline.run()
+            self._pipeline.reset()
+
+    def _build(self) -> Pipeline:
+        reader = self._reader
+        num_inputs = 1 if reader.stream == "rgb" or reader.members.is_raw else reader.stack_length
+        pipeline = Pipeline(**self._settings)
+        with pipeline:
+            inputs = fn.external_source(
+                source=self._feed, num_outputs=num_inputs + (4 if reader.stream == "flow" else 3), batch=True
+            )
+            encoded, (starts, ends, mirror, *turns) = inputs[:num_inputs], inputs[num_inputs:]
+            planes = self._planes(encoded)
+            cut = fn.resize(
+                planes,
+                size=[INPUT_SIZE, INPUT_SIZE],
+                roi_start=starts,
+                roi_end=ends,
+                interp_type=types.INTERP_LINEAR,
+                antialias=False,
+            )
+            for turn in turns:
+                cut = cut ^ (turn.gpu() if self._device.type == "cuda" else turn)
+            mean, deviation = _mean_and_deviation(reader.stream, self._dtype)
+            images = fn.crop_mirror_normalize(
+                cut, mirror=mirror, mean=mean, std=deviation, dtype=DALI_DTYPES[self._dtype], output_layout="HWC"
+            )
+            pipeline.set_outputs(images)
+        pipeline.build()
+        return pipeline
+
+    def _planes(self, encoded: Sequence[Any]) -> Any:
+        """Return (H, W, 3) frames or (2L, H, W) planes, on the GPU if there is one."""
+        reader, on_gpu = self._reader, self._device.type == "cuda"
+        if reader.members.is_raw:
+            planes = fn.reinterpret(encoded[0], layout="HWC" if reader.stream == "rgb" else "CHW")
+            return planes.gpu() if on_gpu else planes
+        codec = reader.dataset.stream(reader.stream).codec
+        device = "mixed" if on_gpu and codec == "jpg" else "cpu"
+        kind = types.RGB if reader.stream == "rgb" else types.GRAY
+        images = [fn.decoders.image(member, device=device, output_type=kind) for member in encoded]
+        if on_gpu and device == "cpu":
+            images = [image.gpu() for image in images]
+        if reader.stream == "rgb":
+            return images[0]
+        pairs = [fn.reshape(image, shape=[2, reader.height, reader.width], layout="CHW") for image in images]
+        return fn.cat(*pairs, axis=0) if len(pairs) > 1 else pairs[0]
+
+    def _feed(self) -> tuple[list[Any], ...]:
+        """Return the next request as DALI takes it: the samples' members, boxes, flips, and what turns x flow."""
+        request = next(self._requests, None)
+        if request is None:
+            raise StopIteration
+        table = request.table
+        rows, boxes, flips = table.rows.copy(), table.boxes.copy(), table.mirrored.copy()
+        samples = []
+        for index, (row, start) in enumerate(zip(rows.tolist(), table.starts.tolist(), strict=True)):
+            try:
+                samples.append(self._sample(row, start))
+            except DamagedMemberError as error:
+                sample, neighbour = find_neighbour(
+                    int(table.positions[index]), error, self._damage, self._substitute, self._sample
+                )
+                samples.append(sample)
+                rows[index], boxes[index], flips[index] = neighbour.rows[0], neighbour.boxes[0], neighbour.mirrored[0]
+        self._pending.append((request, rows))
+        starts = boxes[:, :2].astype(np.float32)
+        sides = flips.astype(np.int32)
+        return (
+            *(list(members) for members in zip(*samples, strict=True)),
+            list(starts),
+            list((starts + boxes[:, 2:]).astype(np.float32)),
+            list(sides),
+            *([list(self._turns[sides])] if self._reader.stream == "flow" else ()),
+        )
+
+    def _sample(self, row: int, start: int) -> list[UInt8]:
+        """Return the encoded members of a window, or its raw planes as one array."""
+        reader = self._reader
+        known = self._undecodable.get((row, start))
+        if known is not None:
+            raise known
+        if reader.members.is_raw:
+            return [reader.raw_window(row, start)]
+        return [reader.members.read(row, number) for number in reader.member_numbers(row, start)]
+
+    def _find_undecodable(self, error: RuntimeError) -> None:
+        """Find the members that made DALI fail, by decoding the waiting batches one by one.
+
+        Raises:
+            DatasetError: If every member decodes: then DALI failed for another reason.
+        """
+        found = False
+        for request, _ in self._pending:
+            for row, start in zip(request.table.rows.tolist(), request.table.starts.tolist(), strict=True):
+                try:
+                    self._reader.window(row, start)
+                except DamagedMemberError as damaged:
+                    if (row, start) not in self._undecodable:
+                        found = True
+                        self._undecodable[row, start] = damaged
+        if not found:
+            raise DatasetError(
+                f"DALI failed: {str(error).strip().splitlines()[0]}\n  Try --loader cpu; --debug shows DALI's own message."
+            ) from error
+
+    def _batch(self, request: BatchRequest, rows: Int64, output: Any) -> Batch:
+        images = torch.utils.dlpack.from_dlpack(output.as_tensor()).permute(0, 3, 1, 2)
+        dataset, on_gpu = self._reader.dataset, self._device.type == "cuda"
+        labels, valid = torch.from_numpy(dataset.labels[rows]), torch.from_numpy(request.valid)
+        return Batch(
+            images=images if images.dtype == self._dtype else images.to(self._dtype),
+            labels=labels.to(self._device, non_blocking=True) if on_gpu else labels,
+            valid=valid.to(self._device, non_blocking=True) if on_gpu else valid,
+            keys=dataset.keys_of(rows),
+            positions=request.table.positions,
+            global_size=request.global_size,
+        )
+
+
+def _turns(reader: PlaneReader) -> UInt8:
+    """Return what a window's planes are XORed with, (2, C, 1, 1): nothing, and for mirrored windows 255 on x flow."""
+    turns = np.zeros((2, reader.num_channels, 1, 1), np.uint8)
+    if reader.stream == "flow":
+        turns[1, 0::2] = 255
+    return turns
+
+
+def _mean_and_deviation(stream: str, dtype: torch.dtype) -> tuple[list[float], list[float]]:
+    """Return mean and deviation in levels; all channels of flow share one, for DALI 2.4 crashes on lists of more than 8."""
+    if dtype == torch.uint8:
+        return [0.0], [1.0]
+    return [255 * mean for mean in MEAN[stream]], [255 * deviation for deviation in DEVIATION[stream]]
