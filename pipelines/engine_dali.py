@@ -127,16 +127,11 @@ class DaliEngine:
             inputs = fn.external_source(
                 source=self._feed, num_outputs=num_inputs + (4 if reader.stream == "flow" else 3), batch=True
             )
-            encoded, (starts, ends, mirror, *turns) = inputs[:num_inputs], inputs[num_inputs:]
+            encoded, (starts, shapes, mirror, *turns) = inputs[:num_inputs], inputs[num_inputs:]
             planes = self._planes(encoded)
-            cut = fn.resize(
-                planes,
-                size=[INPUT_SIZE, INPUT_SIZE],
-                roi_start=starts,
-                roi_end=ends,
-                interp_type=types.INTERP_LINEAR,
-                antialias=False,
-            )
+            # cut first: a resize with a region of interest would mix pixels from beyond the crop into its border
+            cut = fn.slice(planes, start=starts, shape=shapes, axis_names="HW")
+            cut = fn.resize(cut, size=[INPUT_SIZE, INPUT_SIZE], interp_type=types.INTERP_LINEAR, antialias=False)
             for turn in turns:
                 cut = cut ^ (turn.gpu() if self._device.type == "cuda" else turn)
             mean, deviation = _mean_and_deviation(reader.stream, self._dtype)
@@ -182,12 +177,11 @@ class DaliEngine:
                 samples.append(sample)
                 rows[index], boxes[index], flips[index] = neighbour.rows[0], neighbour.boxes[0], neighbour.mirrored[0]
         self._pending.append((request, rows))
-        starts = boxes[:, :2].astype(np.float32)
         sides = flips.astype(np.int32)
         return (
             *(list(members) for members in zip(*samples, strict=True)),
-            list(starts),
-            list((starts + boxes[:, 2:]).astype(np.float32)),
+            list(boxes[:, :2]),
+            list(boxes[:, 2:]),
             list(sides),
             *([list(self._turns[sides])] if self._reader.stream == "flow" else ()),
         )
