@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,99}")
+KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,80}")
 CKPLUS_EMOTIONS = ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 """CK+'s emotion names; the position is CK+'s code."""
 CKPLUS_NUM_SEQUENCES = (0, 45, 18, 59, 25, 69, 28, 83)
@@ -18,7 +18,7 @@ class FaceSequence:
     """A labelled sequence on disk, before anything of it is read.
 
     Args:
-        key: Name of the sample, ``S010_004``: 1 to 99 of ``A-Z a-z 0-9 _ -``, unique in a dataset.
+        key: Name of the sample, ``S010_004``: 1 to 80 of ``A-Z a-z 0-9 _ -``, unique in a dataset.
         subject: Whose face it is; a split keeps a subject on one side.
         session: CK+'s name of the recording, ``004``.
         emotion: Class name.
@@ -39,7 +39,7 @@ class FaceSequence:
 
     def __post_init__(self) -> None:
         if not KEY_PATTERN.fullmatch(self.key):
-            raise ValueError(f"key {self.key!r} is not 1 to 99 characters of A-Z a-z 0-9 _ -")
+            raise ValueError(f"key {self.key!r} is not 1 to 80 characters of A-Z a-z 0-9 _ -")
         if not self.frames:
             raise ValueError(f"sequence {self.key} has no frames")
         if self.pairs and len(self.pairs) != len(self.frames) - 1:

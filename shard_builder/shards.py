@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from shard_builder.sequence import KEY_PATTERN
+
 BLOCK_BYTES = tarfile.BLOCKSIZE
 OWNER = "bigdata"
 MODE = 0o444
@@ -105,7 +107,13 @@ class ShardWriter:
         self._index_lines: list[str] = []
 
     def write(self, key: str, members: Mapping[str, bytes]) -> dict[str, Member]:
-        """Append one sample; its members are written in the order of their extensions, as webdataset does."""
+        """Append one sample; its members are written in the order of their extensions, as webdataset does.
+
+        Raises:
+            ValueError: If the key is not one that every reader takes.
+        """
+        if not KEY_PATTERN.fullmatch(key):
+            raise ValueError(f"key {key!r} is not 1 to 80 characters of A-Z a-z 0-9 _ -")
         places = {}
         for extension in sorted(members):
             data = members[extension]
