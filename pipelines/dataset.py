@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import threading
 import zlib
@@ -175,6 +176,7 @@ class StreamMembers:
         if not len(self._offsets) == len(self._sizes) == len(self._crcs):
             raise DatasetError(f"{dataset.path / INDEX_NAME}: the lists of {stream} members differ in length")
         self._is_checked = np.zeros(len(self._offsets), bool)
+        self._array_begins = np.zeros(len(self._shards), np.int64)
         self._maps: dict[int, UInt8] = {}
         self._lock = threading.Lock()
 
@@ -221,14 +223,21 @@ class StreamMembers:
         Raises:
             DamagedMemberError: If the npy header or its shape is not what manifest and index say.
         """
-        data = self.read(row, 0)
+        begin = int(self._array_begins[row])
+        if not begin:
+            begin = self._array_begins[row] = self._find_array(row, shape)
+        return self._tar(int(self._shards[row]))[begin : begin + math.prod(shape)].reshape(shape)
+
+    def _find_array(self, row: int, shape: tuple[int, ...]) -> int:
+        """Check a raw row's member and return the offset of its array in the tar."""
+        data, flat = self.read(row, 0), self.flat_number(row, 0)
         try:
             start, found = parse_npy_header(data.data)
         except ValueError as error:
-            raise self.damage(row, self.flat_number(row, 0), str(error)) from None
-        if found != shape or len(data) - start != int(np.prod(shape)):
-            raise self.damage(row, self.flat_number(row, 0), f"holds an array of shape {found}, expected {shape}")
-        return data[start:].reshape(shape)
+            raise self.damage(row, flat, str(error)) from None
+        if found != shape or len(data) - start != math.prod(shape):
+            raise self.damage(row, flat, f"holds an array of shape {found}, expected {shape}")
+        return int(self._offsets[flat]) + start
 
     def damage(self, row: int, flat: int, reason: str) -> DamagedMemberError:
         """Return the error that names shard, offset, member and key of a member."""
@@ -238,7 +247,8 @@ class StreamMembers:
         else:
             number = flat - int(self.first[row])
             skipped = int(self._dataset.num_frames[row]) - self.num_members(row) if self.stream == "rgb" else 0
-            member = f"{key}.{self.stream}-{number + skipped:03d}.{self._dataset.stream(self.stream).codec}"
+            digits = max(3, len(str(skipped + self.num_members(row) - 1)))
+            member = f"{key}.{self.stream}-{number + skipped:0{digits}d}.{self._dataset.stream(self.stream).codec}"
         shards = self._dataset.stream(self.stream).shards
         number = int(self._shards[row])
         shard = shards[number].name if 0 <= number < len(shards) else f"shard {number}"

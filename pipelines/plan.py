@@ -6,6 +6,7 @@ It knows nothing of ranks, workers or engines; whoever asks for position p gets 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from pipelines.permutation import Int64, derive_key, draw_below, permute
 
 PLAN_VERSION = 1
 """Raised whenever the same (seed, epoch, position) would give another sample or geometry; a state of another version is refused."""
+
+SMALL_PLAN = 16384
+"""Up to so many samples an epoch's order is computed whole and kept: 128 KB save a batch of 32 a quarter of a millisecond."""
 
 _ORDER, _WINDOW, _CROP, _MIRROR = range(4)
 
@@ -78,7 +82,7 @@ class Plan:
                 mirrored=np.zeros(len(positions), bool),
             )
         order, window, crop, mirror = (derive_key(self.seed, epoch, lane) for lane in (_ORDER, _WINDOW, _CROP, _MIRROR))
-        members = permute(positions, num=num, key=order)
+        members = _whole_order(num, order)[positions] if num <= SMALL_PLAN else permute(positions, num=num, key=order)
         return PlanTable(
             positions=positions,
             rows=self.rows[members],
@@ -86,3 +90,8 @@ class Plan:
             boxes=self.crops[draw_below(positions, len(self.crops), key=crop)],
             mirrored=draw_below(positions, 2, key=mirror).astype(bool),
         )
+
+
+@lru_cache(maxsize=4)
+def _whole_order(num: int, key: int) -> Int64:
+    return permute(np.arange(num, dtype=np.int64), num=num, key=key)
