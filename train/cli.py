@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from shard_builder.console import run_app
+
+if TYPE_CHECKING:
+    from train.config import TrainConfig
 
 app = typer.Typer(
     name="cktrain",
@@ -35,6 +38,17 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceb
 
 def _option(text: str, panel: str, *names: str) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel)
+
+
+def _config_of(context: Any) -> tuple[TrainConfig, set[str]]:
+    """Return the training options of a parsed ``cktrain rgb|flow``, and the names of those that were given."""
+    from train.config import TrainConfig, parse_lr_steps
+
+    names = {field.name for field in fields(TrainConfig)} - {"stream"}
+    values = {name: value for name, value in context.params.items() if name in names}
+    values["lr_steps"] = parse_lr_steps(values["lr_steps"])
+    given = {name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    return TrainConfig(stream=str(context.info_name), **values), given
 
 
 def train_stream(
@@ -87,16 +101,10 @@ def train_stream(
     log_every: Annotated[int, _option("Steps between step rows in metrics.jsonl.", HARDWARE)] = 10,
 ) -> None:
     """Train one stream."""
-    from train.config import TrainConfig, parse_lr_steps
     from train.train_command import run_train
 
-    names = {field.name for field in fields(TrainConfig)} - {"stream"}
-    values = {name: value for name, value in context.params.items() if name in names}
-    values["lr_steps"] = parse_lr_steps(lr_steps)
-    config = TrainConfig(stream=str(context.info_name), **values)
-    given = {name for name in names if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
-    code = run_train(config, dataset, out, resume=resume, given=given)
-    raise typer.Exit(code)
+    config, given = _config_of(context)
+    raise typer.Exit(run_train(config, dataset, out, resume=resume, given=given))
 
 
 app.command("rgb", help="Train the spatial stream: one frame, 3 channels.")(train_stream)
@@ -135,4 +143,78 @@ def test(
         batch_size=batch_size,
         workers=workers or None,
         device=device,
+    )
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def cv(
+    context: typer.Context,
+    stream: Annotated[str, typer.Argument(help="rgb or flow.")],
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Option(help="Cross-validation folder; finished folds in it are kept.")],
+    folds: Annotated[int, typer.Option(help="Number of folds.")] = 10,
+    only: Annotated[
+        str, typer.Option(help="Folds of this process, such as 0,3; empty takes all that nobody works on.")
+    ] = "",
+    split: Annotated[str, typer.Option(help="subject-kfold, or seed-random to measure its leak.")] = "subject-kfold",
+    select: Annotated[
+        str, typer.Option(help="fixed: test the last epoch; inner: choose it on a further fold left out of training.")
+    ] = "fixed",
+    views: Annotated[str, typer.Option(help="ten, or seed: the seed's own sampling.")] = "ten",
+) -> None:
+    """Cross-validate one stream by subjects. Takes every option of cktrain rgb|flow too, such as --arch and --epochs.
+
+    Killed and started again it goes on. Processes and hosts may share one folder: each takes folds that nobody works on.
+    """
+    from shard_builder.errors import InputError
+    from train.cross_validate import CvOptions
+    from train.cv_command import run_cv
+
+    if stream not in ("rgb", "flow"):
+        raise InputError(f"stream {stream!r}, expected rgb or flow")
+    command = typer.main.get_command(app).commands[stream]  # type: ignore[attr-defined]
+    parsed = command.make_context(stream, [str(dataset), "--out", str(out), *context.args], parent=context.parent)
+    config, given = _config_of(parsed)
+    fixed = sorted(given & {"split", "folds", "fold", "subject"})
+    if fixed:
+        raise InputError(f"--{fixed[0]} is set by the cross-validation for each fold\n  Leave it out.")
+    options = CvOptions(split=split, num_folds=folds, only=_parse_folds(only), select=select, views=views)
+    raise typer.Exit(run_cv(config, dataset, out, options, given=given))
+
+
+def _parse_folds(text: str) -> tuple[int, ...] | None:
+    from shard_builder.errors import InputError
+
+    try:
+        return tuple(int(part) for part in text.replace(",", " ").split()) or None
+    except ValueError:
+        raise InputError(f"--only {text!r}, expected fold numbers such as 0,3") from None
+
+
+@app.command()
+def predict(
+    runs_and_input: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN [RUN] INPUT", help="One run, or an rgb and a flow run, then a video or a folder of frames."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for predictions.jsonl, bars.png and timeline.png.")] = Path(
+        "prediction"
+    ),
+    overlay: Annotated[Path | None, typer.Option(help="Also write the video with the label drawn in (.mp4).")] = None,
+    stride: Annotated[int, typer.Option(help="Frames from one window to the next.")] = 5,
+    fps: Annotated[float | None, typer.Option(help="Frame rate in place of the input's own.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="last or best.")] = "last",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Predict the emotion in a video, a folder of frames or a CK+ sequence; no dataset is needed."""
+    from shard_builder.errors import InputError
+    from train.predict_command import print_prediction
+
+    if len(runs_and_input) < 2:
+        raise InputError(f"{len(runs_and_input)} path given, expected RUN [RUN] INPUT")
+    *runs, source = runs_and_input
+    print_prediction(
+        runs, source, out=out, overlay=overlay, stride=stride, fps=fps, checkpoint=checkpoint, device=device
     )

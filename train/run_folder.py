@@ -80,7 +80,7 @@ class RunFolder:
 
 
 def check_new(path: Path) -> None:
-    """Refuse a folder that holds anything.
+    """Refuse a folder that holds anything but what a run that was killed while it was made left behind.
 
     Raises:
         InputError: If it does, or is a file.
@@ -89,7 +89,8 @@ def check_new(path: Path) -> None:
         raise InputError(f"--out {path}: is a file, expected a folder")
     if (path / CONFIG_NAME).is_file():
         raise InputError(f"--out {path}: holds a run already\n  Go on with it: --resume. Or choose another --out.")
-    if path.is_dir() and any(path.iterdir()):
+    leftovers = {SPLIT_NAME, f"{SPLIT_NAME}.tmp", f"{CONFIG_NAME}.tmp"}
+    if path.is_dir() and {entry.name for entry in path.iterdir()} - leftovers:
         raise InputError(f"--out {path}: is not empty, expected a new folder")
 
 

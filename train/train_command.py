@@ -23,12 +23,14 @@ from train.distributed import join_ranks, named_failure
 from train.figures import write_curves
 from train.loop import train
 from train.provenance import command_line, git_revision, package_versions
-from train.run_folder import FIGURES_NAME, RunFolder, check_new, create_run, read_metrics, read_run
+from train.run_folder import CONFIG_NAME, FIGURES_NAME, RunFolder, check_new, create_run, read_metrics, read_run
 from train.session import Session, open_session
 from train.stop import StopSignal
 
 
-def run_train(config: TrainConfig, dataset: Path, out: Path, *, resume: bool, given: Collection[str] = ()) -> int:
+def run_train(
+    config: TrainConfig, dataset: Path, out: Path, *, resume: bool, given: Collection[str] = (), quiet: bool = False
+) -> int:
     """Train one stream; returns the exit code: 0, or 143 or 130 after a signal.
 
     Args:
@@ -37,6 +39,7 @@ def run_train(config: TrainConfig, dataset: Path, out: Path, *, resume: bool, gi
         out: Run folder.
         resume: Go on with it; one that is not there is begun.
         given: Names of the options that the user gave.
+        quiet: Print nothing.
 
     Raises:
         InputError: If the options do not fit the dataset or the run.
@@ -45,7 +48,7 @@ def run_train(config: TrainConfig, dataset: Path, out: Path, *, resume: bool, gi
     use_cuda = choose_device(config.device, local_rank=int(os.environ.get("LOCAL_RANK", "0"))).type == "cuda"
     with open_dataset(dataset) as opened, join_ranks(use_cuda=use_cuda) as ranks, named_failure(ranks):
         opened.stream(config.stream)
-        is_resumed = resume and out.is_dir() and any(out.iterdir())
+        is_resumed = resume and (out / CONFIG_NAME).is_file()
         if is_resumed:
             config, split = resumed_run(config, out, given)
         else:
@@ -54,7 +57,7 @@ def run_train(config: TrainConfig, dataset: Path, out: Path, *, resume: bool, gi
         ranks.wait_for_all()  # no rank may find the folder that another has just made
         session = open_session(config, opened, split, ranks)
         try:
-            return _train_in(session, out, is_resumed=is_resumed)
+            return _train_in(session, out, is_resumed=is_resumed, quiet=quiet)
         finally:
             session.close()
 
@@ -114,9 +117,9 @@ def run_record(session: Session) -> dict[str, Any]:
     }
 
 
-def _train_in(session: Session, out: Path, *, is_resumed: bool) -> int:
+def _train_in(session: Session, out: Path, *, is_resumed: bool, quiet: bool) -> int:
     ranks, config = session.ranks, session.config
-    console = Console(quiet=not ranks.is_first, soft_wrap=True)
+    console = Console(quiet=quiet or not ranks.is_first, soft_wrap=True)
     if not is_resumed and ranks.is_first:
         create_run(out, run_record(session), session.split)
     ranks.wait_for_all()
