@@ -30,14 +30,15 @@ from shard_builder.codecs import decode_gray, decode_rgb
 
 NUM_SUBJECTS = 30
 NUM_FOLDS = 5
-EPOCHS = {"flow": 14, "rgb": 14}
+EPOCHS = {"flow": 20, "rgb": 14}
+LR = {"flow": "0.01", "rgb": "0.002"}
 
 
 def step_commands(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
     """List the steps as (name, folder it writes, command line)."""
     release, dataset, test = out / "release", out / "dataset", out / "test"
     train = ["--arch", "resnet18", "--weights", "none", "--folds", str(NUM_FOLDS), "--fold", "0", "--seed", str(seed)]
-    train += ["--batch-size", "16", "--iter-size", "1", "--lr", "0.02", "--val-every", "7"]
+    train += ["--batch-size", "16", "--iter-size", "1", "--dropout", "0.3", "--val-every", "4"]
     steps = [
         ("synth", release, ["ckshard", "synth", str(release), "--subjects", str(NUM_SUBJECTS), "--image-scale", "0.5"]),
         ("build", dataset, ["ckshard", "build", str(release), str(dataset), "--workers", "2"]),
@@ -46,7 +47,7 @@ def step_commands(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
     for stream in ("flow", "rgb"):
         run = out / stream
         epochs = EPOCHS[stream]
-        schedule = ["--epochs", str(epochs), "--lr-steps", f"{epochs * 2 // 3},{epochs * 8 // 9}"]
+        schedule = ["--epochs", str(epochs), "--lr", LR[stream], "--lr-steps", f"{epochs * 2 // 3},{epochs * 9 // 10}"]
         steps.append((f"train {stream}", run, ["cktrain", stream, str(dataset), "--out", str(run), *train, *schedule]))
     steps.append(
         ("test", test, ["cktrain", "test", str(out / "rgb"), str(out / "flow"), str(dataset), "--out", str(test)])
@@ -70,7 +71,7 @@ def run_steps(out: Path, seed: int, console: Console) -> dict[str, float]:
         if folder.exists():
             console.print(f"[yellow]starting over[/] {name}: {folder} is unfinished or was made with another command")
             shutil.rmtree(folder)
-        console.print(f"[bold]{' '.join(command)}[/]")
+        console.print(f"[bold]{' '.join(command)}[/]", soft_wrap=True)
         begin = time.monotonic()
         program = Path(sys.executable).with_name(command[0])
         subprocess.run([str(program), *command[1:]], check=True)
