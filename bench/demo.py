@@ -104,8 +104,9 @@ def write_sample_figure(dataset_dir: Path, path: Path) -> None:
             peak = decode_rgb(dataset.read_member("rgb", row, -1))
             pairs = int(dataset.num_pairs[row])
             levels = decode_gray(dataset.read_member("flow", row, pairs // 2))
-            axes[0, column].imshow(peak)
             axes[0, column].set_title(dataset.class_names[int(dataset.labels[row])], fontsize=10)
+            assert peak is not None and levels is not None, "members of a dataset just built can be decoded"
+            axes[0, column].imshow(peak)
             axes[1, column].imshow(flow_color(levels, flow.bound_px))
             for axis in axes[:, column]:
                 axis.set_xticks([])

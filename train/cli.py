@@ -218,3 +218,35 @@ def predict(
     print_prediction(
         runs, source, out=out, overlay=overlay, stride=stride, fps=fps, checkpoint=checkpoint, device=device
     )
+
+
+@app.command()
+def bench(
+    dataset: DatasetArgument,
+    stream: Annotated[str, typer.Option(help="rgb or flow.")] = "flow",
+    arch: Annotated[str, typer.Option(help="torchvision classifier.")] = "resnet152",
+    batch_size: Annotated[int, typer.Option(help="Samples of a step.")] = 10,
+    stack_length: Annotated[int, typer.Option(help="Flow pairs in a sample.")] = 5,
+    steps: Annotated[int, typer.Option(help="Measured steps of a repeat.")] = 10,
+    warmup: Annotated[int, typer.Option(help="Steps before the first repeat.")] = 2,
+    repeats: Annotated[int, typer.Option(help="Interleaved repeats of each case, at least 3.")] = 5,
+    baseline: Annotated[bool, typer.Option(help="Also train in fp32 NCHW, as the seed does.")] = True,
+    precision: Annotated[str, typer.Option(help="auto, bf16, fp16 or fp32.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Decoding threads; 0 takes all cores.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the numbers to this file.")] = None,
+) -> None:
+    """The stall test: training on synthetic, cached and real batches, and the difference."""
+    from train.bench_command import print_bench
+    from train.config import TrainConfig
+
+    config = TrainConfig(
+        stream=stream,
+        arch=arch,
+        batch_size=batch_size,
+        stack_length=stack_length,
+        precision=precision,
+        device=device,
+        workers=workers,
+    )
+    print_bench(config, dataset, steps=steps, warmup=warmup, repeats=repeats, with_baseline=baseline, json=json)
