@@ -220,7 +220,7 @@ def make_loader(
         rgb_last_frames=rgb_last_frames,
     )
     damage = DamagePolicy(on_error, len(plan))
-    use_dali = engine == "dali" or (engine == "auto" and device.type == "cuda" and _has_dali())
+    use_dali = engine == "dali" or (engine == "auto" and device.type == "cuda" and has_dali())
     reader = PlaneReader(
         dataset,
         stream=stream,
@@ -255,7 +255,8 @@ def make_loader(
     return loader
 
 
-def _has_dali() -> bool:
+def has_dali() -> bool:
+    """Return whether NVIDIA DALI is installed, without importing it."""
     import importlib.util
 
     return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
