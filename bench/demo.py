@@ -16,17 +16,16 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from pipelines.dataset import open_dataset
 from shard_builder.codecs import decode_gray, decode_rgb
+from shard_builder.flow_picture import flow_to_rgb
 
 NUM_SUBJECTS = 30
 NUM_FOLDS = 5
@@ -81,16 +80,6 @@ def run_steps(out: Path, seed: int, console: Console) -> dict[str, float]:
     return seconds
 
 
-def flow_color(levels: np.ndarray, bound_px: float) -> np.ndarray:
-    """Colour a quantised (2H, W) flow pair: hue is the direction, brightness the speed (full at a quarter of the bound)."""
-    height = levels.shape[0] // 2
-    flow = (levels.astype(np.float32) / 255.0 * 2 - 1) * bound_px
-    speed, angle = cv2.cartToPolar(flow[:height], flow[height:], angleInDegrees=True)
-    value = np.clip(speed / (bound_px / 4) * 255, 0, 255).astype(np.uint8)
-    hsv = np.dstack([(angle / 2).astype(np.uint8), np.full_like(value, 255), value])
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-
-
 def write_sample_figure(dataset_dir: Path, path: Path) -> None:
     """Draw one subject's seven peak frames over the flow summed in the middle of each sequence."""
     with open_dataset(dataset_dir) as dataset:
@@ -107,7 +96,7 @@ def write_sample_figure(dataset_dir: Path, path: Path) -> None:
             axes[0, column].set_title(dataset.class_names[int(dataset.labels[row])], fontsize=10)
             assert peak is not None and levels is not None, "members of a dataset just built can be decoded"
             axes[0, column].imshow(peak)
-            axes[1, column].imshow(flow_color(levels, flow.bound_px))
+            axes[1, column].imshow(flow_to_rgb(levels, bound_px=flow.bound_px))
             for axis in axes[:, column]:
                 axis.set_xticks([])
                 axis.set_yticks([])

@@ -28,7 +28,6 @@ from train.optimizer import make_optimizer
 from train.provenance import command_line, package_versions
 from train.stall import StallTimer
 
-
 CACHE_EPOCHS = 4
 """Epochs read before the cached case is measured: windows are random, so that one epoch decodes only part of the pairs."""
 

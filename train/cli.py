@@ -250,3 +250,17 @@ def bench(
         workers=workers,
     )
     print_bench(config, dataset, steps=steps, warmup=warmup, repeats=repeats, with_baseline=baseline, json=json)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run, or a folder of cktrain cv.")],
+    out: Annotated[Path | None, typer.Option(help="Page to write; FOLDER/report.html if not given.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="The dataset, if it has moved since; for pictures.")] = None,
+) -> None:
+    """Write one self-contained HTML page: curves, confusion, classes, subjects, worst mistakes, speed, configuration."""
+    from train.report import write_report
+
+    path = out or folder / "report.html"
+    write_report(folder, path, dataset=dataset)
+    typer.echo(f"written: {path}")
