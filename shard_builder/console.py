@@ -16,6 +16,8 @@ def run_app(app: typer.Typer, *, prog_name: str) -> NoReturn:
 
     ``--debug`` anywhere on the command line shows the traceback instead.
     """
+    # OpenCV would warn of a broken image on standard error; the error that follows says which file it is.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     if debug:

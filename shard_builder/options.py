@@ -53,8 +53,9 @@ class BuildOptions:
     on_error: Literal["raise", "skip"] = "raise"
 
     def __post_init__(self) -> None:
+        known = bool(self.streams) and set(self.streams) <= set(STREAM_NAMES)
+        _choice("--streams", ",".join(self.streams), ("rgb", "flow", "rgb,flow"), known)
         object.__setattr__(self, "streams", tuple(name for name in STREAM_NAMES if name in self.streams))
-        _choice("--streams", self.streams or "", ("rgb", "flow", "rgb,flow"), bool(self.streams))
         _choice("--codec", self.codec, CODEC_NAMES, self.codec in CODEC_NAMES)
         _choice("--frames", self.frames, ("all", "last", "last3"), self.frames in ("all", "last", "last3"))
         _choice("--flow-method", self.flow_method, FLOW_METHOD_NAMES, self.flow_method in FLOW_METHOD_NAMES)
@@ -64,7 +65,7 @@ class BuildOptions:
         _range("--size (height)", self.height, 8, 4096)
         _range("--bound-px", self.bound_px, 1e-3, 1e4)
         _range("--crop-margin", self.crop_margin, 0, 2)
-        _range("--shard-bytes", self.shard_bytes, 1 << 16, 1 << 40)
+        _range("--shard-bytes", self.shard_bytes, 1 << 12, 1 << 40)
         _range("--seed", self.seed, 0, (1 << 63) - 1)
         if self.height % 8:
             raise InputError(
