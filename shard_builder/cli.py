@@ -163,3 +163,17 @@ def bench(
         json_path=json,
         plot_path=plot,
     )
+
+
+@app.command()
+def verify(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Sizes, headers and indexes only: no checksums, no decoding.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Threads; 0 takes all cores.")] = 0,
+) -> None:
+    """Check every promise of a dataset folder and decode every member; exit 1 with each fault's place if one is broken."""
+    from shard_builder.verify_command import run_verify
+
+    raise typer.Exit(run_verify(dataset, quick=quick, workers=workers))
