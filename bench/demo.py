@@ -29,7 +29,7 @@ from shard_builder.flow_picture import flow_to_rgb
 
 NUM_SUBJECTS = 30
 NUM_FOLDS = 5
-EPOCHS = {"flow": 20, "rgb": 14}
+EPOCHS = {"flow": 26, "rgb": 14}
 LR = {"flow": "0.01", "rgb": "0.002"}
 
 
