@@ -21,7 +21,8 @@ import torch
 
 from pipelines.dataset import Dataset
 from pipelines.engine_cpu import default_num_threads
-from pipelines.loader import DTYPES, has_dali, make_loader
+from pipelines.loader import make_loader
+from pipelines.loader_options import DTYPES, has_dali
 from pipelines.planes import PlaneReader
 from pipelines.png_tree import PngTree, make_png_loader, write_png_tree
 from shard_builder.errors import InputError

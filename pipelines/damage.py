@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipelines.plan import PlanTable
+import numpy as np
+
+from pipelines.plan import Plan, PlanTable
 from shard_builder.errors import DamagedMemberError, DatasetError
 
 MAX_FRACTION = 0.01
 """More damaged samples than this part of an epoch stop the run."""
 MAX_SUBSTITUTES = 16
-Substitute = Callable[[int, int], PlanTable]
 Sample = TypeVar("Sample")
 
 
@@ -28,15 +29,21 @@ class DamagePolicy:
         self.on_error = on_error
         self._num_samples = num_samples
         self._lock = threading.Lock()
+        self._positions: set[int] = set()
         self.errors: list[DamagedMemberError] = []
 
     def start_epoch(self) -> None:
         """Forget what the last epoch met."""
         with self._lock:
             self.errors = []
+            self._positions.clear()
 
-    def report(self, error: DamagedMemberError) -> None:
+    def report(self, error: DamagedMemberError, *, position: int | None = None) -> None:
         """Take note of a damaged member.
+
+        Args:
+            error: What is wrong with it.
+            position: Position of the sample in the epoch; one that is met again (padding, a batch fed twice) counts once.
 
         Raises:
             DamagedMemberError: The same, if the policy is to raise.
@@ -45,6 +52,10 @@ class DamagePolicy:
         if self.on_error == "raise":
             raise error
         with self._lock:
+            if position in self._positions:
+                return
+            if position is not None:
+                self._positions.add(position)
             self.errors.append(error)
             if len(self.errors) > MAX_FRACTION * self._num_samples:
                 raise DatasetError(
@@ -54,27 +65,30 @@ class DamagePolicy:
 
 
 def find_neighbour(
+    plan: Plan,
     position: int,
     error: DamagedMemberError,
+    *,
+    epoch: int,
     damage: DamagePolicy,
-    substitute: Substitute,
     read: Callable[[int, int], Sample],
 ) -> tuple[Sample, PlanTable]:
     """Report a damaged sample and return what stands in for it: the next position of the plan that can be read.
 
     Args:
+        plan: The plan.
         position: Position of the damaged sample.
         error: What is wrong with it.
+        epoch: Epoch that the position is of.
         damage: Decides whether to go on.
-        substitute: (position, attempt) -> plan of a neighbour, one row.
         read: (row, start) -> the neighbour's data.
 
     Raises:
         DamagedMemberError: If the policy is to raise, or no neighbour can be read either.
     """
-    damage.report(error)
+    damage.report(error, position=position)
     for attempt in range(1, MAX_SUBSTITUTES + 1):
-        table = substitute(position, attempt)
+        table = plan.table(np.array([(position + attempt) % len(plan)], np.int64), epoch=epoch)
         try:
             return read(int(table.rows[0]), int(table.starts[0])), table
         except DamagedMemberError as another:

@@ -16,10 +16,10 @@ import torch
 from pipelines.batch import Batch, BatchRequest
 from pipelines.crop_resize import SampleCutter
 from pipelines.crops import INPUT_SIZE
-from pipelines.damage import DamagePolicy, Substitute, find_neighbour
+from pipelines.damage import DamagePolicy, find_neighbour
 from pipelines.normalize import Normalizer
 from pipelines.permutation import Int64
-from pipelines.plan import PlanTable
+from pipelines.plan import Plan
 from pipelines.planes import PlaneReader
 from shard_builder.errors import DamagedMemberError
 
@@ -44,18 +44,19 @@ class CpuEngine:
 
     Args:
         reader: Where planes come from.
+        plan: Names the neighbour that stands in for a damaged sample.
         dtype: Of the images; floats are normalised.
         device: Where batches go; with CUDA the buffers are pinned and the copy overlaps.
         batch_size: Largest number of samples in a request.
         num_threads: Threads that cut; each takes a slice of a batch.
         prefetch_depth: Batches in work ahead of the one handed over, >= 1.
         damage: What to do about damaged members.
-        substitute: (position, attempt) -> plan of the neighbour that stands in for a damaged sample.
     """
 
     def __init__(
         self,
         reader: PlaneReader,
+        plan: Plan,
         *,
         dtype: torch.dtype,
         device: torch.device,
@@ -63,9 +64,8 @@ class CpuEngine:
         num_threads: int,
         prefetch_depth: int,
         damage: DamagePolicy,
-        substitute: Substitute,
     ) -> None:
-        self._reader, self._damage, self._substitute = reader, damage, substitute
+        self._reader, self._plan, self._damage = reader, plan, damage
         self._num_threads, self._depth, self._device = num_threads, prefetch_depth, device
         self._normalizer = (
             None if dtype == torch.uint8 else Normalizer(reader.stream, reader.num_channels, dtype=dtype, device=device)
@@ -127,13 +127,11 @@ class CpuEngine:
         size = len(slot.rows)
         num_slices = min(self._num_threads, size)
         bounds = [size * part // num_slices for part in range(num_slices + 1)]
-        futures = [
-            self._pool.submit(self._cut_slice, request.table, slot, begin, end) for begin, end in pairwise(bounds)
-        ]
+        futures = [self._pool.submit(self._cut_slice, request, slot, begin, end) for begin, end in pairwise(bounds)]
         return request, slot, futures
 
-    def _cut_slice(self, table: PlanTable, slot: _Slot, begin: int, end: int) -> None:
-        cutter = self._free_cutters.popleft()
+    def _cut_slice(self, request: BatchRequest, slot: _Slot, begin: int, end: int) -> None:
+        cutter, table = self._free_cutters.popleft(), request.table
         try:
             levels = slot.levels.numpy()
             rows, starts = table.rows.tolist(), table.starts.tolist()
@@ -144,7 +142,12 @@ class CpuEngine:
                     box, flip = boxes[index], mirrored[index]
                 except DamagedMemberError as error:
                     planes, neighbour = find_neighbour(
-                        int(table.positions[index]), error, self._damage, self._substitute, self._reader.window
+                        self._plan,
+                        int(table.positions[index]),
+                        error,
+                        epoch=request.epoch,
+                        damage=self._damage,
+                        read=self._reader.window,
                     )
                     slot.rows[index] = neighbour.rows[0]
                     box, flip = neighbour.boxes[0].tolist(), bool(neighbour.mirrored[0])

@@ -16,10 +16,11 @@ from nvidia.dali.pipeline import Pipeline
 
 from pipelines.batch import Batch, BatchRequest
 from pipelines.crops import INPUT_SIZE
-from pipelines.damage import DamagePolicy, Substitute, find_neighbour
+from pipelines.damage import DamagePolicy, find_neighbour
 from pipelines.dataset import UInt8
 from pipelines.normalize import DEVIATION, MEAN
 from pipelines.permutation import Int64
+from pipelines.plan import Plan
 from pipelines.planes import PlaneReader
 from shard_builder.errors import DamagedMemberError, DatasetError
 
@@ -40,18 +41,19 @@ class DaliEngine:
 
     Args:
         reader: Where encoded members and raw windows come from.
+        plan: Names the neighbour that stands in for a damaged sample.
         dtype: Of the images; floats are normalised.
         device: Where batches go; with CUDA everything after the read happens there.
         batch_size: Largest number of samples in a request.
         num_threads: DALI's threads.
         prefetch_depth: Batches in work ahead of the one handed over, >= 1.
         damage: What to do about damaged members.
-        substitute: (position, attempt) -> plan of the neighbour that stands in for a damaged sample.
     """
 
     def __init__(
         self,
         reader: PlaneReader,
+        plan: Plan,
         *,
         dtype: torch.dtype,
         device: torch.device,
@@ -59,15 +61,14 @@ class DaliEngine:
         num_threads: int,
         prefetch_depth: int,
         damage: DamagePolicy,
-        substitute: Substitute,
     ) -> None:
         self._reader, self._dtype, self._device = reader, dtype, device
-        self._damage, self._substitute = damage, substitute
+        self._plan, self._damage = plan, damage
         self._settings: dict[str, Any] = {
             "batch_size": batch_size,
             "num_threads": num_threads,
-            "prefetch_queue_depth": prefetch_depth,
-            "device_id": (device.index or 0) if device.type == "cuda" else None,
+            "prefetch_queue_depth": prefetch_depth + 1,  # one of them is the batch handed over
+            "device_id": device.index if device.type == "cuda" else None,
         }
         self._turns = _turns(reader)
         self._undecodable: dict[tuple[int, int], DamagedMemberError] = {}
@@ -96,7 +97,7 @@ class DaliEngine:
         """Return DALI's next output, or None after the last; batches that DALI can not decode are mended and fed again."""
         while self._pipeline is not None:
             try:
-                return self._pipeline.run()[0]
+                return self._pipeline.run(self._stream())[0]
             except StopIteration:
                 return None
             except DamagedMemberError:
@@ -114,10 +115,17 @@ class DaliEngine:
         self._requests = iter(())
         self._pending.clear()
         if self._pipeline is not None:
-            with suppress(StopIteration):
-                while True:
-                    self._pipeline.run()
-            self._pipeline.reset()
+            try:
+                with suppress(StopIteration):
+                    while True:
+                        self._pipeline.run()
+                self._pipeline.reset()
+            except RuntimeError:  # a damaged image among what is thrown away: DALI can not go on after that
+                self._pipeline = self._build()
+
+    def _stream(self) -> torch.cuda.Stream | None:
+        """Return the stream that batches are used on, so that DALI reuses their memory only after that work."""
+        return torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
 
     def _build(self) -> Pipeline:
         reader = self._reader
@@ -151,7 +159,9 @@ class DaliEngine:
         codec = reader.dataset.stream(reader.stream).codec
         device = "mixed" if on_gpu and codec == "jpg" else "cpu"
         kind = types.RGB if reader.stream == "rgb" else types.GRAY
-        images = [fn.decoders.image(member, device=device, output_type=kind) for member in encoded]
+        # smooth chroma, as libjpeg-turbo on the CPU does it; without effect there
+        decode = {"device": device, "output_type": kind, "jpeg_fancy_upsampling": True}
+        images = [fn.decoders.image(member, **decode) for member in encoded]
         if on_gpu and device == "cpu":
             images = [image.gpu() for image in images]
         if reader.stream == "rgb":
@@ -172,7 +182,12 @@ class DaliEngine:
                 samples.append(self._sample(row, start))
             except DamagedMemberError as error:
                 sample, neighbour = find_neighbour(
-                    int(table.positions[index]), error, self._damage, self._substitute, self._sample
+                    self._plan,
+                    int(table.positions[index]),
+                    error,
+                    epoch=request.epoch,
+                    damage=self._damage,
+                    read=self._sample,
                 )
                 samples.append(sample)
                 rows[index], boxes[index], flips[index] = neighbour.rows[0], neighbour.boxes[0], neighbour.mirrored[0]

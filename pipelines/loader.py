@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -13,15 +14,13 @@ from pipelines.batch import Batch, BatchRequest
 from pipelines.damage import DamagePolicy
 from pipelines.dataset import Dataset
 from pipelines.engine_cpu import CpuEngine, default_num_threads
+from pipelines.loader_options import LoaderOptions, find_device
 from pipelines.permutation import Int64
-from pipelines.plan import PLAN_VERSION, Plan, PlanTable
+from pipelines.plan import PLAN_VERSION, Plan
 from pipelines.planes import PlaneReader
 from pipelines.samples import make_plan
 from shard_builder.errors import DamagedMemberError, InputError
 
-ENGINES = ("auto", "dali", "cpu")
-CACHES = ("none", "ram")
-DTYPES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16)
 DEFAULT_CACHE_BYTES = 4 << 30
 
 
@@ -40,16 +39,16 @@ class Loader:
 
     Iterating yields the rest of the current epoch from the current position on, and leaves the position at the epoch's end; call
     :meth:`set_epoch` before each epoch. The state names the next position to hand over, so it is exact however far the engine has
-    read ahead, and it loads at any world size.
+    read ahead, and it loads at any world size. There is one iteration at a time: a new one, a jump and the end of the loader end it.
 
     Attributes:
+        plan: The plan, the same for every engine, rank and world size.
         num_samples: Samples of an epoch.
         num_short: Sequences with fewer pairs than the stack; they repeat their last pair.
     """
 
     def __init__(
         self,
-        dataset: Dataset,
         plan: Plan,
         engine: Engine,
         damage: DamagePolicy,
@@ -60,10 +59,11 @@ class Loader:
         num_short: int,
     ) -> None:
         self.num_samples, self.num_short = len(plan), num_short
-        self._dataset, self._plan, self._engine, self._damage = dataset, plan, engine, damage
+        self.plan, self._engine, self._damage = plan, engine, damage
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._epoch, self._position = 0, 0
         self._is_closed = False
+        self._iteration: Callable[[], Generator[Batch, None, None] | None] = lambda: None
 
     def __len__(self) -> int:
         return -(-self.num_samples // self._batch_size)
@@ -85,10 +85,12 @@ class Loader:
         """Stop the engine; further iteration is an error."""
         if not self._is_closed:
             self._is_closed = True
+            self._stop_iteration()
             self._engine.close()
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch."""
+        self._stop_iteration()
         self._epoch, self._position = epoch, 0
         self._damage.start_epoch()
 
@@ -96,7 +98,7 @@ class Loader:
         """Return the plan's coordinates of the next sample to hand over: plain integers."""
         return {
             "plan_version": PLAN_VERSION,
-            "seed": self._plan.seed,
+            "seed": self.plan.seed,
             "epoch": self._epoch,
             "position": self._position,
             "num_samples": self.num_samples,
@@ -117,12 +119,25 @@ class Loader:
                 )
         if not 0 <= state["position"] <= self.num_samples:
             raise InputError(f"loader state has position {state['position']}, expected 0 to {self.num_samples}")
+        self._stop_iteration()
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
         self._damage.start_epoch()
 
     def __iter__(self) -> Iterator[Batch]:
         if self._is_closed:
             raise RuntimeError("the loader is closed")
+        self._stop_iteration()
+        batches = self._batches()
+        self._iteration = weakref.ref(batches)
+        return batches
+
+    def _stop_iteration(self) -> None:
+        """End the iteration that is under way: two of them would share the engine's buffers."""
+        running = self._iteration()
+        if running is not None:
+            running.close()
+
+    def _batches(self) -> Generator[Batch, None, None]:
         stops: list[int] = []
         requests = self._requests(stops)
         for number, batch in enumerate(self._engine.batches(requests)):
@@ -134,7 +149,7 @@ class Loader:
         for begin in range(self._position, self.num_samples, self._batch_size):
             stop = min(begin + self._batch_size, self.num_samples)
             stops.append(stop)
-            yield rank_request(self._plan, epoch, begin, stop, rank=self._rank, world_size=self._world_size)
+            yield rank_request(self.plan, epoch, begin, stop, rank=self._rank, world_size=self._world_size)
 
 
 def rank_request(plan: Plan, epoch: int, begin: int, stop: int, *, rank: int, world_size: int) -> BatchRequest:
@@ -145,6 +160,7 @@ def rank_request(plan: Plan, epoch: int, begin: int, stop: int, *, rank: int, wo
     return BatchRequest(
         table=plan.table(np.where(valid, positions, begin), epoch=epoch),
         valid=valid,
+        epoch=epoch,
         global_size=stop - begin,
         stop=stop,
     )
@@ -198,17 +214,21 @@ def make_loader(
     Raises:
         InputError: If an option, the part or the dataset does not fit; the message quotes it.
     """
-    device = torch.device(device)
-    _check(
-        engine,
-        dtype,
-        batch_size,
-        world_size,
-        prefetch_depth,
-        cache,
-        on_error,
-        num_samples=len(rows) if training else None,
+    options = LoaderOptions(
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        engine=engine,
+        device=find_device(device),
+        dtype=dtype,
+        prefetch_depth=prefetch_depth,
+        cache=cache,
+        on_error=on_error,
     )
+    if training and 0 < len(rows) < batch_size:
+        raise InputError(
+            f"--batch-size {batch_size}, but the training part has {len(rows)} sequences; expected that many or fewer"
+        )
     plan = make_plan(
         dataset,
         stream=stream,
@@ -220,75 +240,29 @@ def make_loader(
         rgb_last_frames=rgb_last_frames,
     )
     damage = DamagePolicy(on_error, len(plan))
-    use_dali = engine == "dali" or (engine == "auto" and device.type == "cuda" and has_dali())
     reader = PlaneReader(
         dataset,
         stream=stream,
         stack_length=stack_length,
-        cache_bytes=cache_bytes if cache == "ram" and not use_dali else 0,
+        cache_bytes=cache_bytes if cache == "ram" and not options.uses_dali else 0,
+    )
+    made: Engine = _engine_class(options)(
+        reader,
+        plan,
+        dtype=dtype,
+        device=options.device,
+        batch_size=batch_size // world_size,
+        num_threads=num_threads or default_num_threads(),
+        prefetch_depth=prefetch_depth,
+        damage=damage,
     )
     num_short = 0 if stream == "rgb" else int((dataset.num_pairs[plan.rows] < stack_length).sum())
-    state: dict[str, Loader] = {}
+    return Loader(plan, made, damage, batch_size=batch_size, rank=rank, world_size=world_size, num_short=num_short)
 
-    def substitute(position: int, attempt: int) -> PlanTable:
-        neighbour = (position + attempt) % len(plan)
-        return plan.table(np.array([neighbour], np.int64), epoch=state["loader"].state_dict()["epoch"])
 
-    parts: dict[str, Any] = {
-        "dtype": dtype,
-        "device": device,
-        "batch_size": batch_size // world_size,
-        "num_threads": num_threads or default_num_threads(),
-        "prefetch_depth": prefetch_depth,
-        "damage": damage,
-        "substitute": substitute,
-    }
-    if use_dali:
+def _engine_class(options: LoaderOptions) -> Callable[..., Engine]:
+    if options.uses_dali:
         from pipelines.engine_dali import DaliEngine
 
-        made: Engine = DaliEngine(reader, **parts)
-    else:
-        made = CpuEngine(reader, **parts)
-    loader = state["loader"] = Loader(
-        dataset, plan, made, damage, batch_size=batch_size, rank=rank, world_size=world_size, num_short=num_short
-    )
-    return loader
-
-
-def has_dali() -> bool:
-    """Return whether NVIDIA DALI is installed, without importing it."""
-    import importlib.util
-
-    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
-
-
-def _check(
-    engine: str,
-    dtype: torch.dtype,
-    batch_size: int,
-    world_size: int,
-    prefetch_depth: int,
-    cache: str,
-    on_error: str,
-    *,
-    num_samples: int | None,
-) -> None:
-    for flag, value, choices in (
-        ("--loader", engine, ENGINES),
-        ("--cache", cache, CACHES),
-        ("--on-error", on_error, ("raise", "skip")),
-    ):
-        if value not in choices:
-            raise InputError(f"{flag} {value!r}, expected one of {', '.join(choices)}")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype}, expected one of {', '.join(map(str, DTYPES))}")
-    if prefetch_depth < 1:
-        raise InputError(f"prefetch_depth {prefetch_depth}, expected 1 or more")
-    if batch_size < 1 or batch_size % world_size:
-        raise InputError(
-            f"--batch-size {batch_size}, expected a multiple of the {world_size} ranks: it counts the samples of all ranks"
-        )
-    if num_samples is not None and num_samples and batch_size > num_samples:
-        raise InputError(
-            f"--batch-size {batch_size}, but the training part has {num_samples} sequences; expected that many or fewer"
-        )
+        return DaliEngine
+    return CpuEngine

@@ -33,6 +33,8 @@ def make_plan(
     rows = np.asarray(rows, np.int64)
     if not len(rows):
         raise InputError(f"the {'training' if training else 'validation'} part of the split has no sequences")
+    if rows.min() < 0 or rows.max() >= len(dataset):
+        raise InputError(f"rows {rows.min()} to {rows.max()}, but {dataset.path} has rows 0 to {len(dataset) - 1}")
     if aug not in AUGMENTATIONS:
         raise InputError(f"--aug {aug!r}, expected one of {', '.join(AUGMENTATIONS)}")
     geometry = dataset.manifest.geometry
