@@ -138,7 +138,7 @@ def cut_tasks(
 
 def _expected_bytes(sequence: FaceSequence, options: BuildOptions) -> int:
     plane = options.width * options.height
-    num_frames = len(sequence.frames)
+    num_frames = sequence.expected_num_frames
     kept = min(NUM_LAST_FRAMES.get(options.frames, num_frames), num_frames)
     raw = max(3 * plane * kept * ("rgb" in options.streams), 2 * plane * (num_frames - 1) * ("flow" in options.streams))
     return int(raw * EXPECTED_COMPRESSION[options.codec])

@@ -13,19 +13,29 @@ from shard_builder.build import BuildReport, build_dataset
 from shard_builder.errors import InputError
 from shard_builder.options import BuildOptions
 from shard_builder.progress import progress_bar
-from shard_builder.scan import scan_ckplus
+from shard_builder.scan_source import scan_source
 from shard_builder.sequence import CKPLUS_NUM_SEQUENCES, Source
 
 ABSURD_SATURATION = 0.05
 ABSURD_MEAN_OFFSET = 12.0
 
 
-def run_build(src: Path, dataset: Path, options: BuildOptions, *, workers: int, overwrite: bool) -> None:
+def run_build(
+    src: Path,
+    dataset: Path,
+    options: BuildOptions,
+    *,
+    workers: int,
+    overwrite: bool,
+    kind: str = "auto",
+    subjects: Path | None = None,
+    subject_pattern: str = "",
+) -> None:
     """Scan ``src``, build ``dataset`` and print the tables."""
     if workers < 0:
         raise InputError(f"--workers {workers}, expected 0 (all cores) or more")
     console = Console()
-    source = scan_ckplus(src, on_error=options.on_error)
+    source = scan_source(src, kind=kind, subjects=subjects, subject_pattern=subject_pattern, on_error=options.on_error)
     console.print(source_table(source))
     begin = time.monotonic()
     with progress_bar("building sequences", console=console) as report:

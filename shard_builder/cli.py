@@ -65,7 +65,7 @@ def synth(
 
 @app.command()
 def build(
-    src: Annotated[Path, typer.Argument(help="CK+ release.")],
+    src: Annotated[Path, typer.Argument(help="CK+ release, prepared tree, or videos in class folders.")],
     dataset: Annotated[Path, typer.Argument(help="New folder for the dataset; an unfinished build in it goes on.")],
     codec: Annotated[str, typer.Option(help="jpg (small), png (lossless) or raw (lossless, fastest to read).")] = "jpg",
     quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 95,
@@ -89,6 +89,11 @@ def build(
         str, typer.Option(help="raise, or skip: leave faulty sequences out, list them in skipped.jsonl.")
     ] = "raise",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the dataset if there is one.")] = False,
+    source: Annotated[str, typer.Option(help="auto, ckplus, tree or videos.")] = "auto",
+    subjects: Annotated[Path | None, typer.Option(help="Videos: CSV with the columns video and subject.")] = None,
+    subject_pattern: Annotated[
+        str, typer.Option(help="Videos: regular expression whose group is the subject in /CLASS/NAME.")
+    ] = "",
 ) -> None:
     """Build a dataset folder of tar shards; killed and started again, it goes on and ends in the same bytes."""
     from shard_builder.build_command import run_build
@@ -110,7 +115,33 @@ def build(
         seed=seed,
         on_error=on_error,  # type: ignore[arg-type]
     )
-    run_build(src, dataset, build_options, workers=workers, overwrite=overwrite)
+    run_build(
+        src,
+        dataset,
+        build_options,
+        workers=workers,
+        overwrite=overwrite,
+        kind=source,
+        subjects=subjects,
+        subject_pattern=subject_pattern,
+    )
+
+
+@app.command()
+def prepare(
+    src: Annotated[Path, typer.Argument(help="CK+ release.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder for the trees rgb/ and flow/; finished sequences in it are kept.")
+    ],
+    flow_method: Annotated[str, typer.Option(help="farneback (the seed's parameters) or dis.")] = "farneback",
+    bound_px: Annotated[float, typer.Option(help="Displacement at which flow saturates, pixels a frame.")] = 10.0,
+    workers: Annotated[int, typer.Option(help="Processes; 0 takes all cores.")] = 0,
+    on_error: Annotated[str, typer.Option(help="raise, or skip faulty sequences.")] = "raise",
+) -> None:
+    """Write the seed's PNG trees: rgb/CODE/KEY/ and flow/CODE/KEY/x_flow, y_flow. Build reads them as well."""
+    from shard_builder.prepare_command import run_prepare
+
+    run_prepare(src, out, flow_method=flow_method, bound_px=bound_px, workers=workers, on_error=on_error)
 
 
 @app.command()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from shard_builder.errors import SourceError
 
 Image = npt.NDArray[np.uint8]
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
 def read_image(path: Path, *, gray: bool = False) -> Image:
@@ -41,11 +42,14 @@ def read_image(path: Path, *, gray: bool = False) -> Image:
 
 
 def iter_frames(paths: tuple[Path, ...]) -> Iterator[Image]:
-    """Yield the frames of a sequence in order, as RGB (H, W, 3) ``uint8``.
+    """Yield the frames of a sequence in order, as RGB (H, W, 3) ``uint8``; a single video file yields its own.
 
     Raises:
         SourceError: If a frame can not be decoded, or its size differs from the first frame's.
     """
+    if len(paths) == 1 and paths[0].suffix.lower() in VIDEO_SUFFIXES:
+        yield from iter_video(paths[0])
+        return
     size: tuple[int, ...] | None = None
     for path in paths:
         image = read_image(path)
@@ -56,6 +60,31 @@ def iter_frames(paths: tuple[Path, ...]) -> Iterator[Image]:
                 f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected {size[1]}x{size[0]} as in {paths[0].name}"
             )
         yield image
+
+
+def iter_video(path: Path) -> Iterator[Image]:
+    """Yield the frames of a video in order, as RGB (H, W, 3) ``uint8``, without reading ahead.
+
+    Raises:
+        SourceError: If no frame can be decoded, or the frames change size.
+    """
+    capture = cv2.VideoCapture(str(path))
+    size: tuple[int, ...] | None = None
+    try:
+        while True:
+            read, frame = capture.read()
+            if not read:
+                break
+            if size not in (None, frame.shape):
+                raise SourceError(f"{path}: the frames change size, from {size} to {frame.shape}")
+            size = frame.shape
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    finally:
+        capture.release()
+    if size is None:
+        raise SourceError(
+            f"{path}: no frame can be decoded, expected a video\n  Convert it: ffmpeg -i {path.name} video.mp4"
+        )
 
 
 def resize_image(image: Image, *, width: int, height: int) -> Image:

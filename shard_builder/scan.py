@@ -56,7 +56,7 @@ def scan_ckplus(root: Path, *, on_error: OnError = "raise") -> Source:
             sequences.append(_sequence(key, images.get(key, {}), labels[key], landmarks.get(key, {})))
         except SourceError as error:
             path = next(iter(labels[key].values()))[0]
-            faults.append(SkippedSequence(key=key, path=_relative(path, root), reason=str(error)))
+            faults.append(SkippedSequence(key=key, path=relative_name(path, root), reason=str(error)))
     raise_or_keep(faults, on_error)
     if not sequences:
         raise SourceError(
@@ -186,5 +186,12 @@ def _png_size(path: Path) -> tuple[int, int]:
     return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
 
 
-def _relative(path: Path, root: Path) -> str:
+def relative_name(path: Path, root: Path) -> str:
+    """Return a path below ``root`` with forward slashes."""
     return path.relative_to(root).as_posix()
+
+
+def natural_key(path: Path) -> tuple[tuple[int, str], ...]:
+    """Sort frame2 before frame10."""
+    parts = re.split(r"(\d+)", path.name)
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)

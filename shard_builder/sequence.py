@@ -26,6 +26,7 @@ class FaceSequence:
         frames: Image files in order, or a single video file.
         pairs: Quantised optical flow on disk as (x, y) image files, one pair a step, if the source has it.
         landmarks: CK+'s 68-point files, one a frame, if the source has them.
+        num_video_frames: What a video's header says of its length; None for image files.
     """
 
     key: str
@@ -36,6 +37,12 @@ class FaceSequence:
     frames: tuple[Path, ...]
     pairs: tuple[tuple[Path, Path], ...] = ()
     landmarks: tuple[Path, ...] = ()
+    num_video_frames: int | None = None
+
+    @property
+    def expected_num_frames(self) -> int:
+        """Frames as far as they are known before they are read."""
+        return self.num_video_frames or len(self.frames)
 
     def __post_init__(self) -> None:
         if not KEY_PATTERN.fullmatch(self.key):
@@ -76,8 +83,8 @@ class Source:
     skipped: tuple[SkippedSequence, ...] = ()
 
     def class_table(self) -> list[tuple[int, str]]:
-        """List the classes as (code, name), by code; CK+'s seven are always there, neutral only if it occurs."""
+        """List the classes as (code, name), by code; of CK+ always its seven, neutral only if it occurs."""
         codes = {sequence.code: sequence.emotion for sequence in self.sequences}
-        if self.kind == "ckplus" or set(codes.values()) <= set(CKPLUS_EMOTIONS):
+        if self.kind in ("ckplus", "tree"):
             codes |= {code: CKPLUS_EMOTIONS[code] for code in range(1, 8)}
         return sorted(codes.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ import cv2
 import numpy as np
 
 from shard_builder.errors import InputError
-from shard_builder.frames import Image, iter_frames
-from shard_builder.scan import IMAGE_NAME
+from shard_builder.frames import Image, iter_frames, iter_video
+from shard_builder.scan import IMAGE_NAME, natural_key
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 CKPLUS_FPS = 30.0
@@ -45,10 +44,9 @@ class FrameSource:
         """Read the frames in order.
 
         Raises:
-            SourceError: If an image can not be decoded or has another size than the first.
-            InputError: If a video gives no frame, or its frames change size.
+            SourceError: If a frame can not be decoded or has another size than the first.
         """
-        return iter_frames(self.files) if self.files else _iter_video(self.path)
+        return iter_frames(self.files) if self.files else iter_video(self.path)
 
 
 def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
@@ -88,7 +86,7 @@ def _open_folder(path: Path, fps: float | None) -> FrameSource:
             f"{path}: no images in it, expected frames named in order ({', '.join(IMAGE_SUFFIXES)})\n"
             "  For a CK+ release pass one sequence, such as cohn-kanade-images/S005/001."
         )
-    images.sort(key=_natural_key)
+    images.sort(key=natural_key)
     ckplus = all(IMAGE_NAME.fullmatch(image.name) for image in images)
     return FrameSource(
         path=path,
@@ -97,29 +95,3 @@ def _open_folder(path: Path, fps: float | None) -> FrameSource:
         num_frames=len(images),
         files=tuple(images),
     )
-
-
-def _natural_key(path: Path) -> tuple[tuple[int, str], ...]:
-    """Sort frame2 before frame10."""
-    parts = re.split(r"(\d+)", path.name)
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
-
-
-def _iter_video(path: Path) -> Iterator[Image]:
-    capture = cv2.VideoCapture(str(path))
-    size: tuple[int, ...] | None = None
-    try:
-        while True:
-            read, frame = capture.read()
-            if not read:
-                break
-            if size not in (None, frame.shape):
-                raise InputError(f"{path}: the frames change size, from {size} to {frame.shape}")
-            size = frame.shape
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-    finally:
-        capture.release()
-    if size is None:
-        raise InputError(
-            f"{path}: no frame can be decoded, expected a video\n  Convert it: ffmpeg -i {path.name} video.mp4"
-        )

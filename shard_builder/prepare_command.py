@@ -1,0 +1,45 @@
+"""``ckshard prepare``: scan, write the trees, say what came of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from shard_builder.build_command import source_table
+from shard_builder.errors import InputError
+from shard_builder.options import BuildOptions
+from shard_builder.prepare import prepare_trees
+from shard_builder.progress import progress_bar
+from shard_builder.scan import scan_ckplus
+
+
+def run_prepare(src: Path, out: Path, *, flow_method: str, bound_px: float, workers: int, on_error: str) -> None:
+    """Prepare and print."""
+    if workers < 0:
+        raise InputError(f"--workers {workers}, expected 0 (all cores) or more")
+    checked = BuildOptions(flow_method=flow_method, bound_px=bound_px, on_error=on_error)  # type: ignore[arg-type]
+    console = Console(soft_wrap=True)
+    source = scan_ckplus(src, on_error=checked.on_error)
+    console.print(source_table(source))
+    begin = time.monotonic()
+    with progress_bar("preparing sequences", console=console) as report:
+        done = prepare_trees(
+            source,
+            out,
+            flow_method=flow_method,
+            bound_px=bound_px,
+            workers=workers or os.cpu_count() or 1,
+            on_progress=report,
+        )
+    seconds = time.monotonic() - begin
+    kept = f", {done.num_kept} were there already" if done.num_kept else ""
+    console.print(
+        f"{out}: {done.num_written} sequences{kept}; {done.num_pairs} flow pairs in {seconds:.1f} s "
+        f"({done.num_pairs / max(seconds, 1e-9):.1f} pairs/s)",
+        highlight=False,
+    )
+    for fault in source.skipped:
+        console.print(f"skipped {fault.key}: {fault.reason.splitlines()[0]}", highlight=False, markup=False)
