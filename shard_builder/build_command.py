@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from shard_builder.build import BuildReport, build_dataset
+from shard_builder.cluster import cluster_executor
 from shard_builder.errors import InputError
 from shard_builder.options import BuildOptions
 from shard_builder.progress import progress_bar
@@ -30,6 +32,7 @@ def run_build(
     kind: str = "auto",
     subjects: Path | None = None,
     subject_pattern: str = "",
+    scheduler: str = "",
 ) -> None:
     """Scan ``src``, build ``dataset`` and print the tables."""
     if workers < 0:
@@ -38,7 +41,10 @@ def run_build(
     source = scan_source(src, kind=kind, subjects=subjects, subject_pattern=subject_pattern, on_error=options.on_error)
     console.print(source_table(source))
     begin = time.monotonic()
-    with progress_bar("building sequences", console=console) as report:
+    with (
+        cluster_executor(scheduler) if scheduler else nullcontext() as executor,
+        progress_bar("building sequences", console=console) as report,
+    ):
         built = build_dataset(
             source,
             src,
@@ -46,6 +52,7 @@ def run_build(
             options,
             workers=workers or os.cpu_count() or 1,
             overwrite=overwrite,
+            executor=executor,
             on_progress=report,
         )
     console.print(stream_table(built, seconds=time.monotonic() - begin))

@@ -89,6 +89,9 @@ def build(
         str, typer.Option(help="raise, or skip: leave faulty sequences out, list them in skipped.jsonl.")
     ] = "raise",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the dataset if there is one.")] = False,
+    scheduler: Annotated[
+        str, typer.Option(help="Build on a Dask cluster, such as tcp://host:8786; its workers see SRC and DATASET.")
+    ] = "",
     source: Annotated[str, typer.Option(help="auto, ckplus, tree or videos.")] = "auto",
     subjects: Annotated[Path | None, typer.Option(help="Videos: CSV with the columns video and subject.")] = None,
     subject_pattern: Annotated[
@@ -124,6 +127,7 @@ def build(
         kind=source,
         subjects=subjects,
         subject_pattern=subject_pattern,
+        scheduler=scheduler,
     )
 
 
@@ -208,3 +212,14 @@ def verify(
     from shard_builder.verify_command import run_verify
 
     raise typer.Exit(run_verify(dataset, quick=quick, workers=workers))
+
+
+@app.command()
+def inspect(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    html: Annotated[Path | None, typer.Option(help="Also write one self-contained page with pictures.")] = None,
+) -> None:
+    """Show what is in a dataset folder: classes, subjects, streams; with --html also samples and histograms."""
+    from shard_builder.inspect_command import run_inspect
+
+    run_inspect(dataset, html=html)

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from pipelines.dataset import Dataset, open_dataset
 from shard_builder.errors import DatasetError, InputError
 from shard_builder.manifest import manifest_sha256
-from shard_builder.shards import write_atomically
+from shard_builder.page import png_address, write_html
 from train.cv_summary import SUMMARY_NAME
 from train.evaluate import PREDICTIONS_NAME, TEST_NAME, TITLES, run_test
-from train.report_pictures import pictures_of, png_address
+from train.report_pictures import pictures_of
 from train.run_folder import CONFIG_NAME, FIGURES_NAME, read_metrics, read_run
 from train.stall import DATA_BOUND_PCT, FREE_PCT
 
@@ -76,11 +74,7 @@ def write_report(source: Path, out: Path, *, dataset: Path | None = None) -> Pag
         raise InputError(
             f"{source}: neither a run nor a cross-validation, expected {CONFIG_NAME} or {SUMMARY_NAME} in it"
         )
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, environment.get_template(TEMPLATE).render(page=page).encode())
+    write_html(out, Path(__file__).with_name(TEMPLATE), page=page)
     return page
 
 

@@ -1,0 +1,66 @@
+"""``ckshard inspect``: tables in the terminal, a page on request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from shard_builder.inspect_dataset import Inspection, inspect_dataset, write_page
+
+
+def run_inspect(dataset: Path, *, html: Path | None) -> None:
+    """Print what a dataset holds, and write its page."""
+    console = Console(soft_wrap=True)
+    inspection = inspect_dataset(dataset)
+    for table in (overview_table(inspection), class_table(inspection), stream_table(inspection)):
+        console.print(table)
+    if html:
+        write_page(inspection, html)
+        console.print(f"written: {html}", highlight=False)
+
+
+def overview_table(inspection: Inspection) -> Table:
+    """Tabulate the whole."""
+    manifest = inspection.manifest
+    least, median, most = inspection.num_frames
+    table = Table(title=str(inspection.path), show_header=False)
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    table.add_row("source", str(manifest.source["kind"]))
+    table.add_row("sequences", f"{manifest.num_sequences} of {manifest.num_subjects} subjects")
+    table.add_row(
+        "not used", f"{manifest.source['num_unlabelled']} unlabelled, {manifest.source['num_skipped']} skipped"
+    )
+    table.add_row("frames of a sequence", f"{least} to {most}, median {median:g}")
+    table.add_row("size", f"{manifest.geometry.width}x{manifest.geometry.height}, crop {manifest.crop}")
+    if manifest.flow:
+        flow = manifest.flow
+        table.add_row("flow", f"{flow.method}, bound {flow.bound_px:g} px a frame")
+        table.add_row(
+            "flow levels", f"{100 * flow.saturated_fraction:.2f} % at the bound, mean {flow.mean_level:.1f} (rest 128)"
+        )
+    return table
+
+
+def class_table(inspection: Inspection) -> Table:
+    """Tabulate the classes."""
+    table = Table(title="classes")
+    for name in ("class", "sequences", "subjects"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for name, sequences, subjects in inspection.classes():
+        table.add_row(name, str(sequences), str(subjects))
+    return table
+
+
+def stream_table(inspection: Inspection) -> Table:
+    """Tabulate the streams."""
+    table = Table(title="streams")
+    for name in ("stream", "codec", "frames", "members", "shards", "MB"):
+        table.add_column(name, justify="left" if name in ("stream", "codec", "frames") else "right")
+    for name, stream in inspection.manifest.streams.items():
+        codec = stream.codec if stream.quality is None else f"{stream.codec} {stream.quality}"
+        cells = [name, codec, stream.frames or "", str(stream.num_members), str(len(stream.shards))]
+        table.add_row(*cells, f"{stream.num_bytes / 1e6:.1f}")
+    return table

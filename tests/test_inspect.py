@@ -1,0 +1,69 @@
+"""ckshard inspect: the counts of the index in tables, and a page that shows every class and loads nothing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shard_builder.errors import DatasetError
+from shard_builder.inspect_dataset import inspect_dataset, write_page
+
+
+@pytest.mark.parametrize("codec", ["jpg", "raw"])
+def test_the_page_shows_every_class_and_is_self_contained(
+    codec: str, build_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    inspection = inspect_dataset(build_tiny(codec=codec, shard_bytes=32 << 20))
+    write_page(inspection, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    addresses = re.findall(r'(?:src|href)="([^"]{0,40})', text)
+    assert len(addresses) == 7 * 2 * 4 and all(address.startswith("data:image/jpeg") for address in addresses)
+    for name in inspection.manifest.class_names:
+        assert f"<h3>{name}</h3>" in text
+
+
+def test_the_counts_are_those_of_the_index(tiny_dataset: Path) -> None:
+    inspection = inspect_dataset(tiny_dataset)
+    assert inspection.classes() == [(name, 6, 6) for name in inspection.manifest.class_names]
+    assert len(inspection.subjects()) == 6 and all(num == 7 for _, num, _ in inspection.subjects())
+    assert sum(count for _, count in inspection.lengths()) == 42
+    assert inspection.num_frames[0] <= inspection.num_frames[1] <= inspection.num_frames[2]
+
+
+def test_the_command_prints_and_writes(tiny_dataset: Path, tmp_path: Path) -> None:
+    program = str(Path(sys.executable).with_name("ckshard"))
+    words = [program, "inspect", str(tiny_dataset), "--html", str(tmp_path / "page.html")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "42 of 6 subjects" in done.stdout and "surprise" in done.stdout
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"not a dataset: no manifest\.json"):
+        inspect_dataset(tmp_path)
+
+
+@pytest.mark.browser
+def test_a_browser_shows_the_page(tiny_dataset: Path, tmp_path: Path) -> None:
+    write_page(inspect_dataset(tiny_dataset), tmp_path / "page.html")
+    browser = next(path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name)))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    shot = tmp_path / "page.png"
+    done = subprocess.run(
+        [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1250,2000", f"--screenshot={shot}"]
+        + ["--enable-logging=stderr", (tmp_path / "page.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0 and "CONSOLE" not in done.stderr, done.stderr
+    import cv2
+
+    assert cv2.imread(str(shot)).std() > 20, "the page is not blank"
