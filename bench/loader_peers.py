@@ -49,11 +49,12 @@ def cut(planes: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(out).permute(2, 0, 1)
 
 
-class MappedWindows(Dataset):
+class MappedWindows(Dataset[torch.Tensor]):
     """Windows of one memory-mapped array (n, 2L, H, W)."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.array, self.num = path, None, len(np.load(path, mmap_mode="r"))
+        self.path, self.num = path, len(np.load(path, mmap_mode="r"))
+        self.array: np.ndarray | None = None  # mapped in the worker that reads it
 
     def __len__(self) -> int:
         return EPOCH
@@ -61,11 +62,13 @@ class MappedWindows(Dataset):
     def __getitem__(self, index: int) -> torch.Tensor:
         if self.array is None:
             self.array = np.load(self.path, mmap_mode="r")
+        assert self.array is not None
         return cut(list(np.asarray(self.array[index % self.num])))
 
 
 def decode_tall(sample: tuple[bytes]) -> tuple[torch.Tensor]:
     image = cv2.imdecode(np.frombuffer(sample[0], np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert image is not None
     return (cut(list(image.reshape(2 * STACK, HEIGHT, WIDTH))),)
 
 

@@ -18,10 +18,9 @@ from pipelines.loader import make_loader
 from pipelines.normalize import DEVIATION, MEAN
 from pipelines.samples import make_plan
 
-# Levels that an engine may differ from cv2's: DALI's resize rounds to nearest where cv2 uses 11-bit weights (1 level); its colour
-# JPEG decoder upsamples chroma without smoothing, which shows at the edges of coloured areas.
-TOLERANCE = {("cpu", "flow"): 0, ("cpu", "rgb"): 0, ("dali", "flow"): 1, ("dali", "rgb"): 1}
-JPEG_RGB_TOLERANCE = 24
+# Levels that an engine may differ from cv2's. cv2 interpolates with 11-bit weights, DALI in float32; each rounds to the nearest level,
+# so they may fall on either side of a half. Both decode with libjpeg-turbo on the CPU, so JPEG adds nothing.
+TOLERANCE = {"cpu": 0, "dali": 1}
 
 
 @pytest.mark.parametrize("stream", ["flow", "rgb"])
@@ -33,9 +32,7 @@ def test_engines_give_what_the_reference_gives(
     datasets = {"jpg": tiny_dataset, "raw": raw_dataset}
     folder = datasets[codec] if codec in datasets else build_tiny(codec=codec, shard_bytes=32 << 20)
     reference = ReferenceLoader(folder, stream=stream)
-    allowed = TOLERANCE[engine, stream]
-    if engine == "dali" and codec == "jpg" and stream == "rgb":
-        allowed = JPEG_RGB_TOLERANCE
+    allowed = TOLERANCE[engine]
     with open_dataset(folder) as dataset:
         assert dataset.keys == reference.keys
         rows = dataset.rows_of(dataset.keys[:20])
@@ -53,7 +50,7 @@ def test_engines_give_what_the_reference_gives(
                         assert (batch.keys[number], int(batch.labels[number])) == (key, label)
                         found = batch.images[number].permute(1, 2, 0).numpy().astype(int)
                         assert np.abs(found - levels).max() <= allowed
-                        assert np.abs(found - levels).mean() <= 0.5
+                        assert np.abs(found - levels).mean() <= 0.15 * allowed
 
 
 @pytest.mark.parametrize("stream", ["flow", "rgb"])

@@ -145,6 +145,10 @@ def test_short_sequences_repeat_their_last_pair_and_are_counted(tiny_dataset: Pa
         ({"on_error": "ignore"}, "--on-error 'ignore'"),
         ({"dtype": torch.int64}, "dtype torch.int64"),
         ({"prefetch_depth": 0}, "prefetch_depth 0"),
+        ({"rank": 2, "world_size": 2}, "rank 2 of 2 ranks, expected 0 to 1"),
+        ({"device": "cuda:99"}, "device cuda:99, but torch finds"),
+        ({"device": "mps"}, "device mps, expected cpu or cuda"),
+        ({"rows": np.array([3, 4, 5, 6, 7, 8, 999])}, "rows 3 to 999, but .* has rows 0 to"),
         ({"stream": "rgb", "rgb_last_frames": 90}, "rgb_last_frames 90, expected 1 to"),
     ],
 )
@@ -270,3 +274,57 @@ def test_undecodable_bytes_with_a_right_checksum_do_not_kill_dali(
 
 def has_key(tar: Path, key: str) -> bool:
     return f"{key}." in tar.with_suffix(".idx").read_text()
+
+
+@pytest.mark.parametrize("engine", ["cpu", "dali"])
+def test_there_is_one_iteration_at_a_time(engine: str, tiny_dataset: Path) -> None:
+    with open_dataset(tiny_dataset) as dataset, loader_of(dataset, engine=engine) as loader:
+        whole = [batch.keys for batch in loader]
+        loader.set_epoch(0)
+        first = iter(loader)
+        assert next(first).keys == whole[0]
+        second = iter(loader)
+        assert list(first) == [], "a new iteration ends the old one"
+        assert [batch.keys for batch in second] == whole[1:]
+        loader.set_epoch(0)
+        third = iter(loader)
+        next(third)
+        loader.set_epoch(0)
+        assert list(third) == [], "so does a jump"
+        assert [batch.keys for batch in loader] == whole
+
+
+@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("depth", [1, 2, 7])
+def test_any_prefetch_depth_gives_the_same_batches(engine: str, depth: int, tiny_dataset: Path) -> None:
+    with open_dataset(tiny_dataset) as dataset:
+        epochs = []
+        for prefetch_depth in (2, depth):
+            with loader_of(dataset, engine=engine, prefetch_depth=prefetch_depth) as loader:
+                epochs.append([(batch.keys, batch.images.clone()) for batch in loader])
+        assert len(epochs[0]) == 5
+        for (keys, images), (other_keys, other) in zip(*epochs, strict=True):
+            assert keys == other_keys and torch.equal(images, other)
+
+
+def test_a_sample_that_is_met_twice_counts_once() -> None:
+    policy = DamagePolicy("skip", 200)
+    error = DamagedMemberError("bad", shard="flow-000000.tar", offset=512, member="a.flow-000.jpg", key="a")
+    for position in (7, 7, 8, 7):
+        policy.report(error, position=position)
+    assert len(policy.errors) == 2
+
+
+def test_a_missing_tar_is_named(tiny_dataset: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_dataset, tmp_path / "broken")
+    (tmp_path / "broken" / "flow-000000.tar").unlink()
+    with open_dataset(tmp_path / "broken") as dataset:
+        loader = loader_of(dataset, on_error="skip")
+        with loader, pytest.raises(DatasetError, match=r"flow-000000\.tar"):
+            list(loader)
+
+
+def test_a_stream_that_was_not_built_is_named(build_tiny: object) -> None:
+    folder = build_tiny(codec="jpg", frames="last", streams=("rgb",))  # type: ignore[operator]
+    with open_dataset(folder) as dataset, pytest.raises(InputError, match="has no flow stream, expected one of rgb"):
+        loader_of(dataset)

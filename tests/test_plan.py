@@ -118,3 +118,25 @@ def test_the_crop_tables_are_the_papers_and_the_seeds(stream: str, sizes: int, c
     exact = multi_scale_crops(**SIZE, stream=stream, augmentation="seed-exact")
     intended = np.array([box[2:] for box in standard.tolist()])
     assert (exact[:, 2:] < intended).any(axis=1).sum() == cut
+
+
+def seed_crop_box(pair: tuple[int, int], place: int) -> list[int]:
+    """The seed's choice number (crop sizes, place): offsets as if every crop were 224x224, then a slice of the image."""
+    step_y, step_x = (256 - 224) // 4, (340 - 224) // 4
+    offsets = [
+        *((0, 0), (4 * step_x, 0), (0, 4 * step_y), (4 * step_x, 4 * step_y), (2 * step_x, 2 * step_y)),
+        *((0, 2 * step_y), (4 * step_x, 2 * step_y), (2 * step_x, 4 * step_y), (2 * step_x, 0)),
+        *((step_x, step_y), (3 * step_x, step_y), (step_x, 3 * step_y), (3 * step_x, 3 * step_y)),
+    ]
+    x, y = offsets[place]
+    rows, columns = np.arange(256)[y : y + pair[0]], np.arange(340)[x : x + pair[1]]
+    return [y, x, len(rows), len(columns)]
+
+
+@pytest.mark.parametrize(("stream", "ratios"), [("rgb", (1, 0.875, 0.75, 0.66)), ("flow", (1, 0.875, 0.75))])
+def test_seed_exact_lists_the_boxes_that_the_seed_cuts(stream: str, ratios: tuple[float, ...]) -> None:
+    sizes = [int(256 * ratio) for ratio in ratios]
+    pairs = [(a, b) for i, a in enumerate(sizes) for j, b in enumerate(sizes) if abs(i - j) <= 1]
+    expected = sorted(seed_crop_box(pair, place) for pair in pairs for place in range(13))
+    exact = multi_scale_crops(**SIZE, stream=stream, augmentation="seed-exact")
+    assert sorted(exact.tolist()) == expected

@@ -93,9 +93,14 @@ def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
 def test_a_browser_shows_the_page(run: Path, tmp_path: Path) -> None:
     write_report(run, tmp_path / "report.html")
     browser = next(path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name)))
-    flags = (
-        ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-    )
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-sync",
+    ]
     shot = tmp_path / "page.png"
     done = subprocess.run(
         [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,2400", f"--screenshot={shot}"]
