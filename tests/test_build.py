@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from ckplus_release import write_sequence, write_small_release
 
@@ -89,6 +91,64 @@ def test_killed_anywhere_and_started_again_it_ends_in_the_same_bytes(release: Pa
     assert done.returncode == 0 or "--overwrite" in done.stderr
     assert kills > 0
     assert digests(dataset) == expected
+
+
+def limited_files() -> None:
+    """Let no file grow over 30 kB, as a disk that is full would."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_ends_the_build_with_a_message_and_the_rerun_gives_the_same_bytes(
+    workers: int, release: Path, tmp_path: Path
+) -> None:
+    expected = digests(build(release, tmp_path / "whole", codec="raw"))
+    dataset = tmp_path / "full"
+    command = [
+        CKSHARD,
+        "build",
+        str(release),
+        str(dataset),
+        "--flow-method",
+        "dis",
+        "--size",
+        "64x48",
+        "--codec",
+        "raw",
+    ]
+    command += ["--shard-bytes", "20000", "--workers", str(workers)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=limited_files)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("ckshard: error: ") and "Traceback" not in done.stderr and str(dataset) in done.stderr
+    assert not (dataset / "manifest.json").exists()
+    for path in [*dataset.glob("*.tar"), *dataset.glob("*.idx")]:
+        assert digest_file(path).sha256 == expected[path.name], "what has a final name is whole"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert digests(dataset) == expected
+
+
+def test_a_worker_that_dies_ends_the_build_with_a_message(tiny_release: Path, tmp_path: Path) -> None:
+    command = [
+        CKSHARD,
+        "build",
+        str(tiny_release),
+        str(tmp_path / "dataset"),
+        "--workers",
+        "2",
+        "--shard-bytes",
+        "500000",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "dataset").glob("*.tar")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = [c for c in psutil.Process(process.pid).children() if any("spawn_main" in word for word in c.cmdline())]
+    workers[0].kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "a build worker died" in errors and "Traceback" not in errors
+    assert not (tmp_path / "dataset" / "manifest.json").exists()
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:

@@ -36,6 +36,7 @@ class ClipPrediction:
         duration_s: Length of the clip at its frame rate.
         seconds: Time that reading, flow and models took; figures not counted.
         first_output_s: Time until the first window was written.
+        notices: What a reader must know before believing the answer.
     """
 
     probs: dict[str, Probs]
@@ -45,6 +46,7 @@ class ClipPrediction:
     duration_s: float
     seconds: float
     first_output_s: float
+    notices: tuple[str, ...] = ()
 
     @property
     def decision(self) -> Probs:
@@ -142,6 +144,11 @@ def _whole_clip(
         duration_s=track.num_frames / frames.fps,
         seconds=seconds,
         first_output_s=first_output_s,
+        notices=tuple(
+            f"the {model.stream} net was trained on face crops ({model.crop}), but the input is not cropped"
+            for model in predictor.models.values()
+            if model.crop != "none"
+        ),
     )
 
 

@@ -51,6 +51,8 @@ def print_prediction(
     for label, name in enumerate(clip.class_names):
         table.add_row(name, *(f"{100 * values[label]:.1f} %" for values in clip.probs.values()))
     console.print(table)
+    for notice in clip.notices:
+        console.print(f"notice: {notice}", highlight=False)
     speed = clip.duration_s / clip.seconds if clip.seconds else 0.0
     console.print(
         f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s: {speed:.1f} x real time; first output after "
