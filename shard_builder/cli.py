@@ -38,6 +38,18 @@ def synth(
     seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; the files do not depend on it.")] = 2,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it is there.")] = False,
+    quirks: Annotated[
+        bool,
+        typer.Option(
+            "--quirks", help="As untidy as copies in the wild: burnt-in counter, stray files, double nesting ..."
+        ),
+    ] = False,
+    broken: Annotated[
+        str,
+        typer.Option(
+            help="Put a fault into the first sequence: gap, label-nine, truncated-png ...; a wrong name lists all."
+        ),
+    ] = "",
 ) -> None:
     """Make a CK+-shaped release of drawn faces with known motion, for those who do not have CK+ (it is licensed)."""
     from rich.console import Console
@@ -55,6 +67,8 @@ def synth(
             seed=seed,
             workers=workers,
             overwrite=overwrite,
+            quirks=quirks,
+            broken=broken,
             on_progress=report,
         )
     console.print(

@@ -21,6 +21,7 @@ from shard_builder.errors import InputError
 from shard_builder.sequence import CKPLUS_EMOTIONS
 from shard_builder.synth_face import Face, draw_face
 from shard_builder.synth_motion import Motion, make_motion
+from shard_builder.synth_quirks import add_quirks, break_release
 
 IMAGES = Path("extended-cohn-kanade-images/cohn-kanade-images")
 LABELS = Path("Emotion_labels/Emotion")
@@ -64,11 +65,25 @@ def write_release(
     max_frames: int = 71,
     workers: int = 1,
     overwrite: bool = False,
+    quirks: bool = False,
+    broken: str = "",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ReleaseSummary:
     """Write a release in CK+'s own layout: images, emotion labels 1..7 and landmarks.
 
     It is written beside ``out`` and renamed when whole.
+
+    Args:
+        out: Where to.
+        num_subjects: Subjects; each shows all seven emotions.
+        seed: Everything follows from it.
+        image_scale: Size of pictures and motion; 1 is CK+'s.
+        max_frames: Longest sequence.
+        workers: Processes.
+        overwrite: Whether ``out`` may be replaced.
+        quirks: Make it as untidy as copies in the wild.
+        broken: Name of a fault to put into its first sequence.
+        on_progress: Called with (subjects done, subjects in all).
 
     Raises:
         InputError: If ``out`` is not empty and not to be overwritten, or a value is out of range.
@@ -85,6 +100,10 @@ def write_release(
             lengths.append(length)
             if on_progress:
                 on_progress(done, num_subjects)
+        if broken:
+            break_release(broken, temporary / IMAGES, temporary / LABELS)
+        if quirks:
+            add_quirks(temporary / IMAGES, temporary / LABELS)
         if out.exists():
             shutil.rmtree(out)
         temporary.replace(out)

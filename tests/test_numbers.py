@@ -19,3 +19,25 @@ def test_the_demos_accuracies_are_those_of_its_summaries() -> None:
         assert summary["seed"] == int(seed) and summary["num_test_sequences"] == 42
         measured = [summary[f"{name}_accuracy"] for name in ("flow", "rgb", "fused")]
         assert cells == [f"{100 * value:.1f}" for value in measured]
+
+
+def test_the_training_bench_is_that_of_its_record() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    record = json.loads((RESULTS / "train-resnet152-cpu.json").read_text())
+    medians = {}
+    for result in record["results"]:
+        case, speeds = result["case"], result["samples_per_s"]
+        assert len(speeds) >= 5
+        medians[case["name"]] = result["median_samples_per_s"]
+        cells = [f"{medians[case['name']]:.2f}", f"{min(speeds):.2f} - {max(speeds):.2f}"]
+        row = rf"\| {re.escape(case['name'])} \|.*\| {cells[0]} \| {cells[1]} \| {result['median_data_wait_pct']:.2f} % \|"
+        assert re.search(row, text), case["name"]
+    ratio = medians["real, cpu engine"] / medians["synthetic, fp32 NCHW"]
+    assert f"is {ratio:.2f} times as fast" in text
+
+
+def test_the_memory_of_a_build_is_that_of_its_record() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    record = json.loads((RESULTS / "build-memory.json").read_text())
+    assert f"{record['num_sequences']:,} sequences" in text
+    assert f"{record['main_peak_mb']} MB in the main process and {record['worker_peak_mb']} MB" in text
