@@ -13,6 +13,7 @@ from rich.table import Table
 from pipelines.bench import BenchOptions, BenchRecord, run_bench
 from pipelines.dataset import open_dataset
 from pipelines.engine_cpu import default_num_threads
+from pipelines.loader_options import DTYPES, find_device
 from shard_builder.errors import InputError
 from shard_builder.progress import progress_bar
 from shard_builder.shards import write_atomically
@@ -41,9 +42,10 @@ def run_bench_command(
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = getattr(torch, dtype, None)
-    if not isinstance(kind, torch.dtype):
-        raise InputError(f"--dtype {dtype!r}, expected uint8, float32, bfloat16 or float16")
+    find_device(device)
+    kinds = {str(kind).removeprefix("torch."): kind for kind in DTYPES}
+    if dtype not in kinds:
+        raise InputError(f"--dtype {dtype!r}, expected one of {', '.join(kinds)}")
     for target in (json_path, plot_path):
         if target is not None and not target.parent.is_dir():
             raise InputError(f"{target}: no such folder as {target.parent}, expected one\n  Make it first.")
@@ -53,7 +55,7 @@ def run_bench_command(
             streams=tuple(streams.split(",")) if streams else tuple(dataset.manifest.streams),
             batch_size=batch_size,
             num_threads=threads or default_num_threads(),
-            dtype=kind,
+            dtype=kinds[dtype],
             device=device,
             repeats=repeats,
             seconds=seconds,

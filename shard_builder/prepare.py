@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -24,11 +25,21 @@ NUM_CODES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareReport:
-    """What was written: sequences now, sequences that were there already, and flow pairs."""
+    """What was written, and where the workers' time went.
+
+    Args:
+        num_written: Sequences written now.
+        num_kept: Sequences that were there already.
+        num_pairs: Flow pairs written now.
+        worker_s: Seconds of all workers together.
+        flow_s: Of these, inside the flow estimator.
+    """
 
     num_written: int
     num_kept: int
     num_pairs: int
+    worker_s: float
+    flow_s: float
 
 
 def prepare_trees(
@@ -71,13 +82,14 @@ def prepare_trees(
         for code in range(NUM_CODES):
             (out / stream / str(code)).mkdir(parents=True, exist_ok=True)
     left = [sequence for sequence in source.sequences if not is_prepared(out, sequence)]
-    num_kept, done, num_pairs = len(source.sequences) - len(left), len(source.sequences) - len(left), 0
+    num_kept = done = len(source.sequences) - len(left)
+    totals = [0.0, 0.0, 0.0]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, min(workers, len(left))), mp_context=context) as pool:
         futures = [pool.submit(prepare_sequence, sequence, out, flow_method, bound_px) for sequence in left]
         try:
             for future in as_completed(futures):
-                num_pairs += future.result()
+                totals = [before + new for before, new in zip(totals, future.result(), strict=True)]
                 done += 1
                 on_progress(done, len(source.sequences))
         except BrokenExecutor:
@@ -88,7 +100,10 @@ def prepare_trees(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
-    return PrepareReport(num_written=len(left), num_kept=num_kept, num_pairs=num_pairs)
+    num_pairs, worker_s, flow_s = totals
+    return PrepareReport(
+        num_written=len(left), num_kept=num_kept, num_pairs=int(num_pairs), worker_s=worker_s, flow_s=flow_s
+    )
 
 
 def is_prepared(out: Path, sequence: FaceSequence) -> bool:
@@ -96,8 +111,11 @@ def is_prepared(out: Path, sequence: FaceSequence) -> bool:
     return all((out / stream / str(sequence.code) / sequence.key).is_dir() for stream in ("rgb", "flow"))
 
 
-def prepare_sequence(sequence: FaceSequence, out: Path, flow_method: str, bound_px: float) -> int:
-    """Write one sequence; return its number of flow pairs."""
+def prepare_sequence(
+    sequence: FaceSequence, out: Path, flow_method: str, bound_px: float
+) -> tuple[float, float, float]:
+    """Write one sequence; return its number of flow pairs, the seconds it took, and those inside the flow estimator."""
+    begin, flow_s = time.perf_counter(), 0.0
     cv2.setNumThreads(1)
     scratch = out / SCRATCH / sequence.key
     shutil.rmtree(scratch, ignore_errors=True)
@@ -113,7 +131,10 @@ def prepare_sequence(sequence: FaceSequence, out: Path, flow_method: str, bound_
         gray = to_gray(frame)
         if previous is not None:
             number += 1
-            levels = quantize_flow(estimate(previous, gray), bound_px=bound_px)
+            flow_begin = time.perf_counter()
+            flow = estimate(previous, gray)
+            flow_s += time.perf_counter() - flow_begin
+            levels = quantize_flow(flow, bound_px=bound_px)
             for number_of_axis, axis in enumerate(("x_flow", "y_flow")):
                 data = encode_image(levels[..., number_of_axis].copy(), codec="png", quality=None)
                 (scratch / "flow" / axis / f"{sequence.key}_{number:08d}.png").write_bytes(data)
@@ -122,4 +143,4 @@ def prepare_sequence(sequence: FaceSequence, out: Path, flow_method: str, bound_
         final = out / stream / str(sequence.code) / sequence.key
         shutil.rmtree(final, ignore_errors=True)
         (scratch / stream).rename(final)
-    return number
+    return number, time.perf_counter() - begin, flow_s

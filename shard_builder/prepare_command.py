@@ -41,5 +41,8 @@ def run_prepare(src: Path, out: Path, *, flow_method: str, bound_px: float, work
         f"({done.num_pairs / max(seconds, 1e-9):.1f} pairs/s)",
         highlight=False,
     )
+    if done.worker_s:
+        share = 100 * done.flow_s / done.worker_s
+        console.print(f"worker time {done.worker_s:.1f} s, {share:.1f} % of it in the flow estimator", highlight=False)
     for fault in source.skipped:
         console.print(f"skipped {fault.key}: {fault.reason.splitlines()[0]}", highlight=False, markup=False)
