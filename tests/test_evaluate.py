@@ -19,6 +19,7 @@ from shard_builder.errors import InputError
 from shard_builder.split import Split, write_split
 from train.config import TrainConfig
 from train.evaluate import run_test
+from train.fusion_choice import choose_weights
 from train.predict import run_predict
 from train.train_command import run_train
 
@@ -63,6 +64,32 @@ def test_two_runs_are_tested_and_fused(runs: dict[str, Path], tiny_dataset: Path
     np.testing.assert_allclose(whole["probs"], softmax(logits), rtol=1e-5)
     lines = [json.loads(line) for line in (tmp_path / "test" / "predictions.jsonl").read_text().splitlines()]
     assert all(sum(line["probs"]["fused"]) == pytest.approx(1, abs=1e-4) for line in lines)
+
+
+def test_fusion_weights_are_given_or_searched_on_other_subjects(
+    runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path
+) -> None:
+    both = [runs["rgb"], runs["flow"]]
+    given = run_test(both, tiny_dataset, out=tmp_path / "given", fusion="1:3").weights
+    assert given is not None and (given.rgb, given.flow, given.origin) == (1.0, 3.0, "given")
+    with pytest.raises(InputError, match=r"2 of its subjects are tested now \(S\d{3}"):
+        run_test(both, tiny_dataset, out=tmp_path / "again", fusion=str(tmp_path / "given"))
+    searched = choose_weights(str(tmp_path / "given"), tested_subjects={"S999"}, class_names=class_names(tiny_dataset))
+    assert searched.origin == "validation" and searched.rgb + searched.flow == pytest.approx(1)
+    single = run_test([runs["flow"]], tiny_dataset, out=tmp_path / "single")
+    assert single.weights is None
+    for text, words in (
+        ("1;2", "no colon"),
+        ("0:0", "one positive"),
+        (str(tmp_path / "single"), "a test of one stream"),
+    ):
+        with pytest.raises(InputError, match=words):
+            choose_weights(text, tested_subjects={"S999"}, class_names=class_names(tiny_dataset))
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    with open_dataset(folder) as dataset:
+        return dataset.class_names
 
 
 def test_the_seeds_views_are_its_own(runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path) -> None:

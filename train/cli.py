@@ -123,6 +123,9 @@ def test(
     checkpoint: Annotated[str, typer.Option(help="last, or best (chosen on these sequences: optimistic).")] = "last",
     views: Annotated[str, typer.Option(help="ten, or seed: the seed's own sampling.")] = "ten",
     seed_views: Annotated[bool, typer.Option("--seed-views", help="The same as --views seed.")] = False,
+    fusion: Annotated[
+        str, typer.Option(help="default (1:1.5), RGB:FLOW, or the folder of another test to search the weights on.")
+    ] = "default",
     batch_size: Annotated[int, typer.Option(help="Sequences a batch; each has 10 (rgb) or 50 (flow) views.")] = 4,
     workers: Annotated[int, typer.Option(help="Decoding threads; 0 takes all cores.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -143,6 +146,7 @@ def test(
         batch_size=batch_size,
         workers=workers or None,
         device=device,
+        fusion=fusion,
     )
 
 

@@ -18,6 +18,7 @@ from pipelines.views import make_view_loader
 from shard_builder.errors import InputError
 from shard_builder.shards import write_atomically
 from train.confusion import write_confusion_figure
+from train.fusion_choice import choose_weights
 from train.scores import SCORES_NAME, StreamScores, write_scores
 from train.statistics import McNemar, Metrics, compute_metrics, mcnemar_exact
 from train.stream_model import StreamModel, check_fits, check_pair, load_stream_model
@@ -82,6 +83,7 @@ def run_test(
     batch_size: int = 4,
     workers: int | None = None,
     device: str = "auto",
+    fusion: str = "default",
 ) -> TestReport:
     """Test one run, or an rgb and a flow run together, on the validation part of their split.
 
@@ -96,6 +98,7 @@ def run_test(
         batch_size: Sequences a batch; each has 10 views (rgb) or 50 (flow).
         workers: Loader threads; None takes the loader's default.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        fusion: Weights of two runs; see :func:`train.fusion_choice.choose_weights`.
 
     Raises:
         InputError: If a run can not be loaded, does not fit the dataset or the other run, or has seen a test subject in training.
@@ -107,11 +110,15 @@ def run_test(
             check_fits(model, opened)
         keys = models[0].val_keys
         check_unseen(models, opened, keys)
+        tested = set(subjects_of(opened, keys))
+        weights = choose_weights(fusion, tested_subjects=tested, class_names=models[0].class_names)
         scores = [
             score_sequences(model, opened, keys, views=views, batch_size=batch_size, workers=workers)
             for model in models
         ]
-    return write_test(out, scores, class_names=models[0].class_names, views=views, checkpoint=checkpoint)
+    return write_test(
+        out, scores, class_names=models[0].class_names, views=views, checkpoint=checkpoint, weights=weights
+    )
 
 
 def check_unseen(models: Sequence[StreamModel], dataset: Dataset, keys: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ def print_test(
     batch_size: int,
     workers: int | None,
     device: str,
+    fusion: str,
 ) -> None:
     """Test and print; see :func:`train.evaluate.run_test`."""
     report = run_test(
@@ -39,6 +40,11 @@ def print_test(
     decision = "fused" if "fused" in report.results else next(iter(report.results))
     console.print(class_table(report.results[decision], title=TITLES[decision]))
     console.print(confusion_table(report.results[decision], report.class_names))
+    if report.weights:
+        weights = report.weights
+        console.print(
+            f"fused with weights rgb {weights.rgb:g}, flow {weights.flow:g} ({weights.origin})", highlight=False
+        )
     if report.mcnemar:
         console.print(
             f"McNemar, rgb against flow: p = {report.mcnemar.p_value:.3g} "
