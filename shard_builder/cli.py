@@ -232,8 +232,11 @@ def verify(
 def inspect(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
     html: Annotated[Path | None, typer.Option(help="Also write one self-contained page with pictures.")] = None,
+    lossless: Annotated[
+        Path | None, typer.Option(help="A png or raw build of the same source, to measure the codec's error against.")
+    ] = None,
 ) -> None:
     """Show what is in a dataset folder: classes, subjects, streams; with --html also samples and histograms."""
     from shard_builder.inspect_command import run_inspect
 
-    run_inspect(dataset, html=html)
+    run_inspect(dataset, html=html, lossless=lossless)

@@ -8,16 +8,30 @@ from rich.console import Console
 from rich.table import Table
 
 from shard_builder.inspect_dataset import Inspection, inspect_dataset, write_page
+from shard_builder.inspect_quality import codec_errors, shuffle_quality
 
 
-def run_inspect(dataset: Path, *, html: Path | None) -> None:
-    """Print what a dataset holds, and write its page."""
+def run_inspect(dataset: Path, *, html: Path | None, lossless: Path | None) -> None:
+    """Print what a dataset holds, and write its page; with a lossless build of the same source also the codec's error."""
     console = Console(soft_wrap=True)
     inspection = inspect_dataset(dataset)
     for table in (overview_table(inspection), class_table(inspection), stream_table(inspection)):
         console.print(table)
+    quality = shuffle_quality(inspection)
+    console.print(
+        f"shuffle: {quality.window} consecutive samples have {quality.entropy_bits:.2f} bits of class entropy, random orders "
+        f"{quality.ideal_bits:.2f}",
+        highlight=False,
+    )
+    errors = codec_errors(inspection, inspect_dataset(lossless)) if lossless else []
+    for error in errors:
+        console.print(
+            f"codec error, {error.stream}: {error.mean_abs:.2f} levels on average, {error.largest} at most, PSNR {error.psnr_db:.1f} dB "
+            f"({error.num_compared} compared)",
+            highlight=False,
+        )
     if html:
-        write_page(inspection, html)
+        write_page(inspection, html, quality=quality, errors=errors)
         console.print(f"written: {html}", highlight=False)
 
 

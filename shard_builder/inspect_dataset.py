@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,15 @@ def inspect_dataset(path: Path) -> Inspection:
     )
 
 
-def write_page(inspection: Inspection, out: Path) -> None:
-    """Write one self-contained HTML page: tables, histograms, and of each class some peak frames with their flow."""
+def write_page(inspection: Inspection, out: Path, *, quality: Any, errors: Sequence[Any] = ()) -> None:
+    """Write one self-contained HTML page: tables, histograms, and of each class some peak frames with their flow.
+
+    Args:
+        inspection: What to show.
+        out: HTML file.
+        quality: The :class:`~shard_builder.inspect_quality.ShuffleQuality`.
+        errors: The codec's errors against a lossless build, if there is one.
+    """
     samples = [
         (name, [sample_pictures(inspection, row) for row in rows_of_class(inspection, label)])
         for label, (name, _, _) in enumerate(inspection.classes())
@@ -103,6 +111,8 @@ def write_page(inspection: Inspection, out: Path) -> None:
         manifest=inspection.manifest,
         samples=samples,
         speeds=flow_histogram(inspection),
+        quality=quality,
+        errors=errors,
     )
 
 

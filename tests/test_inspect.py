@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shard_builder.errors import DatasetError
+from shard_builder.errors import DatasetError, InputError
 from shard_builder.inspect_dataset import inspect_dataset, write_page
+from shard_builder.inspect_quality import codec_errors, shuffle_quality
 
 
 @pytest.mark.parametrize("codec", ["jpg", "raw"])
@@ -20,7 +21,7 @@ def test_the_page_shows_every_class_and_is_self_contained(
     codec: str, build_tiny: Callable[..., Path], tmp_path: Path
 ) -> None:
     inspection = inspect_dataset(build_tiny(codec=codec, shard_bytes=32 << 20))
-    write_page(inspection, tmp_path / "page.html")
+    write_page(inspection, tmp_path / "page.html", quality=shuffle_quality(inspection))
     text = (tmp_path / "page.html").read_text()
     addresses = re.findall(r'(?:src|href)="([^"]{0,40})', text)
     assert len(addresses) == 7 * 2 * 4 and all(address.startswith("data:image/jpeg") for address in addresses)
@@ -34,6 +35,25 @@ def test_the_counts_are_those_of_the_index(tiny_dataset: Path) -> None:
     assert len(inspection.subjects()) == 6 and all(num == 7 for _, num, _ in inspection.subjects())
     assert sum(count for _, count in inspection.lengths()) == 42
     assert inspection.num_frames[0] <= inspection.num_frames[1] <= inspection.num_frames[2]
+
+
+def test_the_shards_are_as_mixed_as_random_orders_and_sorted_ones_are_not(tiny_dataset: Path) -> None:
+    inspection = inspect_dataset(tiny_dataset)
+    quality = shuffle_quality(inspection)
+    assert quality.entropy_bits > 0.9 * quality.ideal_bits
+    inspection.rows.sort(key=lambda row: row["label"])
+    assert shuffle_quality(inspection).entropy_bits < 0.75 * quality.ideal_bits
+
+
+def test_the_codecs_error_is_measured_against_a_lossless_build(tiny_dataset: Path, raw_dataset: Path) -> None:
+    jpg, raw = inspect_dataset(tiny_dataset), inspect_dataset(raw_dataset)
+    errors = {error.stream: error for error in codec_errors(jpg, raw)}
+    assert set(errors) == {"rgb", "flow"}
+    for error in errors.values():
+        assert 0 < error.mean_abs < 3 and error.largest < 60 and error.psnr_db > 35
+    assert codec_errors(raw, raw) == []
+    with pytest.raises(InputError, match="has no lossless (rgb|flow), expected codec png or raw"):
+        codec_errors(jpg, jpg)
 
 
 def test_the_command_prints_and_writes(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -52,7 +72,8 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.browser
 def test_a_browser_shows_the_page(tiny_dataset: Path, tmp_path: Path) -> None:
-    write_page(inspect_dataset(tiny_dataset), tmp_path / "page.html")
+    inspection = inspect_dataset(tiny_dataset)
+    write_page(inspection, tmp_path / "page.html", quality=shuffle_quality(inspection))
     browser = next(path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name)))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     shot = tmp_path / "page.png"
