@@ -145,11 +145,12 @@ def main() -> None:
     temporary = options.out / "summary.json.tmp"
     temporary.write_text(json.dumps(summary, indent=1) + "\n")
     temporary.replace(options.out / "summary.json")
-    table = Table(title=f"{summary['num_test_sequences']} sequences of subjects never trained on (chance is 1/7)")
+    table = Table()
     table.add_column("stream")
     table.add_column("accuracy", justify="right")
     for name in ("flow", "rgb", "fused"):
         table.add_row(name, f"{100 * float(str(summary[f'{name}_accuracy'])):.1f} %")
+    console.print(f"{summary['num_test_sequences']} sequences of subjects never trained on (chance is 1/7):")
     console.print(table)
     console.print(f"{summary['seconds']} s of work; summary.json and the figures are in {options.out}/")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from pipelines.bench import BenchOptions, BenchRecord, run_bench
 from pipelines.dataset import open_dataset
 from pipelines.engine_cpu import default_num_threads
 from pipelines.loader_options import DTYPES, find_device
+from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from shard_builder.progress import progress_bar
 from shard_builder.shards import write_atomically
@@ -49,7 +49,7 @@ def run_bench_command(
     for target in (json_path, plot_path):
         if target is not None and not target.parent.is_dir():
             raise InputError(f"{target}: no such folder as {target.parent}, expected one\n  Make it first.")
-    console = Console()
+    console = make_console()
     with open_dataset(path) as dataset:
         options = BenchOptions(
             streams=tuple(streams.split(",")) if streams else tuple(dataset.manifest.streams),

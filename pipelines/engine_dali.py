@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,8 @@ class DaliEngine:
             "device_id": device.index if device.type == "cuda" else None,
         }
         self._turns = _turns(reader)
+        # On the CPU NumPy cuts raw windows in a fifth of the time of DALI's slice; a GPU cuts faster than one Python thread could.
+        self._cuts_before_feeding = reader.members.is_raw and device.type == "cpu"
         self._undecodable: dict[tuple[int, int], DamagedMemberError] = {}
         self._requests: Iterator[BatchRequest] = iter(())
         self._pending: deque[tuple[BatchRequest, Int64]] = deque()
@@ -130,17 +132,19 @@ class DaliEngine:
     def _build(self) -> Pipeline:
         reader = self._reader
         num_inputs = 1 if reader.stream == "rgb" or reader.members.is_raw else reader.stack_length
+        num_boxes, num_turns = 0 if self._cuts_before_feeding else 2, int(reader.stream == "flow")
         pipeline = Pipeline(**self._settings)
         with pipeline:
-            inputs = fn.external_source(
-                source=self._feed, num_outputs=num_inputs + (4 if reader.stream == "flow" else 3), batch=True
+            inputs = iter(
+                fn.external_source(source=self._feed, num_outputs=num_inputs + num_boxes + 1 + num_turns, batch=True)
             )
-            encoded, (starts, shapes, mirror, *turns) = inputs[:num_inputs], inputs[num_inputs:]
-            planes = self._planes(encoded)
-            # cut first: a resize with a region of interest would mix pixels from beyond the crop into its border
-            cut = fn.slice(planes, start=starts, shape=shapes, axis_names="HW")
-            cut = fn.resize(cut, size=[INPUT_SIZE, INPUT_SIZE], interp_type=types.INTERP_LINEAR, antialias=False)
-            for turn in turns:
+            planes = self._planes(list(islice(inputs, num_inputs)))
+            if not self._cuts_before_feeding:
+                # not by the resize's region of interest: it would mix pixels from beyond the crop into its border
+                planes = fn.slice(planes, start=next(inputs), shape=next(inputs), axis_names="HW")
+            mirror = next(inputs)
+            cut = fn.resize(planes, size=[INPUT_SIZE, INPUT_SIZE], interp_type=types.INTERP_LINEAR, antialias=False)
+            for turn in inputs:
                 cut = cut ^ (turn.gpu() if self._device.type == "cuda" else turn)
             mean, deviation = _mean_and_deviation(reader.stream, self._dtype)
             images = fn.crop_mirror_normalize(
@@ -193,13 +197,19 @@ class DaliEngine:
                 rows[index], boxes[index], flips[index] = neighbour.rows[0], neighbour.boxes[0], neighbour.mirrored[0]
         self._pending.append((request, rows))
         sides = flips.astype(np.int32)
+        if self._cuts_before_feeding:
+            samples = [[self._cut(*sample, box)] for sample, box in zip(samples, boxes.tolist(), strict=True)]
         return (
             *(list(members) for members in zip(*samples, strict=True)),
-            list(boxes[:, :2]),
-            list(boxes[:, 2:]),
+            *(() if self._cuts_before_feeding else (list(boxes[:, :2]), list(boxes[:, 2:]))),
             list(sides),
             *([list(self._turns[sides])] if self._reader.stream == "flow" else ()),
         )
+
+    def _cut(self, window: UInt8, box: list[int]) -> UInt8:
+        y, x, height, width = box
+        rows, columns = slice(y, y + height), slice(x, x + width)
+        return np.ascontiguousarray(window[rows, columns] if self._reader.stream == "rgb" else window[:, rows, columns])
 
     def _sample(self, row: int, start: int) -> list[UInt8]:
         """Return the encoded members of a window, or its raw planes as one array."""

@@ -7,11 +7,11 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from shard_builder.build import BuildReport, build_dataset
 from shard_builder.cluster import cluster_executor
+from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from shard_builder.options import BuildOptions
 from shard_builder.progress import progress_bar
@@ -37,8 +37,9 @@ def run_build(
     """Scan ``src``, build ``dataset`` and print the tables."""
     if workers < 0:
         raise InputError(f"--workers {workers}, expected 0 (all cores) or more")
-    console = Console()
+    console = make_console()
     source = scan_source(src, kind=kind, subjects=subjects, subject_pattern=subject_pattern, on_error=options.on_error)
+    console.print(source_line(source), highlight=False)
     console.print(source_table(source))
     begin = time.monotonic()
     with (
@@ -60,14 +61,17 @@ def run_build(
         console.print(line, highlight=False)
 
 
+def source_line(source: Source) -> str:
+    """Say what a scan found."""
+    subjects = len({sequence.subject for sequence in source.sequences})
+    return f"{len(source.sequences)} labelled sequences of {subjects} subjects, {source.num_unlabelled} unlabelled"
+
+
 def source_table(source: Source) -> Table:
     """Tabulate what a scan found; beside CK+'s official counts if every class has as many as CK+ or fewer."""
     counts = {code: sum(sequence.code == code for sequence in source.sequences) for code, _ in source.class_table()}
-    subjects = len({sequence.subject for sequence in source.sequences})
     official = source.kind == "ckplus" and sum(counts.values()) == sum(CKPLUS_NUM_SEQUENCES)
-    table = Table(
-        title=f"{len(source.sequences)} labelled sequences, {subjects} subjects, {source.num_unlabelled} unlabelled"
-    )
+    table = Table()
     table.add_column("class")
     table.add_column("sequences", justify="right")
     if official:

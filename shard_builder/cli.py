@@ -52,12 +52,11 @@ def synth(
     ] = "",
 ) -> None:
     """Make a CK+-shaped release of drawn faces with known motion, for those who do not have CK+ (it is licensed)."""
-    from rich.console import Console
-
+    from shard_builder.console import make_console
     from shard_builder.progress import progress_bar
     from shard_builder.synth import write_release
 
-    console = Console()
+    console = make_console()
     with progress_bar("drawing subjects", console=console) as report:
         summary = write_release(
             out,

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from shard_builder.errors import CkError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FILE_WIDTH = 120
 
 
 def run_app(app: typer.Typer, *, prog_name: str) -> NoReturn:
@@ -46,3 +51,11 @@ def print_error(prog_name: str, message: str) -> None:
     """Write ``PROG: error: MESSAGE`` to standard error."""
     sys.stderr.write(f"{prog_name}: error: {message}\n")
     sys.stderr.flush()
+
+
+def make_console(*, quiet: bool = False) -> Console:
+    """Return a console that never breaks a line; where output goes into a file its tables may be 120 columns wide."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, quiet=quiet)
+    return console if console.is_terminal else Console(soft_wrap=True, quiet=quiet, width=FILE_WIDTH)

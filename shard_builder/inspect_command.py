@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from shard_builder.console import make_console
 from shard_builder.inspect_dataset import Inspection, inspect_dataset, write_page
 from shard_builder.inspect_quality import codec_errors, shuffle_quality
 
 
 def run_inspect(dataset: Path, *, html: Path | None, lossless: Path | None) -> None:
     """Print what a dataset holds, and write its page; with a lossless build of the same source also the codec's error."""
-    console = Console(soft_wrap=True)
+    console = make_console()
     inspection = inspect_dataset(dataset)
     for table in (overview_table(inspection), class_table(inspection), stream_table(inspection)):
         console.print(table)

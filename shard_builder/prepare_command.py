@@ -6,9 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from rich.console import Console
-
-from shard_builder.build_command import source_table
+from shard_builder.build_command import source_line, source_table
+from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from shard_builder.options import BuildOptions
 from shard_builder.prepare import prepare_trees
@@ -21,8 +20,9 @@ def run_prepare(src: Path, out: Path, *, flow_method: str, bound_px: float, work
     if workers < 0:
         raise InputError(f"--workers {workers}, expected 0 (all cores) or more")
     checked = BuildOptions(flow_method=flow_method, bound_px=bound_px, on_error=on_error)  # type: ignore[arg-type]
-    console = Console(soft_wrap=True)
+    console = make_console()
     source = scan_ckplus(src, on_error=checked.on_error)
+    console.print(source_line(source), highlight=False)
     console.print(source_table(source))
     begin = time.monotonic()
     with progress_bar("preparing sequences", console=console) as report:

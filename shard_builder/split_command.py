@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-from rich.console import Console
 from rich.table import Table
 
+from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from shard_builder.index import INDEX_NAME, read_index
 from shard_builder.manifest import Manifest, read_manifest
@@ -94,7 +94,7 @@ def run_split(
     keys, subjects, labels = (batch.column(name).to_pylist() for name in ("key", "subject", "label"))
     made = make_split(keys, subjects, labels, kind=kind, folds=folds, fold=fold, subject=subject, seed=seed)
     subject_of = dict(zip(keys, subjects, strict=True))
-    console = Console()
+    console = make_console()
     console.print(split_table(made, manifest, dict(zip(keys, labels, strict=True)), subject_of))
     warning = leak_warning(made, subject_of)
     if warning:

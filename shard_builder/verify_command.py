@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rich.console import Console
-
+from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from shard_builder.progress import progress_bar
 from shard_builder.verify import verify_dataset
@@ -16,7 +15,7 @@ def run_verify(dataset: Path, *, quick: bool, workers: int) -> int:
     """Verify and print; returns the exit code, 1 if anything is broken."""
     if workers < 0:
         raise InputError(f"--workers {workers}, expected 0 (all cores) or more")
-    console = Console(soft_wrap=True)
+    console = make_console()
     with progress_bar("verifying shards", console=console) as report:
         found = verify_dataset(dataset, quick=quick, workers=workers or os.cpu_count() or 1, on_progress=report)
     for fault in found.faults:

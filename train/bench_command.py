@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from shard_builder.console import make_console
 from shard_builder.progress import progress_bar
 from train.bench import ratio_to, run_bench, write_bench
 from train.config import TrainConfig
@@ -17,7 +17,7 @@ def print_bench(
     config: TrainConfig, dataset: Path, *, steps: int, warmup: int, repeats: int, with_baseline: bool, json: Path | None
 ) -> None:
     """Measure, print, and write JSON; see :func:`train.bench.run_bench`."""
-    console = Console(soft_wrap=True)
+    console = make_console()
     with progress_bar("training", console=console) as report:
         record = run_bench(
             config,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from shard_builder.console import make_console
 from train.config import TrainConfig
 from train.cross_validate import CvOptions, run_folds
 from train.cv_summary import SUMMARY_NAME, CvSummary, summarize
@@ -15,7 +15,7 @@ from train.cv_summary import SUMMARY_NAME, CvSummary, summarize
 
 def run_cv(config: TrainConfig, dataset: Path, out: Path, options: CvOptions, *, given: Collection[str]) -> int:
     """Run a cross-validation and print its tables; returns the exit code."""
-    console = Console(soft_wrap=True)
+    console = make_console()
 
     def tell(fold: int, what: str) -> None:
         console.print(f"{config.stream}, {options.split}, fold {fold} of {options.num_folds}: {what}", highlight=False)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from shard_builder.console import make_console
 from train.predict import run_predict
 from train.window_predictor import WindowPrediction
 
@@ -24,7 +24,7 @@ def print_prediction(
     device: str,
 ) -> None:
     """Predict and print; see :func:`train.predict.run_predict`."""
-    console = Console(soft_wrap=True)
+    console = make_console()
 
     def tell(window: WindowPrediction, end_s: float, class_names: tuple[str, ...]) -> None:
         best = int(window.decision.argmax())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from shard_builder.console import make_console
 from train.evaluate import TITLES, TestReport, run_test
 from train.statistics import Metrics
 
@@ -35,7 +35,7 @@ def print_test(
         workers=workers,
         device=device,
     )
-    console = Console()
+    console = make_console()
     console.print(summary_table(report))
     decision = "fused" if "fused" in report.results else next(iter(report.results))
     console.print(class_table(report.results[decision], title=TITLES[decision]))

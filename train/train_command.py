@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pipelines.dataset import Dataset, open_dataset
+from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from shard_builder.manifest import manifest_sha256
 from shard_builder.split import Split
@@ -119,7 +118,7 @@ def run_record(session: Session) -> dict[str, Any]:
 
 def _train_in(session: Session, out: Path, *, is_resumed: bool, quiet: bool) -> int:
     ranks, config = session.ranks, session.config
-    console = Console(quiet=quiet or not ranks.is_first, soft_wrap=True)
+    console = make_console(quiet=quiet or not ranks.is_first)
     if not is_resumed and ranks.is_first:
         create_run(out, run_record(session), session.split)
     ranks.wait_for_all()
