@@ -36,7 +36,7 @@ from pipelines.dataset import open_dataset
 from pipelines.loader import make_loader
 from pipelines.planes import PlaneReader
 
-BATCH, STACK, THREADS, EPOCH = 32, 5, 2, 512
+BATCH, STACK, THREADS, EPOCH = 32, 5, 2, 1024
 HEIGHT, WIDTH = 256, 340
 CROPS = multi_scale_crops(height=HEIGHT, width=WIDTH, stream="flow").tolist()
 CUTTER = SampleCutter(2 * STACK)  # one a worker process
