@@ -198,7 +198,7 @@ class DaliEngine:
         self._pending.append((request, rows))
         sides = flips.astype(np.int32)
         if self._cuts_before_feeding:
-            samples = [[self._cut(*sample, box)] for sample, box in zip(samples, boxes.tolist(), strict=True)]
+            samples = [[self._cut(sample[0], box)] for sample, box in zip(samples, boxes.tolist(), strict=True)]
         return (
             *(list(members) for members in zip(*samples, strict=True)),
             *(() if self._cuts_before_feeding else (list(boxes[:, :2]), list(boxes[:, 2:]))),
