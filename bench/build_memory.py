@@ -21,8 +21,8 @@ import numpy as np
 import psutil
 import torch
 
+from shard_builder.provenance import package_versions
 from train.device import device_name
-from train.provenance import package_versions
 
 NUM_FRAMES = 6
 SESSIONS = 100

@@ -29,12 +29,13 @@ from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines.bench import machine_facts, package_versions
+from pipelines.bench import machine_facts
 from pipelines.crop_resize import SampleCutter
 from pipelines.crops import multi_scale_crops
 from pipelines.dataset import open_dataset
 from pipelines.loader import make_loader
 from pipelines.planes import PlaneReader
+from shard_builder.provenance import package_versions
 
 BATCH, STACK, THREADS, EPOCH = 32, 5, 2, 1024
 HEIGHT, WIDTH = 256, 340

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import statistics
@@ -26,11 +25,11 @@ from pipelines.loader_options import DTYPES, has_dali
 from pipelines.planes import PlaneReader
 from pipelines.png_tree import PngTree, make_png_loader, write_png_tree
 from shard_builder.errors import InputError
+from shard_builder.provenance import package_versions, processor_name
 
 MIN_REPEATS = 5
 MIN_EPOCH_SAMPLES = 512
 TREE_SAMPLES = 64
-PACKAGES = ("ckshard", "torch", "nvidia-dali-cuda120", "opencv-python-headless", "numpy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,30 +256,9 @@ def _record(contender: Contender, stream: str, rates: list[float], options: Benc
 def machine_facts() -> dict[str, str | int | None]:
     """Return what the numbers depend on: processor, cores, usable cores, GPU, system."""
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "usable_cores": default_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.platform(),
     }
-
-
-def package_versions() -> dict[str, str | None]:
-    """Return the versions that the numbers depend on; None for a package that is not installed."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        return platform.processor()
-    return platform.processor()

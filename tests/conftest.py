@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from shard_builder.build import build_dataset
@@ -14,6 +17,7 @@ from shard_builder.options import BuildOptions
 from shard_builder.scan import scan_ckplus
 from shard_builder.synth import write_release
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BuildDataset = Callable[..., Path]
 
 
@@ -24,7 +28,7 @@ def has_gpu() -> bool:
 
 
 def has_browser() -> bool:
-    return any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    return any(shutil.which(name) for name in BROWSERS)
 
 
 REQUIREMENTS = {
@@ -40,6 +44,33 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if os.environ.get(variable) == "1":
                 pytest.fail(f"{reason}, and {variable}=1 says that it must be here")
             pytest.skip(reason)
+
+
+BROWSER_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-sync", "--enable-logging=stderr", "--window-size=1200,2000"),
+)
+
+
+@pytest.fixture
+def screenshot(tmp_path: Path) -> Callable[[Path], np.ndarray]:
+    """A function that opens a page in a real browser without any message in its console, and returns the picture."""
+
+    def take(page: Path) -> np.ndarray:
+        browser = next(path for name in BROWSERS if (path := shutil.which(name)))
+        shot = tmp_path / "screenshot.png"
+        done = subprocess.run(
+            [browser, *BROWSER_FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}", page.as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0 and "CONSOLE" not in done.stderr, done.stderr
+        picture = cv2.imread(str(shot))
+        assert picture is not None and picture.shape == (2000, 1200, 3)
+        return picture
+
+    return take
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html.parser
-import shutil
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_net_cktrain import make_tiny_net
 
@@ -16,6 +16,8 @@ from train.cross_validate import CvOptions, run_folds
 from train.cv_summary import summarize
 from train.report import write_report
 from train.train_command import run_train
+
+Screenshot = Callable[[Path], np.ndarray]
 
 OPTIONS = {
     "arch": "tiny",
@@ -90,29 +92,6 @@ def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.browser
-def test_a_browser_shows_the_page(run: Path, tmp_path: Path) -> None:
+def test_a_browser_shows_the_page(run: Path, tmp_path: Path, screenshot: Screenshot) -> None:
     write_report(run, tmp_path / "report.html")
-    browser = next(path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name)))
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-sync",
-    ]
-    shot = tmp_path / "page.png"
-    done = subprocess.run(
-        [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,2400", f"--screenshot={shot}"]
-        + ["--enable-logging=stderr", (tmp_path / "report.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "CONSOLE" not in done.stderr, done.stderr
-    import cv2
-
-    picture = cv2.imread(str(shot))
-    assert picture.shape[:2] == (2400, 1200)
-    assert picture.std() > 20, "the page is not blank"
+    assert screenshot(tmp_path / "report.html").std() > 20, "the page is not blank"

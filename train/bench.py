@@ -20,12 +20,12 @@ from pipelines.batch import Batch
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.loader import Loader, make_loader
 from shard_builder.errors import InputError
+from shard_builder.provenance import command_line, package_versions
 from shard_builder.shards import write_atomically
 from train.amp import autocast, make_scaler, optimizer_step
 from train.config import TrainConfig
 from train.device import DTYPES, choose_device, choose_precision, device_name
 from train.optimizer import make_optimizer
-from train.provenance import command_line, package_versions
 from train.stall import StallTimer
 
 CACHE_EPOCHS = 4

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
-
 import torch
 
 from shard_builder.errors import InputError
+from shard_builder.provenance import CPU_INFO, processor_name
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-CPU_INFO = Path("/proc/cpuinfo")
 
 
 def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
@@ -55,8 +52,4 @@ def device_name(device: torch.device) -> str:
     """Return the name of the hardware, for records."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    if CPU_INFO.is_file():
-        for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return processor_name()

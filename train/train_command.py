@@ -12,6 +12,7 @@ from pipelines.dataset import Dataset, open_dataset
 from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from shard_builder.manifest import manifest_sha256
+from shard_builder.provenance import command_line, git_revision, package_versions
 from shard_builder.split import Split
 from shard_builder.split_command import leak_warning, make_split
 from train.checkpoint import BEST_NAME, LAST_NAME, read_checkpoint
@@ -21,7 +22,6 @@ from train.display import training_display
 from train.distributed import join_ranks, named_failure
 from train.figures import write_curves
 from train.loop import train
-from train.provenance import command_line, git_revision, package_versions
 from train.run_folder import CONFIG_NAME, FIGURES_NAME, RunFolder, check_new, create_run, read_metrics, read_run
 from train.session import Session, open_session
 from train.stop import StopSignal

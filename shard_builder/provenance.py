@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+CPU_INFO = Path("/proc/cpuinfo")
 PACKAGES = ("ckshard", "torch", "torchvision", "nvidia-dali-cuda120", "opencv-python-headless", "numpy", "webdataset")
 
 
@@ -45,3 +46,12 @@ def git_revision() -> str | None:
 def command_line() -> str:
     """Return the command as it was typed, for records."""
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def processor_name() -> str:
+    """Return the name of this machine's processor."""
+    if CPU_INFO.is_file():
+        for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
