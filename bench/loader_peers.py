@@ -6,6 +6,9 @@ Peers, all with two workers or threads, batches of 32 windows of five pairs, uin
 - DataLoader over one memory-mapped uint8 array (persistent workers), against ``cpu`` on raw;
 - webdataset and WebLoader over one tall gray JPEG a window, against ``cpu`` on jpg;
 - DALI's own fn.readers.webdataset with the same operators and random crops, against ``dali`` on the CPU, jpg and raw.
+
+Build both datasets from a release of six-frame sequences (``ckshard synth OUT --max-frames 6``): DALI's reader can only take members of
+fixed names, so that every sequence must be exactly one window long.
 """
 
 from __future__ import annotations
