@@ -125,3 +125,13 @@ def test_no_pickle_and_no_unsafe_load() -> None:
             text = path.read_text(encoding="utf-8")
             assert not imported_roots(path) & {"pickle", "dill", "joblib"}, path.name
             assert "allow_pickle=True" not in text and "weights_only=False" not in text, path.name
+
+
+def test_every_test_that_the_docs_name_exists() -> None:
+    text = (ROOT / "docs" / "seed-parity.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", text)
+    assert len(named) > 30
+    for file, function in named:
+        path = ROOT / "tests" / file
+        assert path.is_file(), file
+        assert not function or f"def {function}(" in path.read_text(encoding="utf-8"), f"{file}::{function}"
