@@ -41,3 +41,25 @@ def test_the_memory_of_a_build_is_that_of_its_record() -> None:
     record = json.loads((RESULTS / "build-memory.json").read_text())
     assert f"{record['num_sequences']:,} sequences" in text
     assert f"{record['main_peak_mb']} MB in the main process and {record['worker_peak_mb']} MB" in text
+
+
+def test_the_cross_validation_is_that_of_its_record() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    series = {
+        (entry["stream"], entry["split"]): entry
+        for entry in json.loads((RESULTS / "cv-demo.json").read_text())["series"]
+    }
+
+    def percent(stream: str, split: str = "subject-kfold") -> str:
+        return f"{100 * series[stream, split]['pooled']['accuracy']:.1f} %"
+
+    def interval(stream: str, split: str = "subject-kfold") -> str:
+        low, high = series[stream, split]["pooled"]["interval"]
+        return f"{100 * low:.1f} to {100 * high:.1f}"
+
+    assert series["flow", "subject-kfold"]["pooled"]["num_sequences"] == 210
+    honest = (
+        f"flow {percent('flow')} (95 % interval {interval('flow')}), rgb {percent('rgb')}, fused {percent('fused')}."
+    )
+    assert honest in readme
+    assert f"gives {percent('flow', 'seed-random')} ({interval('flow', 'seed-random')})" in readme

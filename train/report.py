@@ -135,7 +135,7 @@ def cv_page(out: Path, dataset: Path | None) -> Page:
     for leak in summary["leak"]:
         points = 100 * leak["accuracy_difference"]
         page.notices.append(
-            f"Leak, {leak['stream']}: the seed's random split scores {points:+.1f} points over subject folds."
+            f"Leak, {leak['stream']}: the seed's random split scores {points:+.1f} points against subject folds."
         )
     add_classes(page, best["pooled"])
     stream = best["stream"] if best["stream"] != "fused" else "flow"
