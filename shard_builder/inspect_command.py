@@ -15,7 +15,8 @@ def run_inspect(dataset: Path, *, html: Path | None, lossless: Path | None) -> N
     """Print what a dataset holds, and write its page; with a lossless build of the same source also the codec's error."""
     console = make_console()
     inspection = inspect_dataset(dataset)
-    for table in (overview_table(inspection), class_table(inspection), stream_table(inspection)):
+    tables = (overview_table(inspection), class_table(inspection), length_table(inspection), stream_table(inspection))
+    for table in (*tables, subject_table(inspection)):
         console.print(table)
     quality = shuffle_quality(inspection)
     console.print(
@@ -65,6 +66,27 @@ def class_table(inspection: Inspection) -> Table:
         table.add_column(name, justify="left" if name == "class" else "right")
     for name, sequences, subjects in inspection.classes():
         table.add_row(name, str(sequences), str(subjects))
+    return table
+
+
+def length_table(inspection: Inspection) -> Table:
+    """Tabulate sequences by their number of frames."""
+    table = Table(title="lengths")
+    for name in ("frames", "sequences"):
+        table.add_column(name, justify="right")
+    for name, count in inspection.lengths():
+        if count:
+            table.add_row(name, str(count))
+    return table
+
+
+def subject_table(inspection: Inspection) -> Table:
+    """Tabulate the subjects."""
+    table = Table(title="subjects")
+    for name in ("subject", "sequences", "frames"):
+        table.add_column(name, justify="left" if name == "subject" else "right")
+    for subject, sequences, frames in inspection.subjects():
+        table.add_row(subject, str(sequences), str(frames))
     return table
 
 

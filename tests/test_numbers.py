@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -63,3 +64,22 @@ def test_the_cross_validation_is_that_of_its_record() -> None:
     )
     assert honest in readme
     assert f"gives {percent('flow', 'seed-random')} ({interval('flow', 'seed-random')})" in readme
+
+
+def test_the_loader_tables_are_those_of_their_records() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    for name in ("loader-raw-cpu.json", "loader-jpg-cpu.json"):
+        records = json.loads((RESULTS / name).read_text())
+        tree = {r["stream"]: r["samples_per_s"]["median"] for r in records if r["engine"] == "png-tree"}
+        for record in records:
+            speed = record["samples_per_s"]
+            cells = f"{speed['median']:,.0f} | {speed['min']:,.0f} - {speed['max']:,.0f}"
+            ratio = f"{speed['median'] / tree[record['stream']]:.1f}"
+            assert f"| {name} | {record['stream']} | {record['name']} | {record['codec']} | {cells} | {ratio} |" in text
+    peers = json.loads((RESULTS / "loader-peers-cpu.json").read_text())["samples_per_s"]
+    medians = {name: statistics.median(speeds) for name, speeds in peers.items()}
+    rows = re.findall(r"^\| ([\w, ]+) / ([\w, ]+) \| ([\d,]+) / ([\d,]+) \| ([\d.]+) \|$", text, re.MULTILINE)
+    assert len(rows) == 5
+    for ours, peer, fast, slow, ratio in rows:
+        assert (fast, slow) == (f"{medians[ours]:,.0f}", f"{medians[peer]:,.0f}")
+        assert ratio == f"{medians[ours] / medians[peer]:.2f}"
