@@ -56,6 +56,10 @@ class Inspection:
             for entry in self.manifest.classes
         ]
 
+    def class_sizes(self) -> Histogram:
+        """Count sequences by class."""
+        return [(entry.name, entry.num_sequences) for entry in self.manifest.classes]
+
     def subjects(self) -> list[tuple[str, int, int]]:
         """List (subject, sequences, frames), by name."""
         sequences = Counter(row["subject"] for row in self.rows)

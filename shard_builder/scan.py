@@ -24,9 +24,9 @@ FilesByKey = dict[str, dict[int, list[Path]]]
 def scan_ckplus(root: Path, *, on_error: OnError = "raise") -> Source:
     """Scan a CK+ release.
 
-    Images are files ``S005/001/S005_001_00000001.png``, labels ``S005_001_00000011_emotion.txt``, landmarks
-    ``S005_001_00000001_landmarks.txt``, anywhere under ``root``; every other file is ignored. A sequence without a label file is
-    unlabelled, never neutral.
+    Images are files ``S005/001/S005_001_00000001.png``, labels ``S005/001/S005_001_00000011_emotion.txt``, landmarks
+    ``S005/001/S005_001_00000001_landmarks.txt``, anywhere under ``root``, in upper or lower case; every other file is ignored. A
+    sequence without a label file is unlabelled, never neutral.
 
     Args:
         root: The release's folder.
@@ -55,9 +55,13 @@ def scan_ckplus(root: Path, *, on_error: OnError = "raise") -> Source:
         try:
             sequences.append(_sequence(key, images.get(key, {}), labels[key], landmarks.get(key, {})))
         except SourceError as error:
-            path = next(iter(labels[key].values()))[0]
+            path = min(labels[key].items())[1][0]
             faults.append(SkippedSequence(key=key, path=relative_name(path, root), reason=str(error)))
     raise_or_keep(faults, on_error)
+    if not sequences and faults:
+        raise SourceError(
+            f"{root}: all {len(faults)} labelled sequences have faults, so none is left; the first: {faults[0].reason}"
+        )
     if not sequences:
         raise SourceError(
             f"{root}: {len(images)} sequences but no usable emotion label, expected files like S005_001_00000011_emotion.txt\n"
@@ -77,8 +81,17 @@ def raise_or_keep(faults: list[SkippedSequence], on_error: OnError) -> None:
 
 
 def walk_files(root: Path) -> Iterable[Path]:
-    """Yield every file under ``root`` in sorted order, so that no result depends on the file system's order."""
+    """Yield every file under ``root`` in sorted order, so that no result depends on the file system's order.
+
+    Links are followed; a folder that is reached a second time (a link to a sibling, a loop) is left out.
+    """
+    seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
         subfolders.sort()
         for name in sorted(names):
             yield Path(folder, name)
@@ -89,8 +102,8 @@ def _collect(root: Path) -> tuple[FilesByKey, FilesByKey, FilesByKey]:
     for path in walk_files(root):
         for files, pattern in zip(found, (IMAGE_NAME, LABEL_NAME, LANDMARK_NAME), strict=True):
             match = pattern.fullmatch(path.name)
-            if match and path.parts[-3:-1] == (match[1], match[2]):
-                files[f"{match[1]}_{match[2]}"][int(match[3])].append(path)
+            if match and [part.upper() for part in path.parts[-3:-1]] == [match[1].upper(), match[2]]:
+                files[f"{match[1].upper()}_{match[2]}"][int(match[3])].append(path)
     return found
 
 
@@ -149,7 +162,10 @@ def read_emotion_code(path: Path) -> int:
     Raises:
         SourceError: If the file holds anything else.
     """
-    text = path.read_text(encoding="ascii", errors="replace").strip()
+    try:
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        raise SourceError(f"{path}: can not be read ({error.strerror})") from None
     try:
         value = float(text)
     except ValueError:
@@ -179,8 +195,11 @@ def check_same_size(frames: Iterable[Path]) -> None:
 
 
 def _png_size(path: Path) -> tuple[int, int]:
-    with path.open("rb") as file:
-        header = file.read(24)
+    try:
+        with path.open("rb") as file:
+            header = file.read(24)
+    except OSError as error:
+        raise SourceError(f"{path}: can not be read ({error.strerror})") from None
     if len(header) < 24 or not header.startswith(b"\x89PNG\r\n\x1a\n"):
         raise SourceError(f"{path}: not a PNG image, expected one by its name\n  Copy the file from the release again.")
     return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")

@@ -124,3 +124,25 @@ def test_folders_without_sequences_or_labels_say_what_is_expected(tmp_path: Path
     write_sequence(tmp_path, "S001_001", emotion=None)
     with pytest.raises(SourceError, match="no usable emotion label"):
         scan_ckplus(tmp_path)
+
+
+def test_names_in_lower_case_are_the_same_sequences(tmp_path: Path) -> None:
+    images, labels = write_sequence(tmp_path, "S001_002")
+    for folder in (images, labels):
+        for path in folder.iterdir():
+            path.rename(folder / path.name.lower())
+        folder.parent.rename(folder.parent.with_name("s001"))
+    assert [(s.key, len(s.frames)) for s in scan_ckplus(tmp_path).sequences] == [("S001_002", 6)]
+
+
+def test_a_folder_reached_twice_by_links_is_read_once(tmp_path: Path) -> None:
+    release = write_small_release(tmp_path / "release")
+    (release / "loop").symlink_to(release)
+    (release / "again").symlink_to(release / "cohn-kanade-images")
+    assert len(scan_ckplus(release).sequences) == 6
+
+
+def test_skipping_every_sequence_is_an_error_that_names_the_first_fault(tmp_path: Path) -> None:
+    gap(*write_sequence(tmp_path, "S001_003"))
+    with pytest.raises(SourceError, match=r"all 1 labelled sequences have faults.*frame 4 follows frame 2"):
+        scan_ckplus(tmp_path, on_error="skip")
