@@ -7,7 +7,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -99,10 +99,9 @@ class Contender:
 def run_bench(
     dataset: Dataset, options: BenchOptions, *, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> list[BenchRecord]:
-    """Measure everything that this machine has, taking turns, so that a disturbance hits all alike.
+    """Measure everything that this machine has, in turns.
 
-    Each contender warms up for one epoch. ``raw`` planes and cached ones need no decoding, so only ``jpg`` and ``png`` have a
-    decode-only ceiling.
+    ``raw`` planes and cached ones need no decoding, so only ``jpg`` and ``png`` have a decode-only ceiling.
 
     Raises:
         InputError: If the dataset does not have a stream or is too small for a batch.
@@ -111,25 +110,53 @@ def run_bench(
     for number, stream in enumerate(options.streams):
         with ExitStack() as stack:
             contenders = [stack.enter_context(context) for context in _contenders(dataset, stream, options)]
-            total = len(contenders) * options.repeats * len(options.streams)
-            rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-            for contender in contenders:
-                contender.run_epoch(0)
-            for repeat in range(options.repeats):
-                for place, contender in enumerate(contenders):
-                    rates[contender.name].append(_measure(contender, repeat, options))
-                    on_progress((number * options.repeats + repeat) * len(contenders) + place + 1, total)
+            rates = measure_in_turns(
+                contenders,
+                repeats=options.repeats,
+                seconds=options.seconds,
+                on_progress=lambda done, total, number=number: on_progress(  # type: ignore[misc]
+                    number * total + done, len(options.streams) * total
+                ),
+            )
             records += [_record(contender, stream, rates[contender.name], options) for contender in contenders]
     return records
 
 
-def _measure(contender: Contender, repeat: int, options: BenchOptions) -> float:
+def measure_in_turns(
+    contenders: Sequence[Contender],
+    *,
+    repeats: int,
+    seconds: float,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, list[float]]:
+    """Measure contenders in turns, so that a disturbance of the machine hits all alike; each warms up for one epoch.
+
+    Args:
+        contenders: What to measure, under different names.
+        repeats: Measurements of each.
+        seconds: Least duration of a measurement; it ends with the epoch that reaches it.
+        on_progress: Called with (measurements done, measurements in all).
+
+    Returns:
+        Samples per second of each repeat, by name.
+    """
+    rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for contender in contenders:
+        contender.run_epoch(0)
+    for repeat in range(repeats):
+        for place, contender in enumerate(contenders):
+            rates[contender.name].append(_measure(contender, repeat, seconds))
+            on_progress(repeat * len(contenders) + place + 1, repeats * len(contenders))
+    return rates
+
+
+def _measure(contender: Contender, repeat: int, seconds: float) -> float:
     num_samples, epoch, begin = 0, 1000 * repeat, time.perf_counter()
     while True:
         epoch += 1
         num_samples += contender.run_epoch(epoch)
         elapsed = time.perf_counter() - begin
-        if elapsed >= options.seconds:
+        if elapsed >= seconds:
             return num_samples / elapsed
 
 
@@ -243,14 +270,19 @@ def _record(contender: Contender, stream: str, rates: list[float], options: Benc
         dtype=contender.dtype,
         batch_size=options.batch_size,
         threads=options.num_threads,
-        samples_per_s={
-            "median": round(statistics.median(rates), 1),
-            "min": round(min(rates), 1),
-            "max": round(max(rates), 1),
-        },
+        samples_per_s=median_and_range(rates),
         machine=machine_facts(),
         versions=package_versions(),
     )
+
+
+def median_and_range(rates: Sequence[float]) -> dict[str, float]:
+    """Return ``median``, ``min`` and ``max`` of repeated measurements, rounded to a tenth."""
+    return {
+        "median": round(statistics.median(rates), 1),
+        "min": round(min(rates), 1),
+        "max": round(max(rates), 1),
+    }
 
 
 def machine_facts() -> dict[str, str | int | None]:

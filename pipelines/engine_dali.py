@@ -131,47 +131,51 @@ class DaliEngine:
 
     def _build(self) -> Pipeline:
         reader = self._reader
-        num_inputs = 1 if reader.stream == "rgb" or reader.members.is_raw else reader.stack_length
-        num_boxes, num_turns = 0 if self._cuts_before_feeding else 2, int(reader.stream == "flow")
+        num_members = 1 if reader.stream == "rgb" or reader.members.is_raw else reader.stack_length
+        num_boxes, num_turns = 0 if self._cuts_before_feeding else 4, int(reader.stream == "flow")
         pipeline = Pipeline(**self._settings)
         with pipeline:
             inputs = iter(
-                fn.external_source(source=self._feed, num_outputs=num_inputs + num_boxes + 1 + num_turns, batch=True)
+                fn.external_source(source=self._feed, num_outputs=num_members + num_boxes + 1 + num_turns, batch=True)
             )
-            planes = self._planes(list(islice(inputs, num_inputs)))
-            if not self._cuts_before_feeding:
-                # not by the resize's region of interest: it would mix pixels from beyond the crop into its border
-                planes = fn.slice(planes, start=next(inputs), shape=next(inputs), axis_names="HW")
-            mirror = next(inputs)
-            cut = fn.resize(planes, size=[INPUT_SIZE, INPUT_SIZE], interp_type=types.INTERP_LINEAR, antialias=False)
+            members, box, mirror = list(islice(inputs, num_members)), list(islice(inputs, num_boxes)), next(inputs)
+            crops = self._raw_crops(members[0], box) if reader.members.is_raw else self._decoded_crops(members, *box)
+            images = fn.resize(crops, size=[INPUT_SIZE, INPUT_SIZE], interp_type=types.INTERP_LINEAR, antialias=False)
             for turn in inputs:
-                cut = cut ^ (turn.gpu() if self._device.type == "cuda" else turn)
-            mean, deviation = _mean_and_deviation(reader.stream, self._dtype)
+                images = images ^ (turn.gpu() if self._device.type == "cuda" else turn)
             images = fn.crop_mirror_normalize(
-                cut, mirror=mirror, mean=mean, std=deviation, dtype=DALI_DTYPES[self._dtype], output_layout="HWC"
+                images,
+                mirror=mirror,
+                dtype=DALI_DTYPES[self._dtype],
+                output_layout="HWC",
+                **_normalization(reader.stream, self._dtype),
             )
             pipeline.set_outputs(images)
         pipeline.build()
         return pipeline
 
-    def _planes(self, encoded: Sequence[Any]) -> Any:
-        """Return (H, W, 3) frames or (2L, H, W) planes, on the GPU if there is one."""
+    def _raw_crops(self, planes: Any, box: Sequence[Any]) -> Any:
+        """Return (h, w, 3) or (2L, h, w) of raw windows; without a box they were cut before feeding."""
+        planes = fn.reinterpret(planes, layout="HWC" if self._reader.stream == "rgb" else "CHW")
+        return _slice(planes.gpu(), *box) if box else planes
+
+    def _decoded_crops(self, members: Sequence[Any], y: Any, x: Any, height: Any, width: Any) -> Any:
+        """Return (h, w, 3) or (2L, h, w) of encoded windows; the CPU decodes the crop's columns only."""
         reader, on_gpu = self._reader, self._device.type == "cuda"
-        if reader.members.is_raw:
-            planes = fn.reinterpret(encoded[0], layout="HWC" if reader.stream == "rgb" else "CHW")
-            return planes.gpu() if on_gpu else planes
-        codec = reader.dataset.stream(reader.stream).codec
-        device = "mixed" if on_gpu and codec == "jpg" else "cpu"
-        kind = types.RGB if reader.stream == "rgb" else types.GRAY
         # smooth chroma, as libjpeg-turbo on the CPU does it; without effect there
-        decode = {"device": device, "output_type": kind, "jpeg_fancy_upsampling": True}
-        images = [fn.decoders.image(member, **decode) for member in encoded]
-        if on_gpu and device == "cpu":
-            images = [image.gpu() for image in images]
-        if reader.stream == "rgb":
-            return images[0]
-        pairs = [fn.reshape(image, shape=[2, reader.height, reader.width], layout="CHW") for image in images]
-        return fn.cat(*pairs, axis=0) if len(pairs) > 1 else pairs[0]
+        options = {"output_type": types.RGB if reader.stream == "rgb" else types.GRAY, "jpeg_fancy_upsampling": True}
+        if on_gpu:
+            device = "mixed" if reader.dataset.stream(reader.stream).codec == "jpg" else "cpu"
+            images = [fn.decoders.image(member, device=device, **options).gpu() for member in members]
+        else:
+            columns = {"start": x, "shape": width, "axis_names": "W"}
+            images = [fn.decoders.image_slice(member, **columns, **options) for member in members]
+        if reader.stream == "flow":
+            size = types.Constant(np.array([2, reader.height, reader.width] if on_gpu else [2, reader.height], np.int32))
+            size = size if on_gpu else fn.cat(size, width)
+            images = [fn.reshape(image, shape=size, layout="CHW") for image in images]
+        stack = fn.cat(*images, axis=0) if len(images) > 1 else images[0]
+        return _slice(stack, y, x, height, width) if on_gpu else fn.slice(stack, start=y, shape=height, axis_names="H")
 
     def _feed(self) -> tuple[list[Any], ...]:
         """Return the next request as DALI takes it: the samples' members, boxes, flips, and what turns x flow."""
@@ -201,9 +205,9 @@ class DaliEngine:
             samples = [[self._cut(sample[0], box)] for sample, box in zip(samples, boxes.tolist(), strict=True)]
         return (
             *(list(members) for members in zip(*samples, strict=True)),
-            *(() if self._cuts_before_feeding else (list(boxes[:, :2]), list(boxes[:, 2:]))),
-            list(sides),
-            *([list(self._turns[sides])] if self._reader.stream == "flow" else ()),
+            *(() if self._cuts_before_feeding else boxes.T[..., None].copy()),
+            sides,
+            *((self._turns[sides],) if self._reader.stream == "flow" else ()),
         )
 
     def _cut(self, window: UInt8, box: list[int]) -> UInt8:
@@ -255,6 +259,11 @@ class DaliEngine:
         )
 
 
+def _slice(planes: Any, y: Any, x: Any, height: Any, width: Any) -> Any:
+    """Cut the crop out, not with the resize's region of interest: that mixes pixels from beyond the crop into its border."""
+    return fn.slice(planes, start=fn.cat(y, x), shape=fn.cat(height, width), axis_names="HW")
+
+
 def _turns(reader: PlaneReader) -> UInt8:
     """Return what a window's planes are XORed with, (2, C, 1, 1): nothing, and for mirrored windows 255 on x flow."""
     turns = np.zeros((2, reader.num_channels, 1, 1), np.uint8)
@@ -263,8 +272,8 @@ def _turns(reader: PlaneReader) -> UInt8:
     return turns
 
 
-def _mean_and_deviation(stream: str, dtype: torch.dtype) -> tuple[list[float], list[float]]:
+def _normalization(stream: str, dtype: torch.dtype) -> dict[str, list[float]]:
     """Return mean and deviation in levels; all channels of flow share one, for DALI 2.4 crashes on lists of more than 8."""
     if dtype == torch.uint8:
-        return [0.0], [1.0]
-    return [255 * mean for mean in MEAN[stream]], [255 * deviation for deviation in DEVIATION[stream]]
+        return {}
+    return {"mean": [255 * mean for mean in MEAN[stream]], "std": [255 * value for value in DEVIATION[stream]]}
