@@ -26,17 +26,20 @@ from train.device import device_name
 
 NUM_FRAMES = 6
 SESSIONS = 100
+MAX_LINKS = 50_000
+"""Sequences that share the same pictures; ext4 allows 65,000 links to a file."""
 
 
-def write_linked_release(root: Path, num_sequences: int) -> None:
-    """Write ``num_sequences`` sequences of six frames, 64x48, as hard links."""
+def write_linked_release(root: Path, num_sequences: int, *, width: int = 64, height: int = 48) -> None:
+    """Write ``num_sequences`` sequences of six frames as hard links."""
     generator = np.random.default_rng(0)
-    originals = []
-    for number in range(NUM_FRAMES):
-        path = root / f"original-{number}.png"
-        cv2.imwrite(str(path), cv2.GaussianBlur(generator.integers(0, 256, (48, 64), np.uint8), (0, 0), 2))
-        originals.append(path)
+    originals: list[Path] = []
     for number in range(num_sequences):
+        if number % MAX_LINKS == 0:
+            originals = [root / f"original-{number + frame}.png" for frame in range(NUM_FRAMES)]
+            for path in originals:
+                noise = generator.integers(0, 256, (height, width), np.uint8)
+                cv2.imwrite(str(path), cv2.GaussianBlur(noise, (0, 0), 2))
         subject, session = f"S{number // SESSIONS:03d}", f"{number % SESSIONS:03d}"
         images, labels = root / "images" / subject / session, root / "emotions" / subject / session
         images.mkdir(parents=True)

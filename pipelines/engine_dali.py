@@ -171,7 +171,9 @@ class DaliEngine:
             columns = {"start": x, "shape": width, "axis_names": "W"}
             images = [fn.decoders.image_slice(member, **columns, **options) for member in members]
         if reader.stream == "flow":
-            size = types.Constant(np.array([2, reader.height, reader.width] if on_gpu else [2, reader.height], np.int32))
+            size = types.Constant(
+                np.array([2, reader.height, reader.width] if on_gpu else [2, reader.height], np.int32)
+            )
             size = size if on_gpu else fn.cat(size, width)
             images = [fn.reshape(image, shape=size, layout="CHW") for image in images]
         stack = fn.cat(*images, axis=0) if len(images) > 1 else images[0]
@@ -272,7 +274,7 @@ def _turns(reader: PlaneReader) -> UInt8:
     return turns
 
 
-def _normalization(stream: str, dtype: torch.dtype) -> dict[str, list[float]]:
+def _normalization(stream: str, dtype: torch.dtype) -> dict[str, Any]:
     """Return mean and deviation in levels; all channels of flow share one, for DALI 2.4 crashes on lists of more than 8."""
     if dtype == torch.uint8:
         return {}
