@@ -35,7 +35,7 @@ DALI_DTYPES = {
 class DaliEngine:
     """Turns batch requests into batches with DALI, ``prefetch_depth`` batches ahead.
 
-    The graph decodes (nvJPEG for jpg on the GPU; raw windows need no decoding), resizes the crop, and mirrors and normalises in one
+    The graph decodes (nvJPEG for jpg on the GPU; raw and cached windows need no decoding), resizes the crop, and mirrors and normalises in one
     operator; x flow is turned before that by XOR with 255, which is 255 - x. It writes HWC; its permuted view is channels_last
     without a copy.
 
@@ -72,7 +72,7 @@ class DaliEngine:
         }
         self._turns = _turns(reader)
         # On the CPU NumPy cuts raw windows in a fifth of the time of DALI's slice; a GPU cuts faster than one Python thread could.
-        self._cuts_before_feeding = reader.members.is_raw and device.type == "cpu"
+        self._cuts_before_feeding = reader.gives_planes and device.type == "cpu"
         self._undecodable: dict[tuple[int, int], DamagedMemberError] = {}
         self._requests: Iterator[BatchRequest] = iter(())
         self._pending: deque[tuple[BatchRequest, Int64]] = deque()
@@ -131,7 +131,7 @@ class DaliEngine:
 
     def _build(self) -> Pipeline:
         reader = self._reader
-        num_members = 1 if reader.stream == "rgb" or reader.members.is_raw else reader.stack_length
+        num_members = 1 if reader.stream == "rgb" or reader.gives_planes else reader.stack_length
         num_boxes, num_turns = 0 if self._cuts_before_feeding else 4, int(reader.stream == "flow")
         pipeline = Pipeline(**self._settings)
         with pipeline:
@@ -139,7 +139,7 @@ class DaliEngine:
                 fn.external_source(source=self._feed, num_outputs=num_members + num_boxes + 1 + num_turns, batch=True)
             )
             members, box, mirror = list(islice(inputs, num_members)), list(islice(inputs, num_boxes)), next(inputs)
-            crops = self._raw_crops(members[0], box) if reader.members.is_raw else self._decoded_crops(members, *box)
+            crops = self._plane_crops(members[0], box) if reader.gives_planes else self._decoded_crops(members, *box)
             images = fn.resize(crops, size=[INPUT_SIZE, INPUT_SIZE], interp_type=types.INTERP_LINEAR, antialias=False)
             for turn in inputs:
                 images = images ^ (turn.gpu() if self._device.type == "cuda" else turn)
@@ -154,8 +154,8 @@ class DaliEngine:
         pipeline.build()
         return pipeline
 
-    def _raw_crops(self, planes: Any, box: Sequence[Any]) -> Any:
-        """Return (h, w, 3) or (2L, h, w) of raw windows; without a box they were cut before feeding."""
+    def _plane_crops(self, planes: Any, box: Sequence[Any]) -> Any:
+        """Return (h, w, 3) or (2L, h, w) of windows fed as planes; without a box they were cut before feeding."""
         planes = fn.reinterpret(planes, layout="HWC" if self._reader.stream == "rgb" else "CHW")
         return _slice(planes.gpu(), *box) if box else planes
 
@@ -218,13 +218,13 @@ class DaliEngine:
         return np.ascontiguousarray(window[rows, columns] if self._reader.stream == "rgb" else window[:, rows, columns])
 
     def _sample(self, row: int, start: int) -> list[UInt8]:
-        """Return the encoded members of a window, or its raw planes as one array."""
+        """Return the encoded members of a window, or its planes as one array."""
         reader = self._reader
         known = self._undecodable.get((row, start))
         if known is not None:
             raise known
-        if reader.members.is_raw:
-            return [reader.raw_window(row, start)]
+        if reader.gives_planes:
+            return [reader.stacked_window(row, start)]
         return [reader.members.read(row, number) for number in reader.member_numbers(row, start)]
 
     def _find_undecodable(self, error: RuntimeError) -> None:

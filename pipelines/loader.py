@@ -207,7 +207,7 @@ def make_loader(
         prefetch_depth: Batches in work ahead of the one handed over.
         aug: ``standard``, or ``seed-exact`` for the seed's own crop table.
         rgb_last_frames: The peak frame is one of the last so many in training.
-        cache: ``ram`` keeps decoded planes (``cpu`` engine).
+        cache: ``ram`` keeps decoded planes; ``dali`` then takes them from there instead of decoding.
         cache_bytes: Limit of that cache.
         on_error: ``raise``, or ``skip``: a damaged sample is replaced by its neighbour in the plan and counted in ``errors``.
 
@@ -244,7 +244,7 @@ def make_loader(
         dataset,
         stream=stream,
         stack_length=stack_length,
-        cache_bytes=cache_bytes if cache == "ram" and not options.uses_dali else 0,
+        cache_bytes=cache_bytes if cache == "ram" else 0,
     )
     made: Engine = _engine_class(options)(
         reader,

@@ -21,6 +21,9 @@ class PlaneReader:
         stream: ``rgb`` or ``flow``.
         stack_length: Flow pairs in a window; an rgb window is always one frame.
         cache_bytes: Keep decoded planes in memory up to this many bytes; 0 keeps none. Raw planes need no decoding and are never kept.
+
+    Attributes:
+        gives_planes: Whether windows are raw or kept in memory, so that an engine need not decode them itself.
     """
 
     def __init__(self, dataset: Dataset, *, stream: str, stack_length: int, cache_bytes: int = 0) -> None:
@@ -34,6 +37,7 @@ class PlaneReader:
         self._num_stored = dataset.num_stored_frames() if stream == "rgb" else dataset.num_pairs
         self._cache: dict[int, UInt8] = {}
         self._cache_left = cache_bytes
+        self.gives_planes = self.members.is_raw or cache_bytes > 0
         self._lock = threading.Lock()
 
     def window(self, row: int, start: int) -> list[UInt8]:
@@ -53,6 +57,17 @@ class PlaneReader:
             pair = self._decoded(row, number)
             planes += [pair[: self.height], pair[self.height :]]
         return planes
+
+    def stacked_window(self, row: int, start: int) -> UInt8:
+        """Return a window as one array, (H, W, 3) or (2L, H, W); decoded planes are copied for it, raw ones are not.
+
+        Raises:
+            DamagedMemberError: If a member can not be read or decoded.
+        """
+        if self.members.is_raw:
+            return self.raw_window(row, start)
+        planes = self.window(row, start)
+        return planes[0] if self.stream == "rgb" else np.stack(planes)
 
     def member_numbers(self, row: int, start: int) -> list[int]:
         """Return the numbers of the frame or pairs of a window; a short sequence repeats its last pair."""

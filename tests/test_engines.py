@@ -121,12 +121,14 @@ def test_a_loop_that_is_left_leaves_nothing_behind(engine: str, tiny_dataset: Pa
     assert counts[1] == counts[2]
 
 
-def test_the_cache_changes_nothing_but_the_decoding(tiny_dataset: Path) -> None:
+@pytest.mark.parametrize("stream", ["flow", "rgb"])
+@pytest.mark.parametrize("engine", ["cpu", "dali"])
+def test_the_cache_changes_nothing_but_the_decoding(engine: str, stream: str, tiny_dataset: Path) -> None:
     with open_dataset(tiny_dataset) as dataset:
-        options = {"stream": "flow", "rows": dataset.rows_of(dataset.keys), "training": True, "batch_size": 21}
+        options = {"stream": stream, "rows": dataset.rows_of(dataset.keys), "training": True, "batch_size": 21}
         epochs = []
         for cache, limit in (("none", 0), ("ram", 1 << 30), ("ram", 1 << 20)):
-            with make_loader(dataset, **options, cache=cache, cache_bytes=limit, engine="cpu") as loader:
+            with make_loader(dataset, **options, cache=cache, cache_bytes=limit, engine=engine) as loader:
                 for epoch in (0, 1):
                     loader.set_epoch(epoch)
                     epochs.append(torch.cat([batch.images.clone() for batch in loader]))

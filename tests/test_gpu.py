@@ -103,6 +103,18 @@ def test_batches_keep_their_values_while_the_gpu_is_busy(engine: str, raw_datase
     assert all(abs(a - b) <= tolerance for a, b in zip(expected, found, strict=True))
 
 
+@pytest.mark.parametrize("stream", ["flow", "rgb"])
+def test_dali_takes_cached_planes(stream: str, tiny_dataset: Path) -> None:
+    """Planes kept in memory were decoded on the CPU, so nvJPEG adds nothing to the tolerance."""
+    with open_dataset(tiny_dataset) as dataset:
+        with loader_of(dataset, engine="cpu", device="cpu", stream=stream) as loader:
+            expected = epochs(loader)
+        with loader_of(dataset, engine="dali", device="cuda", stream=stream, cache="ram") as loader:
+            found = epochs(loader)
+    for (keys, _, images), (other_keys, _, other) in zip(expected, found, strict=True):
+        assert keys == other_keys and (images - other).abs().max() <= TOLERANCE["raw", stream]
+
+
 def test_auto_takes_dali(raw_dataset: Path) -> None:
     from pipelines.engine_dali import DaliEngine
 
