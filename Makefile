@@ -1,17 +1,19 @@
-# make demo | test | check | format | bench | clean.  PYTHON=python3.12 and VENV=path choose another interpreter and place.
+# make demo | test | check | format | bench | tables | clean.  PYTHON=python3.12 and VENV=path choose another interpreter and place.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check format bench tables clean
 
 help:
 	@echo "make demo    set up, make a small CK+-like release, build shards, train both streams, test, fuse (SEED=$(SEED))"
 	@echo "make test    set up and run all tests"
 	@echo "make check   format, lint, types and tests, warnings as errors"
 	@echo "make format  rewrite the code the way make check wants it"
+	@echo "make bench   install the peers and compare the loaders with them: bench-results/loaders.json (about ten minutes)"
+	@echo "make tables  write the measured tables and figures of README and docs from docs/results"
 	@echo "make clean   remove the demo and the caches; VENV=$(VENV) stays"
 
 setup: $(VENV)/.installed
@@ -38,6 +40,13 @@ check: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.bench-installed
+	mkdir -p bench-results
+	$(BIN)/python -m bench.loaders --json bench-results/loaders.json
+
+tables: setup
+	$(BIN)/python -m bench.tables
 
 clean:
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -35,8 +35,8 @@ DALI_DTYPES = {
 class DaliEngine:
     """Turns batch requests into batches with DALI, ``prefetch_depth`` batches ahead.
 
-    The graph decodes (nvJPEG for jpg on the GPU; raw and cached windows need no decoding), resizes the crop, and mirrors and normalises in one
-    operator; x flow is turned before that by XOR with 255, which is 255 - x. It writes HWC; its permuted view is channels_last
+    The graph decodes (nvJPEG for jpg on the GPU; raw and cached windows need no decoding), resizes the crop, and mirrors and normalises
+    in one operator; x flow is turned before that by XOR with 255, which is 255 - x. It writes HWC; its permuted view is channels_last
     without a copy.
 
     Args:
