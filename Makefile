@@ -25,6 +25,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# The peers of make bench. FFCV is compiled: it needs pkg-config, libopencv-dev and libturbojpeg0-dev, and is left out without them.
+$(VENV)/.bench-installed: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps \
+	  'mosaicml-streaming>=0.13' 'litdata>=0.2.76' 'boto3>=1.40' 'botocore>=1.40' 's3transfer>=0.14'
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  numba assertpy fastargs imgcat terminaltables pytorch-pfn-extras && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'ffcv>=1.0.2'
+	@touch $@
+
 demo: setup
 	$(BIN)/python bench/demo.py demo --seed $(SEED)
 

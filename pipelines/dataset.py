@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 import threading
 import zlib
 from collections.abc import Iterable
@@ -271,8 +270,8 @@ class StreamMembers:
             )
         path = self._dataset.path / shards[number].name
         try:
-            with path.open("rb") as file:
-                return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+            with pa.memory_map(str(path)) as file:  # unlike Python's own map it keeps no file open
+                return np.frombuffer(file.read_buffer(), np.uint8)
         except (OSError, ValueError) as error:
             raise DatasetError(
                 f"{path}: can not be mapped ({error})\n  Run: ckshard verify {self._dataset.path}, then build the dataset again."

@@ -33,6 +33,8 @@ from shard_builder.shard_task import BUILD_FOLDER, ShardResult, ShardTask, run_s
 from shard_builder.shards import FileDigest, sync_folder, write_atomically
 
 # Size of an encoded plane or frame against its raw bytes, measured on faces; decides only where shards are cut.
+NUM_SHARDS, SHARD_BYTES = 256, (8 << 20, 1 << 30)
+"""Shards of a stream where --shard-bytes does not say otherwise, and the sizes that bound them."""
 EXPECTED_COMPRESSION = {"raw": 1.0, "png": 0.6, "jpg": 0.15}
 SKIPPED_NAME = "skipped.jsonl"
 
@@ -113,16 +115,16 @@ def cut_tasks(
     """Put the sequences into a seeded global order and cut it where the larger stream's shard is expected to be full."""
     order = np.random.Generator(np.random.Philox(options.seed)).permutation(len(source.sequences))
     label_of = {code: label for label, (code, _) in enumerate(classes)}
+    sizes = [_expected_bytes(sequence, options) for sequence in source.sequences]
+    shard_bytes = options.shard_bytes or min(max(sum(sizes) // NUM_SHARDS, SHARD_BYTES[0]), SHARD_BYTES[1])
     groups: list[list[FaceSequence]] = [[]]
     filled = 0
     for position in order:
-        sequence = source.sequences[position]
-        size = _expected_bytes(sequence, options)
-        if groups[-1] and filled + size > options.shard_bytes:
+        if groups[-1] and filled + sizes[position] > shard_bytes:
             groups.append([])
             filled = 0
-        groups[-1].append(sequence)
-        filled += size
+        groups[-1].append(source.sequences[position])
+        filled += sizes[position]
     return [
         ShardTask(
             number=number,

@@ -93,7 +93,9 @@ def build(
         str, typer.Option(help="none, or landmarks: one face box a sequence from CK+'s 68-point files.")
     ] = "none",
     crop_margin: Annotated[float, typer.Option(help="Part of the face box added on each side.")] = 0.2,
-    shard_bytes: Annotated[int, typer.Option(help="Expected bytes at which a shard is cut.")] = 8 << 20,
+    shard_bytes: Annotated[
+        int, typer.Option(help="Expected bytes at which a shard is cut; 0 cuts 256 shards of 8 MiB to 1 GiB.")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the global order in the shards.")] = 0,
     workers: Annotated[
         int, typer.Option(help="Local processes; 0 takes all cores. The bytes do not depend on it.")

@@ -26,7 +26,8 @@ class BuildOptions:
         frames: Which frames the rgb stream keeps.
         width: Width of planes and frames, in pixels.
         height: Height, in pixels; a multiple of 8, so that no JPEG block mixes x and y.
-        shard_bytes: Expected size at which the larger stream's shard is cut.
+        shard_bytes: Expected size at which the larger stream's shard is cut. 0 cuts into ``NUM_SHARDS``, of 8 MiB to 1 GiB: many enough
+            to build in parallel, few enough to map.
         flow_method: ``farneback`` (the seed's parameters) or ``dis``.
         bound_px: Displacement at which flow saturates, in pixels per frame of the source.
         crop: ``landmarks`` cuts one face box a sequence from CK+'s 68-point files; ``none`` keeps the frame.
@@ -44,7 +45,7 @@ class BuildOptions:
     frames: FrameChoice = "all"
     width: int = 340
     height: int = 256
-    shard_bytes: int = 8 << 20
+    shard_bytes: int = 0
     flow_method: str = "farneback"
     bound_px: float = 10.0
     crop: str = "none"
@@ -65,7 +66,8 @@ class BuildOptions:
         _range("--size (height)", self.height, 8, 4096)
         _range("--bound-px", self.bound_px, 1e-3, 1e4)
         _range("--crop-margin", self.crop_margin, 0, 2)
-        _range("--shard-bytes", self.shard_bytes, 1 << 12, 1 << 40)
+        if self.shard_bytes:
+            _range("--shard-bytes", self.shard_bytes, 1 << 12, 1 << 40)
         _range("--seed", self.seed, 0, (1 << 63) - 1)
         if self.height % 8:
             raise InputError(

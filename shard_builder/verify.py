@@ -69,9 +69,13 @@ def verify_dataset(
         for number in range(len(manifest.streams[stream].shards))
         if (path / manifest.streams[stream].shards[number].name).is_file()
     ]
+    rows_by_shard: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for stream in manifest.streams:
+        for row in rows:
+            rows_by_shard.setdefault((stream, row[f"{stream}_shard"]), []).append(row)
     num_members = num_decoded = 0
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        checks = StreamChecks(path=path, manifest=manifest, rows=rows, decode=not quick)
+        checks = StreamChecks(path=path, manifest=manifest, rows=rows_by_shard, decode=not quick)
         futures = [pool.submit(check_shard, checks, stream, number) for stream, number in tasks]
         for done, future in enumerate(as_completed(futures), start=1):
             found = future.result()

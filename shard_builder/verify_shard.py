@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,11 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamChecks:
-    """What the shards are held against."""
+    """What the shards are held against; ``rows`` of ``index.arrow`` by stream and shard number."""
 
     path: Path
     manifest: Manifest
-    rows: list[dict[str, Any]]
+    rows: Mapping[tuple[str, int], list[dict[str, Any]]]
     decode: bool
 
 
@@ -85,7 +85,7 @@ def check_shard(checks: StreamChecks, stream: str, number: int) -> ShardFindings
     for entry in entries:
         samples.setdefault(entry.key, []).append(entry)
     found.faults += _check_idx(checks.path / name, samples)
-    rows = [row for row in checks.rows if row[f"{stream}_shard"] == number]
+    rows = checks.rows.get((stream, number), [])
     expected = [row["key"] for row in rows]
     if list(samples) != expected:
         odd = next((key for key in [*samples, *expected] if key not in samples or key not in expected), "their order")

@@ -16,9 +16,10 @@ import pytest
 from ckplus_release import write_sequence, write_small_release
 
 from pipelines.dataset import open_dataset
-from shard_builder.build import build_dataset
+from shard_builder.build import build_dataset, cut_tasks
 from shard_builder.options import BuildOptions
 from shard_builder.scan import scan_ckplus
+from shard_builder.sequence import FaceSequence, Source
 from shard_builder.shards import digest_file
 
 CKSHARD = str(Path(sys.executable).with_name("ckshard"))
@@ -48,6 +49,27 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(codec: str, release: P
     assert one == three
     assert len([name for name in one if name.endswith(".tar")]) > 2
     assert not list((tmp_path / "three").glob("*.tmp")) and not (tmp_path / "three" / ".build").exists()
+
+
+@pytest.mark.parametrize(
+    ("num", "frames", "least", "most"),
+    [
+        (327, 18, 25, 35),  # CK+: 8 MiB each
+        (20_000, 18, 250, 260),  # 256 of what there is
+        (1_000, 18_000, 600, 1_000),  # 1 GiB each
+    ],
+)
+def test_shards_are_as_many_as_builds_and_maps_can_take(num: int, frames: int, least: int, most: int) -> None:
+    sequences = tuple(
+        FaceSequence(
+            key=f"S{n:07d}", subject="S", session="0", emotion="anger", code=1, frames=(Path("frame.png"),) * frames
+        )
+        for n in range(num)
+    )
+    source = Source(kind="videos", sequences=sequences)
+    tasks = cut_tasks(source, Path(), Path(), BuildOptions(), [(1, "anger")])
+    assert least <= len(tasks) <= most
+    assert sum(len(task.sequences) for task in tasks) == num
 
 
 def test_another_seed_gives_another_order_of_the_same_samples(release: Path, tmp_path: Path) -> None:

@@ -1,0 +1,167 @@
+"""Write every measured table and figure of README and docs from the records in docs/results.
+
+python -m bench.tables            rewrite the blocks between <!-- begin: NAME --> and <!-- end -->, and the plot
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from bench.build_model import build_blocks
+from bench.endurance import endurance_blocks
+from bench.gpu_report import gpu_blocks
+from bench.loader_report import loader_blocks, plot_loaders
+from bench.scaling_model import scaling_blocks
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
+PAGES = ("README.md", "docs/benchmarks.md", "docs/scaling.md", "docs/decisions.md")
+BLOCK = re.compile(r"<!-- begin: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
+NO_GPU = (
+    "**Not measured: anything on a GPU.** `bash bench/gpu.sh` has not run on one yet. The GPU half of the DALI engine, "
+    '`device="mixed"` decoding, pinned copies, fp16 on CUDA, NCCL and the CUDA-event stall accounting were written against '
+    "documentation and ran on a CPU only."
+)
+
+
+def read_record(name: str) -> Any:
+    """Return a record of docs/results."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def all_blocks() -> dict[str, str]:
+    """Render every block from the committed records."""
+    gpu = gpu_blocks(read_record("gpu")) if (RESULTS / "gpu.json").is_file() else {"gpu": NO_GPU}
+    return {
+        **_demo_blocks(),
+        **_cross_validation_block(),
+        **_training_blocks(),
+        **_bench_command_block(),
+        **_headline_block(),
+        **_memory_block(),
+        **loader_blocks(read_record("loaders-cpu")),
+        **build_blocks(read_record("build-cpu")),
+        **endurance_blocks(read_record("endurance-cpu")),
+        **scaling_blocks(read_record("scaling")),
+        **gpu,
+    }
+
+
+def fill(text: str, blocks: dict[str, str]) -> str:
+    """Put the blocks into a page; one of several lines gets lines of its own.
+
+    Raises:
+        KeyError: If the page names a block that does not exist.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        block = blocks[match[1]]
+        border = "\n" if "\n" in block else ""
+        return f"<!-- begin: {match[1]} -->{border}{block}{border}<!-- end -->"
+
+    return BLOCK.sub(replace, text)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _demo_blocks() -> dict[str, str]:
+    summaries = [read_record(f"demo-seed-{seed}") for seed in range(3)]
+    lines = ["| seed | flow | rgb | fused |", "|---|---|---|---|"]
+    for seed, summary in enumerate(summaries):
+        cells = [_percent(summary[f"{name}_accuracy"]) for name in ("flow", "rgb", "fused")]
+        lines.append(f"| {seed} | {' | '.join(cells)} |")
+    minutes = max(summary["seconds"] for summary in summaries) / 60
+    return {"demo": "\n".join(lines), "demo-minutes": f"Under {int(minutes) + 1} minutes on two cores"}
+
+
+def _cross_validation_block() -> dict[str, str]:
+    series = {(entry["stream"], entry["split"]): entry["pooled"] for entry in read_record("cv-demo")["series"]}
+
+    def interval(pooled: dict[str, Any]) -> str:
+        low, high = pooled["interval"]
+        return f"{100 * low:.1f} to {100 * high:.1f}"
+
+    flow, rgb, fused = (series[stream, "subject-kfold"] for stream in ("flow", "rgb", "fused"))
+    leaky = series["flow", "seed-random"]
+    text = (
+        f"all {flow['num_sequences']} sequences pooled: flow {_percent(flow['accuracy'])} (95 % interval {interval(flow)}), "
+        f"rgb {_percent(rgb['accuracy'])}, fused {_percent(fused['accuracy'])}. The seed's random split, {leaky['num_sequences']} "
+        f"sequences in two draws, gives {_percent(leaky['accuracy'])} ({interval(leaky)})"
+    )
+    return {"cross-validation": text}
+
+
+def _training_blocks() -> dict[str, str]:
+    record = read_record("train-resnet152-cpu")
+    medians = {result["case"]["name"]: result["median_samples_per_s"] for result in record["results"]}
+    lines = ["| batches | precision | layout | samples/s | range | data wait |", "|---|---|---|---|---|---|"]
+    for result in record["results"]:
+        case, speeds = result["case"], result["samples_per_s"]
+        layout = "channels_last" if case["channels_last"] else "NCHW"
+        lines.append(
+            f"| {case['name']} | {case['precision']} | {layout} | {result['median_samples_per_s']:.2f} "
+            f"| {min(speeds):.2f} - {max(speeds):.2f} | {result['median_data_wait_pct']:.2f} % |"
+        )
+    real = next(result for result in record["results"] if result["case"]["name"] == "real, cpu engine")
+    ratio = medians["real, cpu engine"] / medians["synthetic, fp32 NCHW"]
+    return {
+        "training": "\n".join(lines),
+        "training-ratio": f"{ratio:.2f} times",
+        "training-stall": f"{medians['real, cpu engine'] / medians['synthetic']:.3f} of the speed on a batch that is there already, "
+        f"and the net waits {real['median_data_wait_pct']:.2f} % of the time",
+        "training-machine": f"{record['arch']}, {record['stream']} stream, batch {record['batch_size']}, {record['codec']}, "
+        f"{record['device_name']}, {record['num_cores']} cores, medians of {len(real['samples_per_s'])} interleaved repeats",
+    }
+
+
+def _bench_command_block() -> dict[str, str]:
+    lines = ["| record | stream | loader | codec | samples/s | range | x PNG tree |", "|---|---|---|---|---|---|---|"]
+    for name in ("loader-raw-cpu", "loader-jpg-cpu"):
+        records = read_record(name)
+        tree = {r["stream"]: r["samples_per_s"]["median"] for r in records if r["engine"] == "png-tree"}
+        for record in records:
+            speed = record["samples_per_s"]
+            lines.append(
+                f"| {name}.json | {record['stream']} | {record['name']} | {record['codec']} | {speed['median']:,.0f} "
+                f"| {speed['min']:,.0f} - {speed['max']:,.0f} | {speed['median'] / tree[record['stream']]:.1f} |"
+            )
+    return {"bench-command": "\n".join(lines)}
+
+
+def _headline_block() -> dict[str, str]:
+    """Say in a sentence what the loader comparison came to."""
+    records = read_record("loaders-cpu")["records"]
+    medians = {record["name"]: record["samples_per_s"]["median"] for record in records}
+    peers = {r["name"]: r["samples_per_s"]["median"] for r in records if not r["is_ours"] and r["codec"] != "png"}
+    best = max(peers, key=lambda name: peers[name])
+    seed = next(r["samples_per_s"]["median"] for r in records if r["engine"] == "png-tree")
+    ours = medians["cpu, raw"]
+    return {
+        "headline": f"{ours:,.0f} ten-channel samples a second on two cores, {ours / seed:.0f} times the tree of PNG files "
+        f"and {ours / peers[best]:.1f} times the fastest peer ({best})"
+    }
+
+
+def _memory_block() -> dict[str, str]:
+    record = read_record("build-memory")
+    return {
+        "build-memory": f"{record['num_sequences']:,} sequences of six 64x48 frames on {record['workers']} workers peak at "
+        f"{record['main_peak_mb']} MB in the main process and {record['worker_peak_mb']} MB in the largest worker"
+    }
+
+
+def main() -> None:
+    blocks = all_blocks()
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(fill(path.read_text(encoding="utf-8"), blocks), encoding="utf-8")
+    plot_loaders(read_record("loaders-cpu"), ROOT / "docs" / "loaders.png")
+
+
+if __name__ == "__main__":
+    main()
