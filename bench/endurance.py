@@ -246,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="where the record goes")
     parser.add_argument("--folder", type=Path, help="where the drawn data is kept; a temporary folder by default")
-    parser.add_argument("--subjects", type=int, default=12, help="seven sequences each")
+    parser.add_argument("--subjects", type=int, default=6, help="seven sequences each")
     parser.add_argument("--repeats", type=int, default=MIN_REPEATS)
     parser.add_argument("--watch", nargs=4, metavar=("ENGINE", "DATASET", "EPOCHS", "SAMPLES"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -50,7 +50,6 @@ OURS = (
     ("cpu", "raw", "none"),
     ("dali", "jpg", "none"),
     ("dali", "jpg", "ram"),
-    ("dali", "jpg", "ram"),
     ("dali", "raw", "none"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -93,13 +94,14 @@ class CpuEngine:
     def batches(self, requests: Iterator[BatchRequest]) -> Iterator[Batch]:
         """Yield one batch for each request, in order."""
         pending: deque[tuple[BatchRequest, _Slot, list[Future[None]]]] = deque()
+        is_left = threading.Event()
         number = 0
 
         def submit() -> None:
             nonlocal number
             request = next(requests, None)
             if request is not None:
-                pending.append(self._submit(request, self._slots[number % len(self._slots)]))
+                pending.append(self._submit(request, self._slots[number % len(self._slots)], is_left))
                 number += 1
 
         try:
@@ -112,6 +114,7 @@ class CpuEngine:
                 submit()
                 yield self._batch(request, slot)
         finally:
+            is_left.set()
             for _, _, futures in pending:
                 for future in futures:
                     future.cancel()
@@ -120,23 +123,30 @@ class CpuEngine:
                     if not future.cancelled():
                         future.exception()
 
-    def _submit(self, request: BatchRequest, slot: _Slot) -> tuple[BatchRequest, _Slot, list[Future[None]]]:
+    def _submit(
+        self, request: BatchRequest, slot: _Slot, is_left: threading.Event
+    ) -> tuple[BatchRequest, _Slot, list[Future[None]]]:
         if slot.copied is not None:
             slot.copied.synchronize()
         slot.rows = request.table.rows.copy()
         size = len(slot.rows)
         num_slices = min(self._num_threads, size)
         bounds = [size * part // num_slices for part in range(num_slices + 1)]
-        futures = [self._pool.submit(self._cut_slice, request, slot, begin, end) for begin, end in pairwise(bounds)]
+        futures = [
+            self._pool.submit(self._cut_slice, request, slot, begin, end, is_left) for begin, end in pairwise(bounds)
+        ]
         return request, slot, futures
 
-    def _cut_slice(self, request: BatchRequest, slot: _Slot, begin: int, end: int) -> None:
+    def _cut_slice(self, request: BatchRequest, slot: _Slot, begin: int, end: int, is_left: threading.Event) -> None:
+        """Cut the samples ``begin`` to ``end`` of a batch; nobody wants the rest once the loop has been left."""
         cutter, table = self._free_cutters.popleft(), request.table
         try:
             levels = slot.levels.numpy()
             rows, starts = table.rows.tolist(), table.starts.tolist()
             boxes, mirrored = table.boxes.tolist(), table.mirrored.tolist()
             for index in range(begin, end):
+                if is_left.is_set():
+                    return
                 try:
                     planes = self._reader.window(rows[index], starts[index])
                     box, flip = boxes[index], mirrored[index]

@@ -76,6 +76,7 @@ class DaliEngine:
         self._undecodable: dict[tuple[int, int], DamagedMemberError] = {}
         self._requests: Iterator[BatchRequest] = iter(())
         self._pending: deque[tuple[BatchRequest, Int64]] = deque()
+        self._is_left = False
         self._pipeline: Pipeline | None = self._build()
 
     def close(self) -> None:
@@ -84,6 +85,8 @@ class DaliEngine:
 
     def batches(self, requests: Iterator[BatchRequest]) -> Iterator[Batch]:
         """Yield one batch for each request, in order."""
+        if self._is_left:
+            self._drain()
         self._requests = requests
         try:
             while True:
@@ -93,7 +96,8 @@ class DaliEngine:
                 request, rows = self._pending.popleft()
                 yield self._batch(request, rows, images)
         finally:
-            self._drain()
+            self._is_left = True  # what is under way is thrown away by the next loop, so that leaving one costs nothing
+            self._requests = iter(())
 
     def _run(self) -> Any:
         """Return DALI's next output, or None after the last; batches that DALI can not decode are mended and fed again."""
@@ -114,7 +118,7 @@ class DaliEngine:
 
     def _drain(self) -> None:
         """Throw away what was prefetched for a loop that was left, so that the next one starts clean."""
-        self._requests = iter(())
+        self._is_left = False
         self._pending.clear()
         if self._pipeline is not None:
             try:
