@@ -75,7 +75,10 @@ class CpuEngine:
         on_cpu = device.type == "cpu"
         self._slots = [
             _Slot(
-                levels=torch.empty(shape, dtype=torch.uint8, pin_memory=not on_cpu),
+                # NumPy asks for huge pages for large arrays, torch does not
+                levels=torch.from_numpy(np.empty(shape, np.uint8))
+                if on_cpu
+                else torch.empty(shape, dtype=torch.uint8, pin_memory=True),
                 floats=torch.empty(shape, dtype=dtype) if self._normalizer and on_cpu else None,
             )
             for _ in range(prefetch_depth + 1)
