@@ -12,7 +12,7 @@ help:
 	@echo "make test    set up and run all tests"
 	@echo "make check   format, lint, types and tests, warnings as errors"
 	@echo "make format  rewrite the code the way make check wants it"
-	@echo "make bench   install the peers and compare the loaders with them: bench-results/loaders.json (about ten minutes)"
+	@echo "make bench   install the peers and compare the loaders with them: bench-results/loaders.json (about a quarter of an hour)"
 	@echo "make tables  write the measured tables and figures of README and docs from docs/results"
 	@echo "make clean   remove the demo and the caches; VENV=$(VENV) stays"
 
@@ -54,6 +54,7 @@ format: setup
 bench: $(VENV)/.bench-installed
 	mkdir -p bench-results
 	$(BIN)/python -m bench.loaders --json bench-results/loaders.json
+	$(BIN)/python -m bench.loader_report bench-results/loaders.json
 
 tables: setup
 	$(BIN)/python -m bench.tables

@@ -1,7 +1,12 @@
-"""The loader comparison as Markdown tables and as a picture, from its record."""
+"""The loader comparison as Markdown tables and as a picture, from its record.
+
+python -m bench.loader_report bench-results/loaders.json      writes loaders.md and loaders.png beside it
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +109,16 @@ def plot_loaders(record: dict[str, Any], path: Path) -> None:
     axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    record = json.loads(path.read_text(encoding="utf-8"))
+    blocks = loader_blocks(record)
+    text = f"{blocks['loader-machine']}\n\n{blocks['loaders']}\n\n{blocks['loader-targets']}\n"
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    plot_loaders(record, path.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -85,20 +85,17 @@ class DaliEngine:
         self._pipeline = None
 
     def batches(self, requests: Iterator[BatchRequest]) -> Iterator[Batch]:
-        """Yield one batch for each request, in order."""
+        """Yield one batch for each request, in order.
+
+        A loop that is left early leaves batches under way; the next loop throws them away, so that leaving costs nothing.
+        """
         if self._is_left:
             self._drain()
-        self._requests = requests
-        try:
-            while True:
-                images = self._run()
-                if images is None:
-                    return
-                request, rows = self._pending.popleft()
-                yield self._batch(request, rows, images)
-        finally:
-            self._is_left = True  # what is under way is thrown away by the next loop, so that leaving one costs nothing
-            self._requests = iter(())
+        self._requests, self._is_left = requests, True
+        while (images := self._run()) is not None:
+            request, rows = self._pending.popleft()
+            yield self._batch(request, rows, images)
+        self._drain()
 
     def _run(self) -> Any:
         """Return DALI's next output, or None after the last; batches that DALI can not decode are mended and fed again."""
@@ -119,7 +116,7 @@ class DaliEngine:
 
     def _drain(self) -> None:
         """Throw away what was prefetched for a loop that was left, so that the next one starts clean."""
-        self._is_left = False
+        self._requests, self._is_left = iter(()), False
         self._pending.clear()
         if self._pipeline is not None:
             try:
