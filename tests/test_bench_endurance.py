@@ -64,7 +64,11 @@ def test_the_committed_record_renders_and_holds_what_is_promised() -> None:
     check_shape(record, Scale(repeats=record["repeats"]))
     check_blocks(record)
     assert max(entry["restore_ms"]["max"] for entry in record["restore"]) < 50
-    assert max(entry["growth_pct"] for entry in record["memory"]) < 2
+    # the cpu engine's buffers are its own; DALI's come and go with the crops' sizes: a batch kept each epoch would be 75 %
+    growth = {
+        engine: max(e["growth_pct"] for e in record["memory"] if e["engine"] == engine) for engine in ("cpu", "dali")
+    }
+    assert growth["cpu"] < 0.5 and growth["dali"] < 5
 
 
 def test_the_examples_hold() -> None:
