@@ -176,9 +176,13 @@ class Break:
 
 
 def find_breaks(carry: Carry) -> list[Break]:
-    """Return the limits on the way, the nearest first."""
+    """Return the limits on the way, the nearest first; what is used up by nothing is none."""
     limits = [*_limits_by_shards(carry), *_limits_by_memory(carry), *_limits_of_formats(carry)]
-    found = [Break(name=name, why=why, num_sequences=num, remedy=remedy) for name, why, num, remedy in limits]
+    found = [
+        Break(name=name, why=why, num_sequences=num, remedy=remedy)
+        for name, why, num, remedy in limits
+        if num < math.inf
+    ]
     return sorted(found, key=lambda entry: entry.num_sequences)
 
 

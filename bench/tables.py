@@ -23,7 +23,7 @@ BLOCK = re.compile(r"<!-- begin: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
 NO_GPU = (
     "**Not measured: anything on a GPU.** `bash bench/gpu.sh` has not run on one yet. The GPU half of the DALI engine, "
     '`device="mixed"` decoding, pinned copies, fp16 on CUDA, NCCL and the CUDA-event stall accounting were written against '
-    "documentation and ran on a CPU only."
+    "documentation and ran on a CPU only; `bash bench/gpu.sh --cpu` runs the same steps in small, with the gpu tests skipped."
 )
 
 
