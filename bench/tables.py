@@ -115,7 +115,6 @@ def _training_blocks() -> dict[str, str]:
     return {
         "training": "\n".join(lines),
         "training-ratio": f"{ratio:.2f} times",
-        "training-gain": f"{ratio:.2f} times",
         "training-stall": f"{medians['real, cpu engine'] / medians['synthetic']:.3f} of the speed on a batch that is there already, "
         f"and the net waits {real['median_data_wait_pct']:.2f} % of the time",
         "training-machine": f"{record['arch']}, {record['stream']} stream, batch {record['batch_size']}, {record['codec']}, "
