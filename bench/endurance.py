@@ -26,7 +26,7 @@ from bench.build_model import spread
 from bench.windows import BATCH_SIZE, NUM_WORKERS, WindowFolders, make_window_folders
 from pipelines.bench import MIN_REPEATS, machine_facts
 from pipelines.dataset import Dataset, open_dataset
-from pipelines.loader import Loader, make_loader, rank_request
+from pipelines.loader import Loader, make_loader, rank_requests
 from shard_builder.provenance import git_revision, package_versions
 
 ROOT = Path(__file__).parent.parent
@@ -86,11 +86,10 @@ def restore_once(dataset: Dataset, engine: str, num_samples: int, position: int,
     """
     with open_loader(dataset, engine, num_samples) as loader:
         state = loader.state_dict() | {"epoch": epoch, "position": position}
-        stop = min(position + BATCH_SIZE, num_samples)
         begin = time.perf_counter()
         loader.load_state_dict(state)
         batches = iter(loader)
-        rank_request(loader.plan, epoch, position, stop, rank=0, world_size=1)
+        next(rank_requests(loader.plan, epoch, position, BATCH_SIZE, rank=0, world_size=1))
         restored = time.perf_counter()
         first = next(batches)
         taken = time.perf_counter()

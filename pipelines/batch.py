@@ -43,11 +43,9 @@ class BatchRequest:
         valid: False for padding, ``bool`` (N,).
         epoch: Epoch that the plan is of.
         global_size: Valid samples over all ranks.
-        stop: Position in the epoch after this global batch.
     """
 
     table: PlanTable
     valid: npt.NDArray[np.bool_]
     epoch: int
     global_size: int
-    stop: int

@@ -8,13 +8,17 @@ import numpy as np
 from pipelines.crops import INPUT_SIZE
 from pipelines.dataset import UInt8
 
+SIZE, WIDE_SIZE = (INPUT_SIZE, INPUT_SIZE), (INPUT_SIZE // 4, INPUT_SIZE)
+
 
 class SampleCutter:
     """Cuts windows with cv2 into (224, 224, C) arrays; holds scratch memory, so each thread needs its own."""
 
     def __init__(self, num_channels: int) -> None:
-        self._planes: UInt8 = np.empty((num_channels, INPUT_SIZE, INPUT_SIZE), np.uint8)
-        self._mirrored: UInt8 = np.empty_like(self._planes)
+        self._resized: UInt8 = np.empty((num_channels, INPUT_SIZE, INPUT_SIZE), np.uint8)
+        self._mirrored: UInt8 = np.empty_like(self._resized)
+        self._targets = list(self._resized)
+        self._wide_targets = [target.reshape(INPUT_SIZE, -1, 4) for target in self._targets]
 
     def cut(self, planes: list[UInt8], box: tuple[int, int, int, int], mirrored: bool, out: UInt8) -> None:
         """Write one sample.
@@ -26,15 +30,22 @@ class SampleCutter:
             out: ``uint8`` (224, 224, C), C-contiguous.
         """
         y, x, height, width = box
-        size = (INPUT_SIZE, INPUT_SIZE)
+        crop = slice(y, y + height), slice(x, x + width)
         if planes[0].ndim == 3:
-            cv2.resize(planes[0][y : y + height, x : x + width], size, dst=out, interpolation=cv2.INTER_LINEAR)
+            cv2.resize(planes[0][crop], SIZE, out, 0, 0, cv2.INTER_LINEAR)
             if mirrored:
                 cv2.flip(out, 1, dst=out)
             return
-        resized = self._planes
-        for number, plane in enumerate(planes):
-            cv2.resize(plane[y : y + height, x : x + width], size, dst=resized[number], interpolation=cv2.INTER_LINEAR)
+        # Few and short steps under the interpreter lock: another thread waits for it after each of its own resizes.
+        if (
+            width == INPUT_SIZE
+        ):  # columns stay as they are: four of them pass as channels of one, for fewer steps and the same levels
+            for plane, target in zip(planes, self._wide_targets, strict=True):
+                cv2.resize(plane[crop].reshape(height, -1, 4), WIDE_SIZE, target, 0, 0, cv2.INTER_LINEAR)
+        else:
+            for plane, target in zip(planes, self._targets, strict=True):
+                cv2.resize(plane[crop], SIZE, target, 0, 0, cv2.INTER_LINEAR)
+        resized = self._resized
         if mirrored:
             flipped = self._mirrored
             cv2.flip(resized.reshape(-1, INPUT_SIZE), 1, dst=flipped.reshape(-1, INPUT_SIZE))

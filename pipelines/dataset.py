@@ -98,8 +98,7 @@ class Dataset:
 
     def keys_of(self, rows: Int64) -> tuple[str, ...]:
         """Return the keys of some rows without making a list of all."""
-        column = self._batch.column("key")
-        return tuple(column[int(row)].as_py() for row in rows)
+        return tuple(self._batch.column("key").take(pa.array(rows)).to_pylist())
 
     def rows_of(self, keys: Iterable[str]) -> Int64:
         """Return the rows of some keys, in the order of the keys.

@@ -32,10 +32,11 @@ def default_num_threads() -> int:
 
 @dataclass(slots=True, kw_only=True)
 class _Slot:
-    """One batch's buffers: levels (B, 224, 224, C), and the normalised floats if they are made on the CPU."""
+    """One batch's buffers: levels (B, 224, 224, C), floats if they are made on the CPU, and what of these leaves, (B, C, 224, 224)."""
 
     levels: torch.Tensor
     floats: torch.Tensor | None
+    images: torch.Tensor
     copied: torch.cuda.Event | None = None
     rows: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
@@ -73,16 +74,17 @@ class CpuEngine:
         )
         shape = (batch_size, INPUT_SIZE, INPUT_SIZE, reader.num_channels)
         on_cpu = device.type == "cpu"
-        self._slots = [
-            _Slot(
-                # NumPy asks for huge pages for large arrays, torch does not
-                levels=torch.from_numpy(np.empty(shape, np.uint8))
+        self._slots = []
+        for _ in range(prefetch_depth + 1):
+            # NumPy asks for huge pages for large arrays, torch does not
+            levels = (
+                torch.from_numpy(np.empty(shape, np.uint8))
                 if on_cpu
-                else torch.empty(shape, dtype=torch.uint8, pin_memory=True),
-                floats=torch.empty(shape, dtype=dtype) if self._normalizer and on_cpu else None,
+                else torch.empty(shape, dtype=torch.uint8, pin_memory=True)
             )
-            for _ in range(prefetch_depth + 1)
-        ]
+            floats = torch.empty(shape, dtype=dtype) if self._normalizer and on_cpu else None
+            images = (levels if floats is None else floats).permute(0, 3, 1, 2)
+            self._slots.append(_Slot(levels=levels, floats=floats, images=images))
         self._cutters = [SampleCutter(reader.num_channels) for _ in range(num_threads)]
         self._free_cutters = deque(self._cutters)
         # A process-wide setting: cv2's own threads would fight over the cores with this pool.
@@ -176,10 +178,8 @@ class CpuEngine:
         size = len(slot.rows)
         labels = torch.from_numpy(dataset.labels[slot.rows])
         valid = torch.from_numpy(request.valid)
-        images = slot.levels[:size].permute(0, 3, 1, 2)
-        if slot.floats is not None:
-            images = slot.floats[:size].permute(0, 3, 1, 2)
-        elif self._device.type != "cpu":
+        images = slot.images if size == len(slot.images) else slot.images[:size]
+        if self._device.type != "cpu":
             images = images.to(self._device, non_blocking=True)
             labels, valid = labels.to(self._device, non_blocking=True), valid.to(self._device, non_blocking=True)
             slot.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]

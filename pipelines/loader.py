@@ -22,6 +22,7 @@ from pipelines.samples import make_plan
 from shard_builder.errors import DamagedMemberError, InputError
 
 DEFAULT_CACHE_BYTES = 4 << 30
+PLANNED_BATCHES = 16
 
 
 class Engine(Protocol):
@@ -138,32 +139,39 @@ class Loader:
             running.close()
 
     def _batches(self) -> Generator[Batch, None, None]:
-        stops: list[int] = []
-        requests = self._requests(stops)
-        for number, batch in enumerate(self._engine.batches(requests)):
-            self._position = stops[number]
+        position = self._position
+        requests = rank_requests(
+            self.plan, self._epoch, position, self._batch_size, rank=self._rank, world_size=self._world_size
+        )
+        for batch in self._engine.batches(requests):
+            position += batch.global_size
+            self._position = position
             yield batch
 
-    def _requests(self, stops: list[int]) -> Iterator[BatchRequest]:
-        epoch = self._epoch
-        for begin in range(self._position, self.num_samples, self._batch_size):
-            stop = min(begin + self._batch_size, self.num_samples)
-            stops.append(stop)
-            yield rank_request(self.plan, epoch, begin, stop, rank=self._rank, world_size=self._world_size)
 
+def rank_requests(
+    plan: Plan, epoch: int, position: int, batch_size: int, *, rank: int, world_size: int
+) -> Iterator[BatchRequest]:
+    """Yield a rank's contiguous part of each global batch from a position on; short parts repeat the batch's first position.
 
-def rank_request(plan: Plan, epoch: int, begin: int, stop: int, *, rank: int, world_size: int) -> BatchRequest:
-    """Cut a rank's contiguous part out of the global batch ``begin..stop``; short parts repeat the batch's first position."""
-    share = -(-(stop - begin) // world_size)
-    positions = np.arange(begin + rank * share, begin + (rank + 1) * share, dtype=np.int64)
-    valid = positions < stop
-    return BatchRequest(
-        table=plan.table(np.where(valid, positions, begin), epoch=epoch),
-        valid=valid,
-        epoch=epoch,
-        global_size=stop - begin,
-        stop=stop,
-    )
+    The plan of several batches is computed at once, for NumPy costs as much for a batch as for sixteen.
+    """
+    for first in range(position, len(plan), batch_size * PLANNED_BATCHES):
+        last = min(first + batch_size * PLANNED_BATCHES, len(plan))
+        parts = []
+        for begin in range(first, last, batch_size):
+            stop = min(begin + batch_size, last)
+            share = -(-(stop - begin) // world_size)
+            positions = np.arange(begin + rank * share, begin + (rank + 1) * share, dtype=np.int64)
+            valid = positions < stop
+            parts.append((np.where(valid, positions, begin), valid, stop - begin))
+        table = plan.table(np.concatenate([positions for positions, _, _ in parts]), epoch=epoch)
+        begin = 0
+        for positions, valid, global_size in parts:
+            yield BatchRequest(
+                table=table.part(begin, begin + len(positions)), valid=valid, epoch=epoch, global_size=global_size
+            )
+            begin += len(positions)
 
 
 def make_loader(

@@ -41,6 +41,16 @@ class PlanTable:
     boxes: Boxes
     mirrored: npt.NDArray[np.bool_]
 
+    def part(self, begin: int, stop: int) -> PlanTable:
+        """Return some consecutive rows as views."""
+        return PlanTable(
+            positions=self.positions[begin:stop],
+            rows=self.rows[begin:stop],
+            starts=self.starts[begin:stop],
+            boxes=self.boxes[begin:stop],
+            mirrored=self.mirrored[begin:stop],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
