@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.crops import INPUT_SIZE
 from pipelines.dataset import UInt8
+from pipelines.normalize import LevelTable
 
 SIZE, WIDE_SIZE = (INPUT_SIZE, INPUT_SIZE), (INPUT_SIZE // 4, INPUT_SIZE)
 
 
 class SampleCutter:
-    """Cuts windows with cv2 into (224, 224, C) arrays; holds scratch memory, so each thread needs its own."""
+    """Cuts windows with cv2 into (224, 224, C) arrays; holds scratch memory, so each thread needs its own.
 
-    def __init__(self, num_channels: int) -> None:
+    Args:
+        num_channels: Channels of a sample.
+        table: Normalises what is cut; without it the levels are handed over.
+    """
+
+    def __init__(self, num_channels: int, table: LevelTable | None = None) -> None:
+        self._table = table
+        self._levels: UInt8 = np.empty((INPUT_SIZE, INPUT_SIZE, num_channels if table else 0), np.uint8)
         self._resized: UInt8 = np.empty((num_channels, INPUT_SIZE, INPUT_SIZE), np.uint8)
         self._mirrored: UInt8 = np.empty_like(self._resized)
         self._targets = list(self._resized)
         self._wide_targets = [target.reshape(INPUT_SIZE, -1, 4) for target in self._targets]
 
-    def cut(self, planes: list[UInt8], box: tuple[int, int, int, int], mirrored: bool, out: UInt8) -> None:
+    def cut(self, planes: list[UInt8], box: tuple[int, int, int, int], mirrored: bool, out: npt.NDArray[Any]) -> None:
         """Write one sample.
 
         Args:
             planes: 2L flow planes (H, W) as x1, y1, x2, y2, ..., or one RGB frame (H, W, 3).
             box: y, x, height, width of the crop, in pixels; it is resized bilinearly to 224x224.
             mirrored: Whether to flip left to right after the resize; x flow then becomes 255 - x.
-            out: ``uint8`` (224, 224, C), C-contiguous.
+            out: (224, 224, C), C-contiguous: ``uint8`` levels, or normalised values as their table writes them.
         """
+        if self._table is None:
+            self._cut_levels(planes, box, mirrored, out)
+        else:
+            self._cut_levels(planes, box, mirrored, self._levels)
+            self._table.look_up(self._levels, out)
+
+    def _cut_levels(
+        self, planes: list[UInt8], box: tuple[int, int, int, int], mirrored: bool, out: npt.NDArray[Any]
+    ) -> None:
         y, x, height, width = box
         crop = slice(y, y + height), slice(x, x + width)
         if planes[0].ndim == 3:

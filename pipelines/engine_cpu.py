@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from pipelines.batch import Batch, BatchRequest
 from pipelines.crop_resize import SampleCutter
 from pipelines.crops import INPUT_SIZE
 from pipelines.damage import DamagePolicy, find_neighbour
-from pipelines.normalize import Normalizer
+from pipelines.normalize import BIT_DTYPES, LevelTable, Normalizer
 from pipelines.permutation import Int64
 from pipelines.plan import Plan
 from pipelines.planes import PlaneReader
@@ -32,10 +34,9 @@ def default_num_threads() -> int:
 
 @dataclass(slots=True, kw_only=True)
 class _Slot:
-    """One batch's buffers: levels (B, 224, 224, C), floats if they are made on the CPU, and what of these leaves, (B, C, 224, 224)."""
+    """One batch's buffer, as the threads write it, (B, 224, 224, C), and as it is handed over or copied, (B, C, 224, 224)."""
 
-    levels: torch.Tensor
-    floats: torch.Tensor | None
+    pixels: npt.NDArray[Any]
     images: torch.Tensor
     copied: torch.cuda.Event | None = None
     rows: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
@@ -69,24 +70,18 @@ class CpuEngine:
     ) -> None:
         self._reader, self._plan, self._damage = reader, plan, damage
         self._num_threads, self._depth, self._device = num_threads, prefetch_depth, device
+        is_float, on_cpu = dtype != torch.uint8, device.type == "cpu"
         self._normalizer = (
-            None if dtype == torch.uint8 else Normalizer(reader.stream, reader.num_channels, dtype=dtype, device=device)
+            Normalizer(reader.stream, reader.num_channels, dtype=dtype, device=device)
+            if is_float and not on_cpu
+            else None
         )
+        table = LevelTable(reader.stream, dtype) if is_float and on_cpu else None
         shape = (batch_size, INPUT_SIZE, INPUT_SIZE, reader.num_channels)
-        on_cpu = device.type == "cpu"
-        self._slots = []
-        for _ in range(prefetch_depth + 1):
-            # NumPy asks for huge pages for large arrays, torch does not
-            levels = (
-                torch.from_numpy(np.empty(shape, np.uint8))
-                if on_cpu
-                else torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-            )
-            floats = torch.empty(shape, dtype=dtype) if self._normalizer and on_cpu else None
-            images = (levels if floats is None else floats).permute(0, 3, 1, 2)
-            self._slots.append(_Slot(levels=levels, floats=floats, images=images))
-        self._cutters = [SampleCutter(reader.num_channels) for _ in range(num_threads)]
-        self._free_cutters = deque(self._cutters)
+        self._slots = [
+            _make_slot(shape, dtype if on_cpu else torch.uint8, pinned=not on_cpu) for _ in range(prefetch_depth + 1)
+        ]
+        self._free_cutters = deque(SampleCutter(reader.num_channels, table) for _ in range(num_threads))
         # A process-wide setting: cv2's own threads would fight over the cores with this pool.
         cv2.setNumThreads(1)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="ckshard-cpu")
@@ -146,7 +141,6 @@ class CpuEngine:
         """Cut the samples ``begin`` to ``end`` of a batch; nobody wants the rest once the loop has been left."""
         cutter, table = self._free_cutters.popleft(), request.table
         try:
-            levels = slot.levels.numpy()
             rows, starts = table.rows.tolist(), table.starts.tolist()
             boxes, mirrored = table.boxes.tolist(), table.mirrored.tolist()
             for index in range(begin, end):
@@ -166,10 +160,7 @@ class CpuEngine:
                     )
                     slot.rows[index] = neighbour.rows[0]
                     box, flip = neighbour.boxes[0].tolist(), bool(neighbour.mirrored[0])
-                cutter.cut(planes, box, flip, levels[index])
-                if slot.floats is not None and self._normalizer is not None:
-                    source = slot.levels[index : index + 1].permute(0, 3, 1, 2)
-                    self._normalizer(source, slot.floats[index : index + 1].permute(0, 3, 1, 2))
+                cutter.cut(planes, box, flip, slot.pixels[index])
         finally:
             self._free_cutters.append(cutter)
 
@@ -194,3 +185,13 @@ class CpuEngine:
             positions=request.table.positions,
             global_size=request.global_size,
         )
+
+
+def _make_slot(shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool) -> _Slot:
+    """Allocate a buffer; NumPy asks for huge pages for a large one, torch does not."""
+    bits = BIT_DTYPES[dtype]
+    if pinned:
+        buffer = torch.empty(shape, dtype=bits, pin_memory=True)
+    else:
+        buffer = torch.from_numpy(np.empty(shape, str(bits).removeprefix("torch.")))
+    return _Slot(pixels=buffer.numpy(), images=buffer.view(dtype).permute(0, 3, 1, 2))

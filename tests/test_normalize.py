@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipelines.normalize import Normalizer, channel_scale_shift
+from pipelines.normalize import BIT_DTYPES, LevelTable, Normalizer, channel_scale_shift
 
 CPU = torch.device("cpu")
 
@@ -28,12 +28,14 @@ def test_every_level_of_every_channel(stream: str, num_channels: int, dtype: tor
         assert (error <= torch.finfo(dtype).eps / 2 * exact.abs() + 1e-6).all()
 
 
-def test_writes_into_a_given_tensor() -> None:
-    levels = all_levels(3)
-    normalize = Normalizer("rgb", 3, dtype=torch.float16, device=CPU)
-    out = torch.empty_like(levels, dtype=torch.float16)
-    assert normalize(levels, out).data_ptr() == out.data_ptr()
-    assert torch.equal(out, normalize(levels))
+@pytest.mark.parametrize(("stream", "num_channels"), [("rgb", 3), ("flow", 10)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_table_has_the_same_values(stream: str, num_channels: int, dtype: torch.dtype) -> None:
+    levels = torch.randint(0, 256, (32, 24, num_channels), dtype=torch.uint8)
+    out = torch.empty((32, 24, num_channels), dtype=dtype)
+    LevelTable(stream, dtype).look_up(levels.numpy(), out.view(BIT_DTYPES[dtype]).numpy())
+    expected = Normalizer(stream, num_channels, dtype=dtype, device=CPU)(levels[None].permute(0, 3, 1, 2))
+    assert torch.equal(out, expected[0].permute(1, 2, 0))
 
 
 def test_rest_is_almost_zero() -> None:
