@@ -89,9 +89,7 @@ def train_stream(
     cache: Annotated[str, _option("none, or ram: keep decoded planes.", DATA)] = "none",
     workers: Annotated[int, _option("Decoding threads of a rank; 0 takes all cores.", DATA)] = 0,
     on_error: Annotated[str, _option("raise, or skip damaged samples (at most 1 %).", DATA)] = "raise",
-    precision: Annotated[
-        str, _option("auto, bf16, fp16 or fp32; auto is bf16 where the hardware has it.", HARDWARE)
-    ] = "auto",
+    precision: Annotated[str, _option("auto, bf16, fp16 or fp32; auto is bf16 where it is faster.", HARDWARE)] = "auto",
     device: Annotated[str, _option("auto, cpu, cuda or cuda:N.", HARDWARE)] = "auto",
     compile: Annotated[bool, _option("torch.compile the net.", HARDWARE, "--compile")] = False,
     deterministic: Annotated[

@@ -47,7 +47,7 @@ class TrainConfig:
         fold: subject-kfold: the fold to validate on.
         subject: loso: the subject to validate on.
         seed: Of initial weights, order, augmentation, dropout and the seed-random split.
-        precision: ``auto``, ``bf16``, ``fp16`` or ``fp32``; auto is bf16 where the hardware has it.
+        precision: ``auto``, ``bf16``, ``fp16`` or ``fp32``; auto is bf16 where it is faster.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         loader: ``auto``, ``dali`` or ``cpu``.
         cache: ``none`` or ``ram``.

@@ -34,18 +34,21 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Return ``bf16``, ``fp16`` or ``fp32``; ``auto`` is bf16 where it is not emulated, else fp32."""
+    """Return ``bf16``, ``fp16`` or ``fp32``; ``auto`` is bf16 where it is faster, else fp32; fp16 on older GPUs."""
     if name != "auto":
         return name
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    return "bf16" if cpu_has_bf16() else "fp32"
+    return "bf16" if is_bf16_faster() else "fp32"
 
 
-def cpu_has_bf16() -> bool:
-    """Return whether this CPU multiplies bf16 in hardware (AVX512-BF16 or AMX); elsewhere it is emulated and slow."""
-    flags = CPU_INFO.read_text(encoding="utf-8", errors="replace") if CPU_INFO.is_file() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+def is_bf16_faster() -> bool:
+    """Return whether this CPU trains faster in bf16 than in fp32: with AMX, or with AMD's AVX512-BF16.
+
+    Intel's AVX512-BF16 without AMX multiplies no faster than fp32 and converts besides; elsewhere bf16 is emulated.
+    """
+    info = CPU_INFO.read_text(encoding="utf-8", errors="replace") if CPU_INFO.is_file() else ""
+    return "amx_bf16" in info or ("avx512_bf16" in info and "AuthenticAMD" in info)
 
 
 def device_name(device: torch.device) -> str:
