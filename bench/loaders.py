@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import pipelines.dali_graph  # noqa: F401  DALI's memory pool: the first pipeline of the process fixes it, and that is a peer's
 from bench.windows import BATCH_SIZE, EPOCH_SAMPLES, NUM_WORKERS, WindowFolders, make_window_folders
 from pipelines.bench import MIN_REPEATS, Contender, machine_facts, measure_in_turns, median_and_range
 from pipelines.dataset import open_dataset

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-# Before DALI is loaded: buffers of over 64 KB come from its own pool. Left to malloc, they fault their pages in anew for every batch and
-# break up the heap: half as much memory again, and growing.
+# Read when a process builds its first pipeline: buffers of over 64 KB then come from DALI's own pool. Left to malloc, they fault their
+# pages in anew for every batch and break up the heap: half as much memory again, and growing.
 os.environ.setdefault("DALI_MALLOC_POOL_THRESHOLD", "64k")
 
 from nvidia.dali import fn, types
