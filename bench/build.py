@@ -32,7 +32,7 @@ from shard_builder.flow import make_flow_estimator, to_gray
 from shard_builder.frames import Image, iter_frames
 from shard_builder.inspect_dataset import Inspection, inspect_dataset
 from shard_builder.inspect_quality import codec_errors
-from shard_builder.provenance import package_versions
+from shard_builder.provenance import command_line, package_versions
 from shard_builder.scan import scan_ckplus
 from shard_builder.sequence import Source
 
@@ -286,7 +286,7 @@ def main() -> None:
     scale = BenchScale(num_subjects=options.subjects, repeats=options.repeats, worker_counts=worker_counts(num_cores))
     with tempfile.TemporaryDirectory(prefix="ckshard-bench-") as folder:
         record = run_build_bench(Path(folder), scale)
-    record["command"] = " ".join(["python -m bench.build", *sys.argv[1:]])
+    record["command"] = command_line()
     record["seconds"] = round(time.perf_counter() - begin, 1)
     text = json.dumps(record, indent=1) + "\n"
     print(text, end="")

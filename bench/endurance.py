@@ -27,7 +27,7 @@ from bench.windows import BATCH_SIZE, NUM_WORKERS, WindowFolders, make_window_fo
 from pipelines.bench import MIN_REPEATS, machine_facts
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.loader import Loader, make_loader, rank_requests
-from shard_builder.provenance import git_revision, package_versions
+from shard_builder.provenance import command_line, git_revision, package_versions
 
 ROOT = Path(__file__).parent.parent
 STATUS = Path("/proc/self/status")
@@ -259,7 +259,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ckshard-bench-") as temporary:
         folder = options.folder or Path(temporary)
         record = run_endurance(folder, Scale(repeats=options.repeats), num_subjects=options.subjects)
-    record["command"] = " ".join(["python -m bench.endurance", *sys.argv[1:]])
+    record["command"] = command_line()
     record["seconds"] = round(time.perf_counter() - begin, 1)
     for block in endurance_blocks(record).values():
         print(block, end="\n\n")

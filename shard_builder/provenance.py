@@ -44,8 +44,10 @@ def git_revision() -> str | None:
 
 
 def command_line() -> str:
-    """Return the command as it was typed, for records."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """Return the command as it was typed, for records; that of a module begins with ``python -m``."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    name = f"python -m {module.name.removesuffix('.__main__')}" if module else Path(sys.argv[0]).name
+    return " ".join([name, *sys.argv[1:]])
 
 
 def processor_name() -> str:
