@@ -100,7 +100,8 @@ def test_accumulation_equals_one_large_batch(train: Train) -> None:
     small = train("small", batch_size=5, iter_size=3, dropout=0.0)
     large = train("large", batch_size=15, iter_size=1, dropout=0.0)
     for name, tensor in weights(small).items():
-        torch.testing.assert_close(tensor, weights(large)[name], rtol=1e-4, atol=1e-6)
+        # sums in another order differ by a few 1e-6 at worst; a remainder with the wrong weight by 1e-3 and more
+        torch.testing.assert_close(tensor, weights(large)[name], rtol=1e-4, atol=1e-5)
     losses = [[row["loss"] for row in read_metrics(run)] for run in (small, large)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
