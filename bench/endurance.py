@@ -81,7 +81,7 @@ def restore_once(dataset: Dataset, engine: str, num_samples: int, position: int,
         epoch: Epoch of the state, another one each time: an epoch's order may be kept once it has been computed.
 
     Returns:
-        Milliseconds: ``restore_ms`` until the engine can be asked (the state and the plan of the first batch), ``first_batch_ms`` from
+        Milliseconds: ``restore_ms`` until the engine can be asked (the state and the plan of the first batches), ``first_batch_ms`` from
         there on to the first batch, ``running_ms`` of restoring while a loop is under way, which throws away what was read ahead.
     """
     with open_loader(dataset, engine, num_samples) as loader:
@@ -217,7 +217,7 @@ def _restore_block(record: dict[str, Any]) -> str:
         cells += [f"{max(e[name]['median'] for e in found):.1f}" for name in ("first_batch_ms", "running_ms")]
         lines.append(f"| {' | '.join(cells)} |")
     sentence = (
-        "Restoring sets the state and plans the first batch; decoding that batch comes after it. In a running loop the engine first ends\n"
+        "Restoring sets the state and plans the first batches; decoding one comes after it. In a running loop the engine first ends\n"
         "what it has read ahead. These two columns are the slowest median of the three positions."
     )
     return "\n".join([*lines, "", sentence])

@@ -56,15 +56,13 @@ class SampleCutter:
             if mirrored:
                 cv2.flip(out, 1, dst=out)
             return
+        # Columns that stay as they are pass four at a time, as channels of one: fewer steps for the same levels.
+        is_wide = width == INPUT_SIZE
+        size, targets = (WIDE_SIZE, self._wide_targets) if is_wide else (SIZE, self._targets)
         # Few and short steps under the interpreter lock: another thread waits for it after each of its own resizes.
-        if (
-            width == INPUT_SIZE
-        ):  # columns stay as they are: four of them pass as channels of one, for fewer steps and the same levels
-            for plane, target in zip(planes, self._wide_targets, strict=True):
-                cv2.resize(plane[crop].reshape(height, -1, 4), WIDE_SIZE, target, 0, 0, cv2.INTER_LINEAR)
-        else:
-            for plane, target in zip(planes, self._targets, strict=True):
-                cv2.resize(plane[crop], SIZE, target, 0, 0, cv2.INTER_LINEAR)
+        for plane, target in zip(planes, targets, strict=True):
+            source = plane[crop].reshape(height, -1, 4) if is_wide else plane[crop]
+            cv2.resize(source, size, target, 0, 0, cv2.INTER_LINEAR)
         resized = self._resized
         if mirrored:
             flipped = self._mirrored

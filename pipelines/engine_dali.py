@@ -196,7 +196,7 @@ class DaliEngine:
     def _batch(self, request: BatchRequest, rows: Int64, mirrored: Int64, output: Any) -> Batch:
         images = torch.utils.dlpack.from_dlpack(output.as_tensor())
         dataset, on_gpu = self._reader.dataset, self._device.type == "cuda"
-        if self._reader.stream == "flow" and not on_gpu:
+        if self._reader.stream == "flow" and self._turns is None:
             _turn_x_flow(images.numpy(), mirrored)
         images = images.permute(0, 3, 1, 2)
         labels, valid = torch.from_numpy(dataset.labels[rows]), torch.from_numpy(request.valid)

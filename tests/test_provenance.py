@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -24,5 +23,5 @@ def test_the_command_can_be_typed_again(
 ) -> None:
     spec = SimpleNamespace(name=module) if module else None
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
-    monkeypatch.setattr(sys, "argv", [str(Path(program)), "--repeats", "5"])
+    monkeypatch.setattr(sys, "argv", [program, "--repeats", "5"])
     assert command_line() == expected
