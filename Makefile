@@ -54,7 +54,7 @@ format: setup
 bench: $(VENV)/.bench-installed
 	mkdir -p bench-results
 	$(BIN)/python -m bench.loaders --json bench-results/loaders.json
-	$(BIN)/python -m bench.loader_report bench-results/loaders.json
+	$(BIN)/python -m bench.loaders.report bench-results/loaders.json
 
 tables: setup
 	$(BIN)/python -m bench.tables

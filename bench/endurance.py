@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.build_model import spread
-from bench.windows import BATCH_SIZE, NUM_WORKERS, WindowFolders, make_window_folders
-from pipelines.bench import MIN_REPEATS, machine_facts
+from bench.building.model import spread
+from bench.loaders.windows import BATCH_SIZE, NUM_WORKERS, WindowFolders, make_window_folders
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.loader import Loader, make_loader, rank_requests
+from pipelines.throughput.measure import MIN_REPEATS, machine_facts
 from shard_builder.provenance import command_line, git_revision, package_versions
 
 ROOT = Path(__file__).parent.parent

@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bench.build_model import build_blocks
+from bench.building.model import build_blocks
 from bench.endurance import endurance_blocks
-from bench.gpu_report import gpu_blocks
-from bench.loader_report import loader_blocks, plot_loaders
-from bench.scaling_model import scaling_blocks
+from bench.gpu.report import gpu_blocks
+from bench.loaders.report import loader_blocks, plot_loaders
+from bench.scaling.model import scaling_blocks
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.permutation import Int64
-from pipelines.plan import PlanTable
+from pipelines.plan.permutation import Int64
+from pipelines.plan.plan import PlanTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

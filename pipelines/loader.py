@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from pipelines.batch import Batch, BatchRequest
-from pipelines.damage import DamagePolicy
 from pipelines.dataset import Dataset
-from pipelines.engine_cpu import CpuEngine, default_num_threads
+from pipelines.engines.cpu import CpuEngine, default_num_threads
+from pipelines.engines.damage import DamagePolicy
+from pipelines.engines.planes import PlaneReader
 from pipelines.loader_options import LoaderOptions, find_device
-from pipelines.permutation import Int64
-from pipelines.plan import PLAN_VERSION, Plan
-from pipelines.planes import PlaneReader
-from pipelines.samples import make_plan
+from pipelines.plan.permutation import Int64
+from pipelines.plan.plan import PLAN_VERSION, Plan
+from pipelines.plan.samples import make_plan
 from shard_builder.errors import DamagedMemberError, InputError
 
 DEFAULT_CACHE_BYTES = 4 << 30
@@ -270,7 +270,7 @@ def make_loader(
 
 def _engine_class(options: LoaderOptions) -> Callable[..., Engine]:
     if options.uses_dali:
-        from pipelines.engine_dali import DaliEngine
+        from pipelines.engines.dali import DaliEngine
 
         return DaliEngine
     return CpuEngine

@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import torch
 
-from pipelines.crop_resize import SampleCutter
-from pipelines.crops import INPUT_SIZE
 from pipelines.dataset import Dataset, UInt8
-from pipelines.engine_cpu import default_num_threads
-from pipelines.normalize import Normalizer
-from pipelines.permutation import Int64
-from pipelines.planes import PlaneReader
+from pipelines.engines.cpu import default_num_threads
+from pipelines.engines.crop_resize import SampleCutter
+from pipelines.engines.normalize import Normalizer
+from pipelines.engines.planes import PlaneReader
+from pipelines.plan.crops import INPUT_SIZE
+from pipelines.plan.permutation import Int64
 from shard_builder.errors import InputError
 
 VIEWS = ("ten", "seed")

@@ -54,7 +54,7 @@ def synth(
     """Make a CK+-shaped release of drawn faces with known motion, for those who do not have CK+ (it is licensed)."""
     from shard_builder.console import make_console
     from shard_builder.progress import progress_bar
-    from shard_builder.synth import write_release
+    from shard_builder.synth.release import write_release
 
     console = make_console()
     with progress_bar("drawing subjects", console=console) as report:
@@ -114,8 +114,8 @@ def build(
     ] = "",
 ) -> None:
     """Build a dataset folder of tar shards; killed and started again, it goes on and ends in the same bytes."""
-    from shard_builder.build_command import run_build
-    from shard_builder.options import BuildOptions, parse_size
+    from shard_builder.building.options import BuildOptions, parse_size
+    from shard_builder.commands.build import run_build
 
     width, height = parse_size(size)
     build_options = BuildOptions(
@@ -158,7 +158,7 @@ def prepare(
     on_error: Annotated[str, typer.Option(help="raise, or skip faulty sequences.")] = "raise",
 ) -> None:
     """Write the seed's PNG trees: rgb/CODE/KEY/ and flow/CODE/KEY/x_flow, y_flow. Build reads them as well."""
-    from shard_builder.prepare_command import run_prepare
+    from shard_builder.commands.prepare import run_prepare
 
     run_prepare(src, out, flow_method=flow_method, bound_px=bound_px, workers=workers, on_error=on_error)
 
@@ -177,7 +177,7 @@ def split(
     seed_format: Annotated[Path | None, typer.Option(help="Write the seed's four txt lists into this folder.")] = None,
 ) -> None:
     """Split a dataset into training and validation sequences; both streams share the split, nothing is rebuilt."""
-    from shard_builder.split_command import run_split
+    from shard_builder.commands.split import run_split
 
     run_split(dataset, kind=kind, folds=folds, fold=fold, subject=subject, seed=seed, out=out, seed_format=seed_format)
 
@@ -201,7 +201,7 @@ def bench(
     from importlib import import_module
 
     # Loading is not the shard builder's business: the package that measures it is looked up when the command runs.
-    import_module("pipelines.bench_command").run_bench_command(
+    import_module("pipelines.throughput.command").run_bench_command(
         dataset,
         streams=streams,
         batch_size=batch_size,
@@ -224,7 +224,7 @@ def verify(
     workers: Annotated[int, typer.Option(help="Threads; 0 takes all cores.")] = 0,
 ) -> None:
     """Check every promise of a dataset folder and decode every member; exit 1 with each fault's place if one is broken."""
-    from shard_builder.verify_command import run_verify
+    from shard_builder.commands.verify import run_verify
 
     raise typer.Exit(run_verify(dataset, quick=quick, workers=workers))
 
@@ -238,6 +238,6 @@ def inspect(
     ] = None,
 ) -> None:
     """Show what is in a dataset folder: classes, subjects, streams; with --html also samples and histograms."""
-    from shard_builder.inspect_command import run_inspect
+    from shard_builder.commands.inspect import run_inspect
 
     run_inspect(dataset, html=html, lossless=lossless)

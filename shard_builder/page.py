@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import jinja2
 
-from shard_builder.frames import Image
-from shard_builder.shards import write_atomically
+from shard_builder.format.shards import write_atomically
+from shard_builder.sources.frames import Image
 
 
 def write_html(out: Path, template: Path, **values: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from shard_builder.errors import InputError
-from shard_builder.shards import write_atomically
+from shard_builder.format.shards import write_atomically
 
 SPLIT_KINDS = ("subject-kfold", "loso", "seed-random", "list")
 

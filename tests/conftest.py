@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from shard_builder.build import build_dataset
-from shard_builder.options import BuildOptions
-from shard_builder.scan import scan_ckplus
-from shard_builder.synth import write_release
+from shard_builder.building.build import build_dataset
+from shard_builder.building.options import BuildOptions
+from shard_builder.sources.ckplus import scan_ckplus
+from shard_builder.synth.release import write_release
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BuildDataset = Callable[..., Path]

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipelines.plan import Plan
+from pipelines.plan.plan import Plan
 
 
 class ReferenceLoader:

@@ -99,7 +99,7 @@ def train_stream(
     log_every: Annotated[int, _option("Steps between step rows in metrics.jsonl.", HARDWARE)] = 10,
 ) -> None:
     """Train one stream."""
-    from train.train_command import run_train
+    from train.commands.train import run_train
 
     config, given = _config_of(context)
     raise typer.Exit(run_train(config, dataset, out, resume=resume, given=given))
@@ -130,7 +130,7 @@ def test(
 ) -> None:
     """Test one run, or fuse an rgb and a flow run, on the subjects that their split left out: ten views a sequence."""
     from shard_builder.errors import InputError
-    from train.test_command import print_test
+    from train.commands.evaluate import print_test
 
     if len(runs_and_dataset) < 2:
         raise InputError(f"{len(runs_and_dataset)} folder given, expected RUN [RUN] DATASET")
@@ -169,8 +169,8 @@ def cv(
     Killed and started again it goes on. Processes and hosts may share one folder: each takes folds that nobody works on.
     """
     from shard_builder.errors import InputError
-    from train.cross_validate import CvOptions
-    from train.cv_command import run_cv
+    from train.commands.cross_validate import run_cv
+    from train.evaluation.cross_validate import CvOptions
 
     if stream not in ("rgb", "flow"):
         raise InputError(f"stream {stream!r}, expected rgb or flow")
@@ -212,7 +212,7 @@ def predict(
 ) -> None:
     """Predict the emotion in a video, a folder of frames or a CK+ sequence; no dataset is needed."""
     from shard_builder.errors import InputError
-    from train.predict_command import print_prediction
+    from train.commands.predict import print_prediction
 
     if len(runs_and_input) < 2:
         raise InputError(f"{len(runs_and_input)} path given, expected RUN [RUN] INPUT")
@@ -239,7 +239,7 @@ def bench(
     json: Annotated[Path | None, typer.Option(help="Write the numbers to this file.")] = None,
 ) -> None:
     """The stall test: training on synthetic, cached and real batches, and the difference."""
-    from train.bench_command import print_bench
+    from train.commands.bench import print_bench
     from train.config import TrainConfig
 
     config = TrainConfig(
@@ -261,7 +261,7 @@ def report(
     dataset: Annotated[Path | None, typer.Option(help="The dataset, if it has moved since; for pictures.")] = None,
 ) -> None:
     """Write one self-contained HTML page: curves, confusion, classes, subjects, worst mistakes, speed, configuration."""
-    from train.report import write_report
+    from train.evaluation.report import write_report
 
     path = out or folder / "report.html"
     write_report(folder, path, dataset=dataset)

@@ -1,0 +1,1 @@
+"""All that wants a GPU."""

@@ -1,0 +1,1 @@
+"""Which sample, which window, which crop: arithmetic only."""

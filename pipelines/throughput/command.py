@@ -1,0 +1,117 @@
+"""``ckshard bench``: measure the loaders of a dataset, print a table, write JSON and a figure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from pipelines.dataset import open_dataset
+from pipelines.engines.cpu import default_num_threads
+from pipelines.loader_options import DTYPES, find_device
+from pipelines.throughput.measure import BenchOptions, BenchRecord, run_bench
+from shard_builder.console import make_console
+from shard_builder.errors import InputError
+from shard_builder.format.shards import write_atomically
+from shard_builder.progress import progress_bar
+
+COLOURS = {"png-tree": "#b45f4d", "cpu": "#3b7dd8", "dali": "#5a9e4b"}
+CEILING_COLOUR = "#bbbbbb"
+
+
+def run_bench_command(
+    path: Path,
+    *,
+    streams: str,
+    batch_size: int,
+    threads: int,
+    dtype: str,
+    device: str,
+    repeats: int,
+    seconds: float,
+    json_path: Path | None,
+    plot_path: Path | None,
+) -> None:
+    """Run the benchmark and show what came of it.
+
+    Raises:
+        InputError: If an option does not fit the dataset or the machine.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    find_device(device)
+    kinds = {str(kind).removeprefix("torch."): kind for kind in DTYPES}
+    if dtype not in kinds:
+        raise InputError(f"--dtype {dtype!r}, expected one of {', '.join(kinds)}")
+    for target in (json_path, plot_path):
+        if target is not None and not target.parent.is_dir():
+            raise InputError(f"{target}: no such folder as {target.parent}, expected one\n  Make it first.")
+    console = make_console()
+    with open_dataset(path) as dataset:
+        options = BenchOptions(
+            streams=tuple(streams.split(",")) if streams else tuple(dataset.manifest.streams),
+            batch_size=batch_size,
+            num_threads=threads or default_num_threads(),
+            dtype=kinds[dtype],
+            device=device,
+            repeats=repeats,
+            seconds=seconds,
+        )
+        with progress_bar("measurements", console=console) as report:
+            records = run_bench(dataset, options, on_progress=report)
+    console.print(records_table(records))
+    if json_path is not None:
+        text = json.dumps([record.to_dict() for record in records], indent=1) + "\n"
+        write_atomically(json_path, text.encode())
+    if plot_path is not None:
+        plot_records(records, plot_path)
+
+
+def records_table(records: list[BenchRecord]) -> Table:
+    """Lay out records; the last column compares medians with the PNG tree of the same stream."""
+    first = records[0]
+    table = Table(
+        title=f"samples/s, batches of {first.batch_size}, {first.threads} threads, {first.machine['processor']}"
+    )
+    for name in ("stream", "loader", "codec", "dtype"):
+        table.add_column(name)
+    for name in ("median", "range", "x png tree"):
+        table.add_column(name, justify="right")
+    trees = {record.stream: record.samples_per_s["median"] for record in records if record.engine == "png-tree"}
+    for record in records:
+        rate = record.samples_per_s
+        table.add_row(
+            record.stream,
+            record.name,
+            record.codec,
+            record.dtype,
+            f"{rate['median']:,.0f}",
+            f"{rate['min']:,.0f} - {rate['max']:,.0f}",
+            f"{rate['median'] / trees[record.stream]:.1f}",
+            end_section=record is records[-1],
+        )
+    return table
+
+
+def plot_records(records: list[BenchRecord], path: Path) -> None:
+    """Draw the medians as bars with their ranges, one panel a stream."""
+    streams = list(dict.fromkeys(record.stream for record in records))
+    figure = Figure(figsize=(8, 0.6 + 0.42 * len(records)), dpi=110, layout="constrained")
+    for stream, axes in zip(streams, figure.subplots(len(streams), 1, squeeze=False)[:, 0], strict=True):
+        shown = [record for record in records if record.stream == stream][::-1]
+        medians = [record.samples_per_s["median"] for record in shown]
+        spread = [
+            [median - record.samples_per_s["min"] for median, record in zip(medians, shown, strict=True)],
+            [record.samples_per_s["max"] - median for median, record in zip(medians, shown, strict=True)],
+        ]
+        colours = [COLOURS.get(record.engine, CEILING_COLOUR) for record in shown]
+        labels = [f"{record.name} ({record.codec})" for record in shown]
+        bars = axes.barh(labels, medians, xerr=spread, color=colours, ecolor="#444444", capsize=3)
+        axes.bar_label(bars, [f"{median:,.0f}" for median in medians], padding=6)
+        axes.set_title(f"{stream}: samples per second, median and range", loc="left")
+        axes.margins(x=0.15)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)

@@ -1,0 +1,296 @@
+"""How many samples a second the engines deliver, beside the usual PNG tree and the ceilings of this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from pipelines.dataset import Dataset
+from pipelines.engines.cpu import default_num_threads
+from pipelines.engines.planes import PlaneReader
+from pipelines.loader import make_loader
+from pipelines.loader_options import DTYPES, has_dali
+from pipelines.throughput.png_tree import PngTree, make_png_loader, write_png_tree
+from shard_builder.errors import InputError
+from shard_builder.provenance import package_versions, processor_name
+
+MIN_REPEATS = 5
+MIN_EPOCH_SAMPLES = 512
+TREE_SAMPLES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What to measure.
+
+    Args:
+        streams: Streams of the dataset.
+        batch_size: Samples of a batch.
+        stack_length: Flow pairs of a sample.
+        num_threads: Threads of the engines, and worker processes of the PNG tree.
+        dtype: Of the engines' images.
+        device: Where ``dali`` and ``cpu`` hand batches over; with CUDA both also run on the CPU.
+        repeats: Measurements of each, at least 5.
+        seconds: Least duration of a measurement.
+    """
+
+    streams: tuple[str, ...]
+    batch_size: int = 32
+    stack_length: int = 5
+    num_threads: int = 2
+    dtype: torch.dtype = torch.uint8
+    device: str = "cpu"
+    repeats: int = MIN_REPEATS
+    seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.repeats < MIN_REPEATS:
+            raise InputError(f"--repeats {self.repeats}, expected {MIN_REPEATS} or more")
+        if self.num_threads < 1:
+            raise InputError(f"--threads {self.num_threads}, expected 1 or more")
+        if self.dtype not in DTYPES:
+            raise InputError(f"dtype {self.dtype}, expected one of {', '.join(map(str, DTYPES))}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchRecord:
+    """One line of the result; ``samples_per_s`` has ``median``, ``min`` and ``max`` over the repeats."""
+
+    name: str
+    engine: str
+    stream: str
+    codec: str
+    dtype: str
+    batch_size: int
+    threads: int
+    samples_per_s: dict[str, float]
+    machine: dict[str, str | int | None]
+    versions: dict[str, str | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """Something to measure: ``run_epoch(epoch)`` delivers an epoch and returns its samples."""
+
+    name: str
+    engine: str
+    codec: str
+    dtype: str
+    run_epoch: Callable[[int], int]
+
+
+def run_bench(
+    dataset: Dataset, options: BenchOptions, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[BenchRecord]:
+    """Measure everything that this machine has, in turns.
+
+    ``raw`` planes and cached ones need no decoding, so only ``jpg`` and ``png`` have a decode-only ceiling.
+
+    Raises:
+        InputError: If the dataset does not have a stream or is too small for a batch.
+    """
+    records = []
+    for number, stream in enumerate(options.streams):
+        with ExitStack() as stack:
+            contenders = [stack.enter_context(context) for context in _contenders(dataset, stream, options)]
+            rates = measure_in_turns(
+                contenders,
+                repeats=options.repeats,
+                seconds=options.seconds,
+                on_progress=lambda done, total, number=number: on_progress(  # type: ignore[misc]
+                    number * total + done, len(options.streams) * total
+                ),
+            )
+            records += [_record(contender, stream, rates[contender.name], options) for contender in contenders]
+    return records
+
+
+def measure_in_turns(
+    contenders: Sequence[Contender],
+    *,
+    repeats: int,
+    seconds: float,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, list[float]]:
+    """Measure contenders in turns, so that a disturbance of the machine hits all alike; each warms up for one epoch.
+
+    Args:
+        contenders: What to measure, under different names.
+        repeats: Measurements of each.
+        seconds: Least duration of a measurement; it ends with the epoch that reaches it.
+        on_progress: Called with (measurements done, measurements in all).
+
+    Returns:
+        Samples per second of each repeat, by name.
+    """
+    rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for contender in contenders:
+        contender.run_epoch(0)
+    for repeat in range(repeats):
+        for place, contender in enumerate(contenders):
+            rates[contender.name].append(_measure(contender, repeat, seconds))
+            on_progress(repeat * len(contenders) + place + 1, repeats * len(contenders))
+    return rates
+
+
+def _measure(contender: Contender, repeat: int, seconds: float) -> float:
+    num_samples, epoch, begin = 0, 1000 * repeat, time.perf_counter()
+    while True:
+        epoch += 1
+        num_samples += contender.run_epoch(epoch)
+        elapsed = time.perf_counter() - begin
+        if elapsed >= seconds:
+            return num_samples / elapsed
+
+
+def _contenders(dataset: Dataset, stream: str, options: BenchOptions) -> Iterator[Any]:
+    codec = dataset.stream(stream).codec
+    yield _png_tree(dataset, stream, options)
+    yield _loader(dataset, stream, "cpu", "cpu", "none", options)
+    if codec != "raw":
+        yield _loader(dataset, stream, "cpu", "cpu", "ram", options)
+    if has_dali():
+        yield _loader(dataset, stream, "dali", "cpu", "none", options)
+    if options.device != "cpu":
+        yield _loader(dataset, stream, "cpu", options.device, "none", options)
+        yield _loader(dataset, stream, "dali", options.device, "none", options)
+    if codec != "raw":
+        yield _ceiling(dataset, stream, options, with_decoding=True)
+    yield _ceiling(dataset, stream, options, with_decoding=False)
+
+
+@contextmanager
+def _loader(
+    dataset: Dataset, stream: str, engine: str, device: str, cache: str, options: BenchOptions
+) -> Iterator[Contender]:
+    rows = np.arange(len(dataset), dtype=np.int64)
+    rows = np.tile(rows, -(-max(MIN_EPOCH_SAMPLES, options.batch_size) // len(rows)))
+    with make_loader(
+        dataset,
+        stream=stream,
+        rows=rows,
+        training=True,
+        batch_size=options.batch_size,
+        stack_length=options.stack_length,
+        engine=engine,
+        device=device,
+        dtype=options.dtype,
+        num_threads=options.num_threads,
+        cache=cache,
+    ) as loader:
+
+        def run_epoch(epoch: int) -> int:
+            loader.set_epoch(epoch)
+            num_samples = sum(len(batch.keys) for batch in loader)
+            if device != "cpu":
+                torch.cuda.synchronize(device)
+            return num_samples
+
+        kind = "cpu" if device == "cpu" else "gpu"
+        name = {"dali": f"dali on the {kind}", "cpu": "cpu" if kind == "cpu" else "cpu, to the gpu"}[engine]
+        yield Contender(
+            name=name + (", cached" if cache == "ram" else ""),
+            engine=engine,
+            codec=dataset.stream(stream).codec,
+            dtype=str(options.dtype).removeprefix("torch."),
+            run_epoch=run_epoch,
+        )
+
+
+@contextmanager
+def _png_tree(dataset: Dataset, stream: str, options: BenchOptions) -> Iterator[Contender]:
+    reader = PlaneReader(dataset, stream=stream, stack_length=options.stack_length)
+    with tempfile.TemporaryDirectory(prefix="ckshard-bench-") as folder:
+        samples = write_png_tree(reader, Path(folder), num_samples=TREE_SAMPLES)
+        length = max(TREE_SAMPLES, options.batch_size * options.num_threads)
+        tree = PngTree(samples, stream=stream, size=(reader.width, reader.height), length=length)
+        loader = make_png_loader(tree, batch_size=options.batch_size, num_workers=options.num_threads)
+        yield Contender(
+            name="png tree, DataLoader",
+            engine="png-tree",
+            codec="png",
+            dtype="uint8",
+            run_epoch=lambda epoch: sum(len(images) for images in loader),
+        )
+
+
+@contextmanager
+def _ceiling(dataset: Dataset, stream: str, options: BenchOptions, *, with_decoding: bool) -> Iterator[Contender]:
+    """Threads that only decode windows, or that only copy the planes of windows that are decoded already."""
+    codec = dataset.stream(stream).codec
+    reader = PlaneReader(dataset, stream=stream, stack_length=options.stack_length)
+    num_rows, num_threads = len(dataset), options.num_threads
+    kept = [] if with_decoding else [reader.window(row, 0) for row in range(min(num_rows, TREE_SAMPLES))]
+    targets = [np.empty((reader.num_channels, reader.height, reader.width), np.uint8) for _ in range(num_threads)]
+
+    def work(part: int) -> int:
+        for number in range(part, MIN_EPOCH_SAMPLES, num_threads):
+            if with_decoding:
+                reader.window(number % num_rows, 0)
+                continue
+            target = targets[part]
+            for channel, plane in enumerate(kept[number % len(kept)]):
+                np.copyto(target[channel] if plane.ndim == 2 else target.reshape(plane.shape), plane)
+        return len(range(part, MIN_EPOCH_SAMPLES, num_threads))
+
+    cv2.setNumThreads(1)
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="ckshard-bench") as pool:
+        yield Contender(
+            name="ceiling: decoding alone" if with_decoding else "ceiling: copying alone",
+            engine="decode-only" if with_decoding else "copy-only",
+            codec=codec,
+            dtype="uint8",
+            run_epoch=lambda epoch: sum(pool.map(work, range(num_threads))),
+        )
+
+
+def _record(contender: Contender, stream: str, rates: list[float], options: BenchOptions) -> BenchRecord:
+    return BenchRecord(
+        name=contender.name,
+        engine=contender.engine,
+        stream=stream,
+        codec=contender.codec,
+        dtype=contender.dtype,
+        batch_size=options.batch_size,
+        threads=options.num_threads,
+        samples_per_s=median_and_range(rates),
+        machine=machine_facts(),
+        versions=package_versions(),
+    )
+
+
+def median_and_range(rates: Sequence[float]) -> dict[str, float]:
+    """Return ``median``, ``min`` and ``max`` of repeated measurements, rounded to a tenth."""
+    return {
+        "median": round(statistics.median(rates), 1),
+        "min": round(min(rates), 1),
+        "max": round(max(rates), 1),
+    }
+
+
+def machine_facts() -> dict[str, str | int | None]:
+    """Return what the numbers depend on: processor, cores, usable cores, GPU, system."""
+    return {
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "usable_cores": default_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.platform(),
+    }

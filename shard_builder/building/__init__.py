@@ -1,0 +1,1 @@
+"""Sequences to shards, on this machine or a cluster."""

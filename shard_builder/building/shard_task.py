@@ -1,0 +1,164 @@
+"""The unit of a build: one shard of each stream from a list of sequences. Runs in any process or host that sees the folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from shard_builder.building.encode import EncodedSequence, SequenceEncoder
+from shard_builder.building.options import BuildOptions
+from shard_builder.errors import SourceError
+from shard_builder.format.shards import FileDigest, Member, ShardWriter, digest_file, write_atomically
+from shard_builder.sources.sequence import FaceSequence
+
+BUILD_FOLDER = ".build"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardTask:
+    """What one worker is handed: the sequences of shard ``number`` with their labels."""
+
+    number: int
+    sequences: tuple[FaceSequence, ...]
+    labels: tuple[int, ...]
+    options: BuildOptions
+    dataset_dir: Path
+    source_root: Path
+
+    def shard_name(self, stream: str) -> str:
+        """Return the stem of the shard's files."""
+        return f"{stream}-{self.number:06d}"
+
+    @property
+    def record_path(self) -> Path:
+        """Where the proof of the finished shard lies until the build has ended."""
+        return self.dataset_dir / BUILD_FOLDER / f"shard-{self.number:06d}.json"
+
+    def fingerprint(self) -> str:
+        """Hash everything that decides the shard's bytes: options, keys, labels, and the sizes of all source files."""
+        files = [
+            [str(path.relative_to(self.source_root)), path.stat().st_size]
+            for sequence in self.sequences
+            for path in (*sequence.frames, *(p for pair in sequence.pairs for p in pair), *sequence.landmarks)
+        ]
+        text = json.dumps([asdict(self.options), self.number, [s.key for s in self.sequences], self.labels, files])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardResult:
+    """What comes back: index rows, digests, skips and statistics; small, whatever the shard's size."""
+
+    number: int
+    rows: list[dict[str, Any]]
+    files: dict[str, FileDigest]
+    num_bytes: dict[str, int]
+    skipped: list[dict[str, str]]
+    levels: dict[str, int]
+    seconds: dict[str, float]
+    reused: bool = False
+
+
+def run_shard_task(task: ShardTask) -> ShardResult:
+    """Build the shards of one task, or prove by their checksums that they are finished already.
+
+    Raises:
+        SourceError: If a sequence can not be read and the options do not say to skip it.
+        OSError: If the disk fails or is full; nothing is left under a final name that is not whole.
+    """
+    fingerprint = task.fingerprint()
+    finished = _finished_result(task, fingerprint)
+    if finished is not None:
+        return finished
+    cv2.setNumThreads(1)
+    result = _build_shard(task)
+    record = {"fingerprint": fingerprint, "result": asdict(result)}
+    write_atomically(task.record_path, json.dumps(record).encode())
+    return result
+
+
+def _finished_result(task: ShardTask, fingerprint: str) -> ShardResult | None:
+    if not task.record_path.is_file():
+        return None
+    record = json.loads(task.record_path.read_bytes())
+    if record["fingerprint"] != fingerprint:
+        return None
+    fields = record["result"]
+    fields["files"] = {name: FileDigest(**digest) for name, digest in fields["files"].items()}
+    for name, digest in fields["files"].items():
+        path = task.dataset_dir / name
+        if not path.is_file() or digest_file(path) != digest:
+            return None
+    return ShardResult(**{**fields, "reused": True})
+
+
+def _build_shard(task: ShardTask) -> ShardResult:
+    encoder = SequenceEncoder(task.options)
+    writers: dict[str, ShardWriter] = {}
+    rows: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
+    pack_seconds = 0.0
+    temporary_dir = task.dataset_dir / BUILD_FOLDER
+    try:
+        for stream in task.options.streams:
+            writers[stream] = ShardWriter(task.dataset_dir, task.shard_name(stream), temporary_dir=temporary_dir)
+        for sequence, label in zip(task.sequences, task.labels, strict=True):
+            try:
+                encoded = encoder.encode(sequence)
+            except SourceError as error:
+                if task.options.on_error == "raise":
+                    raise
+                path = sequence.frames[0].parent.relative_to(task.source_root).as_posix()
+                skipped.append({"key": sequence.key, "path": path, "reason": str(error)})
+                continue
+            begin = time.perf_counter()
+            rows.append(_write_sample(task, sequence, label, encoded, writers))
+            pack_seconds += time.perf_counter() - begin
+        begin = time.perf_counter()
+        for writer in writers.values():
+            writer.finish()
+        pack_seconds += time.perf_counter() - begin
+    finally:
+        for writer in writers.values():
+            writer.close()
+    levels = encoder.statistics.levels
+    return ShardResult(
+        number=task.number,
+        rows=rows,
+        files={name: digest for writer in writers.values() for name, digest in writer.files.items()},
+        num_bytes={stream: writer.num_bytes for stream, writer in writers.items()},
+        skipped=skipped,
+        levels={"num": levels.num_levels, "saturated": levels.num_saturated, "sum": levels.sum_levels},
+        seconds=encoder.statistics.seconds | {"pack": pack_seconds},
+    )
+
+
+def _write_sample(
+    task: ShardTask, sequence: FaceSequence, label: int, encoded: EncodedSequence, writers: dict[str, ShardWriter]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "key": sequence.key,
+        "label": label,
+        "emotion": sequence.emotion,
+        "subject": sequence.subject,
+        "session": sequence.session,
+        "num_frames": encoded.num_frames,
+        "num_pairs": encoded.num_frames - 1,
+    }
+    metadata = {"json": json.dumps(row, sort_keys=True).encode(), "cls": str(label).encode()}
+    for stream, writer in writers.items():
+        places = writer.write(sequence.key, encoded.members[stream] | metadata)
+        images: list[Member] = [places[extension] for extension in encoded.members[stream]]
+        row |= {
+            f"{stream}_shard": task.number,
+            f"{stream}_offset": [place.offset for place in images],
+            f"{stream}_size": [place.num_bytes for place in images],
+            f"{stream}_crc32": [place.crc32 for place in images],
+        }
+    return row | {"source": sequence.frames[0].parent.relative_to(task.source_root).as_posix()}

@@ -1,0 +1,1 @@
+"""What each command of ckshard does: options in, tables out."""

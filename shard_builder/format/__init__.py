@@ -1,0 +1,1 @@
+"""The dataset folder: written, read, checked. docs/format.md is its twin."""

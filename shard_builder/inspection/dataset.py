@@ -1,0 +1,194 @@
+"""``ckshard inspect``: what is in a dataset folder, as numbers and, on a page, as pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_builder.errors import DatasetError
+from shard_builder.format.codecs import decode_gray, decode_rgb, parse_npy_header
+from shard_builder.format.index import INDEX_NAME, read_index
+from shard_builder.format.manifest import Manifest, read_manifest
+from shard_builder.inspection.flow_picture import flow_to_rgb
+from shard_builder.page import jpeg_address, write_html
+from shard_builder.sources.frames import Image
+
+TEMPLATE = "inspect.html.j2"
+NUM_PER_CLASS = 2
+NUM_BINS = 32
+Histogram = list[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """A dataset in numbers.
+
+    Args:
+        path: The folder.
+        manifest: Its manifest.
+        rows: The index.
+    """
+
+    path: Path
+    manifest: Manifest
+    rows: list[dict[str, Any]]
+
+    @property
+    def num_frames(self) -> tuple[int, float, int]:
+        """Least, median and most frames of a sequence."""
+        counts = [row["num_frames"] for row in self.rows]
+        return min(counts), float(np.median(counts)), max(counts)
+
+    def classes(self) -> list[tuple[str, int, int]]:
+        """List (name, sequences, subjects) of each class."""
+        return [
+            (
+                entry.name,
+                entry.num_sequences,
+                len({row["subject"] for row in self.rows if row["label"] == entry.label}),
+            )
+            for entry in self.manifest.classes
+        ]
+
+    def class_sizes(self) -> Histogram:
+        """Count sequences by class."""
+        return [(entry.name, entry.num_sequences) for entry in self.manifest.classes]
+
+    def subjects(self) -> list[tuple[str, int, int]]:
+        """List (subject, sequences, frames), by name."""
+        sequences = Counter(row["subject"] for row in self.rows)
+        frames: Counter[str] = Counter()
+        for row in self.rows:
+            frames[row["subject"]] += row["num_frames"]
+        return [(subject, sequences[subject], frames[subject]) for subject in sorted(sequences)]
+
+    def lengths(self) -> Histogram:
+        """Count sequences by their number of frames."""
+        counts = Counter(row["num_frames"] for row in self.rows)
+        low, high = min(counts), max(counts)
+        step = max(1, -(-(high - low + 1) // NUM_BINS))
+        bins = range(low, high + 1, step)
+        return [
+            (
+                str(start) if step == 1 else f"{start}-{start + step - 1}",
+                sum(counts[n] for n in range(start, start + step)),
+            )
+            for start in bins
+        ]
+
+
+def inspect_dataset(path: Path) -> Inspection:
+    """Read manifest and index.
+
+    Raises:
+        DatasetError: If the folder is missing, unfinished, damaged or of another version.
+    """
+    manifest = read_manifest(path)
+    return Inspection(
+        path=path, manifest=manifest, rows=read_index(path / INDEX_NAME, streams=manifest.streams).to_pylist()
+    )
+
+
+def write_page(inspection: Inspection, out: Path, *, quality: Any, errors: Sequence[Any] = ()) -> None:
+    """Write one self-contained HTML page: tables, histograms, and of each class some peak frames with their flow.
+
+    Args:
+        inspection: What to show.
+        out: HTML file.
+        quality: The :class:`~shard_builder.inspection.quality.ShuffleQuality`.
+        errors: The codec's errors against a lossless build, if there is one.
+    """
+    samples = [
+        (name, [sample_pictures(inspection, row) for row in rows_of_class(inspection, label)])
+        for label, (name, _, _) in enumerate(inspection.classes())
+    ]
+    write_html(
+        out,
+        Path(__file__).with_name(TEMPLATE),
+        page=inspection,
+        manifest=inspection.manifest,
+        samples=samples,
+        speeds=flow_histogram(inspection),
+        quality=quality,
+        errors=errors,
+    )
+
+
+def rows_of_class(inspection: Inspection, label: int) -> list[dict[str, Any]]:
+    """Return the first rows of a class, of different subjects as far as there are."""
+    chosen: dict[str, dict[str, Any]] = {}
+    for row in inspection.rows:
+        if row["label"] == label:
+            chosen.setdefault(row["subject"], row)
+    return list(chosen.values())[:NUM_PER_CLASS]
+
+
+def sample_pictures(inspection: Inspection, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row's key, subject and pictures as data addresses: the peak frame, and flow at three moments."""
+    pictures = []
+    streams, flow = inspection.manifest.streams, inspection.manifest.flow
+    if "rgb" in streams:
+        pictures.append(("peak frame", jpeg_address(read_frame(inspection, row))))
+    if "flow" in streams and flow is not None:
+        for part in (1, 2, 3):
+            number = row["num_pairs"] * part // 4
+            levels = read_pair(inspection, row, number)
+            pictures.append((f"flow of pair {number + 1}", jpeg_address(flow_to_rgb(levels, bound_px=flow.bound_px))))
+    return {"key": row["key"], "subject": row["subject"], "num_frames": row["num_frames"], "pictures": pictures}
+
+
+def flow_histogram(inspection: Inspection) -> Histogram:
+    """Count the pixels of the shown samples' flow by speed, in pixels a frame; the last bin holds all that is faster."""
+    flow = inspection.manifest.flow
+    if "flow" not in inspection.manifest.streams or flow is None:
+        return []
+    edges = np.linspace(0, flow.bound_px / 4, 17)
+    counts = np.zeros(len(edges) - 1, np.int64)
+    for label in range(len(inspection.manifest.classes)):
+        for row in rows_of_class(inspection, label):
+            levels = read_pair(inspection, row, row["num_pairs"] // 2).astype(np.float32)
+            x, y = np.split((levels - 128) * (2 * flow.bound_px / 255), 2)
+            counts += np.histogram(np.minimum(np.hypot(x, y), edges[-1]), edges)[0]
+    return [(f"{edge:.2f}", int(count)) for edge, count in zip(edges, counts, strict=False)]
+
+
+def read_frame(inspection: Inspection, row: dict[str, Any]) -> Image:
+    """Return a row's peak frame, RGB (H, W, 3)."""
+    data = _member(inspection, "rgb", row, -1)
+    if inspection.manifest.streams["rgb"].codec == "raw":
+        frame: Image = _array(data)[-1]
+        return frame
+    return _decoded(decode_rgb(data), row)
+
+
+def read_pair(inspection: Inspection, row: dict[str, Any], number: int) -> Image:
+    """Return a pair's levels, x above y, (2H, W)."""
+    if inspection.manifest.streams["flow"].codec == "raw":
+        stack = _array(_member(inspection, "flow", row, 0))
+        return np.concatenate([stack[2 * number], stack[2 * number + 1]])
+    return _decoded(decode_gray(_member(inspection, "flow", row, number)), row)
+
+
+def _member(inspection: Inspection, stream: str, row: dict[str, Any], number: int) -> bytes:
+    shard = inspection.manifest.streams[stream].shards[row[f"{stream}_shard"]].name
+    with (inspection.path / shard).open("rb") as file:
+        file.seek(row[f"{stream}_offset"][number])
+        data: bytes = file.read(int(row[f"{stream}_size"][number]))
+    return data
+
+
+def _array(data: bytes) -> npt.NDArray[np.uint8]:
+    start, shape = parse_npy_header(data)
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _decoded(image: Image | None, row: dict[str, Any]) -> Image:
+    if image is None:
+        raise DatasetError(f"{row['key']}: a member can not be decoded\n  Run: ckshard verify DATASET")
+    return image

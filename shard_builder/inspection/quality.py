@@ -1,0 +1,108 @@
+"""Two figures of quality: how well the shards are shuffled, and what the codec costs against a lossless build."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shard_builder.errors import InputError
+from shard_builder.inspection.dataset import Inspection, read_frame, read_pair
+
+WINDOW = 16
+NUM_PERMUTATIONS = 100
+NUM_COMPARED = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShuffleQuality:
+    """How mixed the classes of consecutive samples are.
+
+    Args:
+        window: Consecutive samples looked at together.
+        entropy_bits: Mean entropy of the classes in a window, in stored order.
+        ideal_bits: The same over random orders of the same samples.
+    """
+
+    window: int
+    entropy_bits: float
+    ideal_bits: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodecError:
+    """How far the levels of one stream are from a lossless build's.
+
+    Args:
+        stream: ``rgb`` or ``flow``.
+        num_compared: Frames or pairs compared.
+        mean_abs: Mean absolute difference, in levels of 8 bits.
+        largest: Largest difference, in levels.
+        psnr_db: Peak signal-to-noise ratio in decibels; infinite for equal levels.
+    """
+
+    stream: str
+    num_compared: int
+    mean_abs: float
+    largest: int
+    psnr_db: float
+
+
+def shuffle_quality(inspection: Inspection) -> ShuffleQuality:
+    """Compare the entropy of the classes in windows of consecutive samples with that of random orders."""
+    labels = np.array([row["label"] for row in inspection.rows])
+    window = min(WINDOW, len(labels))
+    generator = np.random.Generator(np.random.Philox(0))
+    ideal = [_mean_entropy(generator.permutation(labels), window) for _ in range(NUM_PERMUTATIONS)]
+    return ShuffleQuality(window=window, entropy_bits=_mean_entropy(labels, window), ideal_bits=float(np.mean(ideal)))
+
+
+def _mean_entropy(labels: Any, window: int) -> float:
+    entropies = []
+    for begin in range(len(labels) - window + 1):
+        shares = np.array(list(Counter(labels[begin : begin + window].tolist()).values())) / window
+        entropies.append(float(-(shares * np.log2(shares)).sum()))
+    return float(np.mean(entropies))
+
+
+def codec_errors(inspection: Inspection, lossless: Inspection) -> list[CodecError]:
+    """Compare peak frames and middle pairs with those of a lossless build of the same source.
+
+    Raises:
+        InputError: If the other dataset is not lossless, has another geometry or other sequences.
+    """
+    other = {row["key"]: row for row in lossless.rows}
+    rows = inspection.rows[:: max(1, len(inspection.rows) // NUM_COMPARED)][:NUM_COMPARED]
+    missing = [row["key"] for row in rows if row["key"] not in other]
+    if missing or inspection.manifest.geometry != lossless.manifest.geometry:
+        what = f"lacks {missing[0]}" if missing else "has another frame size"
+        raise InputError(f"--lossless {lossless.path}: {what}, expected a build of the same source and size")
+    errors = []
+    for stream, entry in inspection.manifest.streams.items():
+        if stream not in lossless.manifest.streams or lossless.manifest.streams[stream].codec == "jpg":
+            raise InputError(f"--lossless {lossless.path}: has no lossless {stream}, expected codec png or raw")
+        if entry.codec == "jpg":
+            errors.append(_codec_error(stream, inspection, lossless, [(row, other[row["key"]]) for row in rows]))
+    return errors
+
+
+def _codec_error(
+    stream: str, inspection: Inspection, lossless: Inspection, rows: list[tuple[dict[str, Any], dict[str, Any]]]
+) -> CodecError:
+    total = square = 0.0
+    largest = count = 0
+    for own, other in rows:
+        if stream == "rgb":
+            pictures = read_frame(inspection, own), read_frame(lossless, other)
+        else:
+            number = own["num_pairs"] // 2
+            pictures = read_pair(inspection, own, number), read_pair(lossless, other, number)
+        difference = np.abs(pictures[0].astype(np.int16) - pictures[1])
+        total += float(difference.sum())
+        square += float((difference.astype(np.float64) ** 2).sum())
+        largest = max(largest, int(difference.max()))
+        count += difference.size
+    psnr = float(10 * np.log10(255**2 / (square / count))) if square else float("inf")
+    return CodecError(stream=stream, num_compared=len(rows), mean_abs=total / count, largest=largest, psnr_db=psnr)

@@ -1,0 +1,1 @@
+"""What lies on disks to face sequences."""

@@ -1,0 +1,77 @@
+"""One face box a sequence, from CK+'s 68-point landmark files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from shard_builder.errors import SourceError
+from shard_builder.sources.frames import Image
+from shard_builder.sources.sequence import FaceSequence
+
+NUM_LANDMARKS = 68
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A rectangle in pixels; right and bottom are exclusive and may lie outside the image."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def read_landmarks(path: Path) -> npt.NDArray[np.float64]:
+    """Read a 68-point file: 68 lines ``x y``.
+
+    Returns:
+        ``float64`` array of shape (68, 2), x then y, in pixels.
+
+    Raises:
+        SourceError: If it holds anything else.
+    """
+    try:
+        points = np.array(
+            [[float(number) for number in line.split()] for line in path.read_text().splitlines() if line.strip()]
+        )
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: landmarks can not be read ({error})") from None
+    if points.shape != (NUM_LANDMARKS, 2) or not np.isfinite(points).all():
+        raise SourceError(f"{path}: landmarks of shape {points.shape}, expected {NUM_LANDMARKS} lines of x and y")
+    return points
+
+
+def face_box(sequence: FaceSequence, *, margin: float) -> Box:
+    """Return one square box that holds the landmarks of all frames of a sequence; one box, so that the crop adds no motion.
+
+    Args:
+        sequence: A sequence with landmark files.
+        margin: Part of the box's size added on each side.
+
+    Raises:
+        SourceError: If the sequence has no landmark file for each frame.
+    """
+    if not sequence.landmarks:
+        raise SourceError(
+            f"{sequence.frames[0].parent}: no landmark file for each frame of {sequence.key}, expected by --crop landmarks\n"
+            "  Unpack Landmarks.zip into the release, or use --crop none."
+        )
+    points = np.concatenate([read_landmarks(path) for path in sequence.landmarks])
+    low, high = points.min(axis=0), points.max(axis=0)
+    center = (low + high) / 2
+    half = float((high - low).max()) * (0.5 + margin)
+    left, top = (round(float(value)) for value in center - half)
+    size = round(2 * half)
+    return Box(left=left, top=top, right=left + size, bottom=top + size)
+
+
+def crop_image(image: Image, box: Box) -> Image:
+    """Cut a box out of an image (H, W, 3); what lies outside repeats the border."""
+    height, width = image.shape[:2]
+    rows = np.clip(np.arange(box.top, box.bottom), 0, height - 1)
+    columns = np.clip(np.arange(box.left, box.right), 0, width - 1)
+    return np.ascontiguousarray(image[rows[:, None], columns])

@@ -1,0 +1,1 @@
+"""A drawn release with known motion."""

@@ -1,0 +1,194 @@
+"""``ckshard synth``: a CK+-shaped release of drawn faces with known motion, for those who do not have CK+.
+
+A subject's identity (face, skin, hair, light, background, place in the picture) decides most of the pixels; only the motion and the
+shape of the peak frame tell the class. Everything follows from (seed, subject, sequence).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from shard_builder.errors import InputError
+from shard_builder.sources.sequence import CKPLUS_EMOTIONS
+from shard_builder.synth.face import Face, draw_face
+from shard_builder.synth.motion import Motion, make_motion
+from shard_builder.synth.quirks import add_quirks, break_release
+
+IMAGES = Path("extended-cohn-kanade-images/cohn-kanade-images")
+LABELS = Path("Emotion_labels/Emotion")
+LANDMARKS = Path("Landmarks/Landmarks")
+MIN_FRAMES = 6
+COLOR_EVERY = 8
+"""Every eighth subject is recorded in colour at 640x480, as CK+'s late subjects are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseOptions:
+    """What a release is drawn with; ``image_scale`` scales pictures and motion alike (1 is CK+'s 640x490)."""
+
+    num_subjects: int = 30
+    seed: int = 0
+    image_scale: float = 1.0
+    max_frames: int = 71
+
+    def __post_init__(self) -> None:
+        _range("--subjects", self.num_subjects, 1, 999)
+        _range("--image-scale", self.image_scale, 0.1, 4)
+        _range("--max-frames", self.max_frames, MIN_FRAMES, 999)
+        _range("--seed", self.seed, 0, (1 << 63) - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseSummary:
+    """What was written."""
+
+    num_subjects: int
+    num_sequences: int
+    num_frames: int
+
+
+def write_release(
+    out: Path,
+    *,
+    num_subjects: int = 30,
+    seed: int = 0,
+    image_scale: float = 1.0,
+    max_frames: int = 71,
+    workers: int = 1,
+    overwrite: bool = False,
+    quirks: bool = False,
+    broken: str = "",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ReleaseSummary:
+    """Write a release in CK+'s own layout: images, emotion labels 1..7 and landmarks.
+
+    It is written beside ``out`` and renamed when whole.
+
+    Args:
+        out: Where to.
+        num_subjects: Subjects; each shows all seven emotions.
+        seed: Everything follows from it.
+        image_scale: Size of pictures and motion; 1 is CK+'s.
+        max_frames: Longest sequence.
+        workers: Processes.
+        overwrite: Whether ``out`` may be replaced.
+        quirks: Make it as untidy as copies in the wild.
+        broken: Name of a fault to put into its first sequence.
+        on_progress: Called with (subjects done, subjects in all).
+
+    Raises:
+        InputError: If ``out`` is not empty and not to be overwritten, or a value is out of range.
+    """
+    options = ReleaseOptions(num_subjects=num_subjects, seed=seed, image_scale=image_scale, max_frames=max_frames)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
+        raise InputError(f"{out}: exists, expected a new folder\n  Choose another OUT, or replace it with --overwrite.")
+    temporary = out.with_name(out.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    lengths = []
+    try:
+        for done, length in enumerate(_run(temporary, options, max(1, min(workers, num_subjects))), start=1):
+            lengths.append(length)
+            if on_progress:
+                on_progress(done, num_subjects)
+        if broken:
+            break_release(broken, temporary / IMAGES, temporary / LABELS)
+        if quirks:
+            add_quirks(temporary / IMAGES, temporary / LABELS)
+        if out.exists():
+            shutil.rmtree(out)
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return ReleaseSummary(
+        num_subjects=num_subjects, num_sequences=sum(map(len, lengths)), num_frames=sum(map(sum, lengths))
+    )
+
+
+def _run(root: Path, options: ReleaseOptions, workers: int) -> map[list[int]]:
+    roots, records = [root] * options.num_subjects, [options] * options.num_subjects
+    numbers = range(options.num_subjects)
+    if workers == 1:
+        return map(write_subject, roots, records, numbers)
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.map(write_subject, roots, records, numbers)  # type: ignore[return-value]
+
+
+def subject_name(number: int, options: ReleaseOptions) -> str:
+    """Return CK+-like ids: S005, S006, ...; the colour subjects are S501, S502, ..."""
+    if is_color(number):
+        return f"S{501 + number // COLOR_EVERY:03d}" if options.num_subjects < 480 else f"S{number:03d}"
+    return f"S{5 + number:03d}" if options.num_subjects < 480 else f"S{number:03d}"
+
+
+def is_color(number: int) -> bool:
+    """Tell whether a subject is recorded in colour."""
+    return number % COLOR_EVERY == COLOR_EVERY - 1
+
+
+def draw_subject(number: int, options: ReleaseOptions) -> Face:
+    """Draw the neutral face of subject ``number``, gray (three equal channels) or in colour."""
+    height, width = round((480 if is_color(number) else 490) * options.image_scale), round(640 * options.image_scale)
+    face = draw_face(_generator(options.seed, number), height=height, width=width)
+    if is_color(number):
+        return face
+    gray = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
+    return Face(image=np.repeat(gray[..., None], 3, axis=2), landmarks=face.landmarks, unit_px=face.unit_px)
+
+
+def draw_sequence(face: Face, number: int, code: int, options: ReleaseOptions) -> tuple[Motion, np.random.Generator]:
+    """Draw the motion of a subject's sequence of class ``code`` (1..7), and the generator of its sensor noise."""
+    generator = _generator(options.seed, number, code)
+    num_frames = int(np.clip(round(generator.lognormal(np.log(16), 0.42)), MIN_FRAMES, options.max_frames))
+    return make_motion(face, CKPLUS_EMOTIONS[code], num_frames=num_frames, generator=generator), generator
+
+
+def write_subject(root: Path, options: ReleaseOptions, number: int) -> list[int]:
+    """Write the seven sequences of one subject; return their lengths in frames."""
+    cv2.setNumThreads(1)
+    face, subject = draw_subject(number, options), subject_name(number, options)
+    codes = _generator(options.seed, number, 0).permutation(np.arange(1, 8))
+    lengths = []
+    for session, code in enumerate(codes, start=1):
+        motion, generator = draw_sequence(face, number, int(code), options)
+        write_sequence(root, subject, f"{session:03d}", int(code), motion, generator, color=is_color(number))
+        lengths.append(len(motion.course))
+    return lengths
+
+
+def write_sequence(
+    root: Path, subject: str, session: str, code: int, motion: Motion, generator: np.random.Generator, *, color: bool
+) -> None:
+    """Write the frames, the label of the last frame and the landmarks of all frames of one sequence."""
+    stem = f"{subject}_{session}"
+    folders = [root / kind / subject / session for kind in (IMAGES, LABELS, LANDMARKS)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    num_frames = len(motion.course)
+    for index in range(num_frames):
+        frame = motion.render(index, generator)
+        image = frame[..., ::-1] if color else frame[..., 0]
+        path = folders[0] / f"{stem}_{index + 1:08d}.png"
+        if not cv2.imwrite(os.fspath(path), np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            raise OSError(f"{path}: can not be written")
+        lines = "".join(f"   {x:.7e}   {y:.7e}\n" for x, y in motion.landmarks(index))
+        (folders[2] / f"{stem}_{index + 1:08d}_landmarks.txt").write_text(lines)
+    (folders[1] / f"{stem}_{num_frames:08d}_emotion.txt").write_text(f"   {code:.7e}\n")
+
+
+def _generator(*words: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
+
+
+def _range(flag: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InputError(f"{flag} {value}, expected {low} to {high}")

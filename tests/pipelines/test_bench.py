@@ -1,0 +1,115 @@
+"""ckshard bench: what it measures and writes; never how fast it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.dataset import open_dataset
+from pipelines.engines.planes import PlaneReader
+from pipelines.plan.crops import multi_scale_crops
+from pipelines.throughput.command import run_bench_command
+from pipelines.throughput.png_tree import CKPLUS_SIZE, PngTree, write_png_tree
+from shard_builder.errors import InputError
+from tests.reference_loader import ReferenceLoader
+
+FIELDS = {
+    "name",
+    "engine",
+    "stream",
+    "codec",
+    "dtype",
+    "batch_size",
+    "threads",
+    "samples_per_s",
+    "machine",
+    "versions",
+}
+
+
+def run_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from shard_builder.cli import main; main()", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+@pytest.mark.slow
+def test_records_table_and_figure_of_everything_this_machine_has(tiny_dataset: Path, tmp_path: Path) -> None:
+    done = run_bench(
+        tiny_dataset,
+        *("--streams", "rgb", "--batch-size", 8, "--threads", 1, "--device", "cpu", "--seconds", 0.01),
+        *("--json", tmp_path / "bench.json", "--plot", tmp_path / "bench.png"),
+    )
+    assert done.returncode == 0, done.stderr
+    records = json.loads((tmp_path / "bench.json").read_text())
+    engines = [record["engine"] for record in records]
+    assert engines == ["png-tree", "cpu", "cpu", "dali", "decode-only", "copy-only"]
+    for record in records:
+        assert set(record) == FIELDS
+        rate = record["samples_per_s"]
+        assert 0 < rate["min"] <= rate["median"] <= rate["max"]
+        assert (record["stream"], record["batch_size"], record["threads"]) == ("rgb", 8, 1)
+        assert record["machine"]["cores"] >= 1 and record["versions"]["torch"]
+    assert "png tree" in done.stdout and "x png tree" in done.stdout
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"repeats": 4}, "--repeats 4, expected 5 or more"),
+        ({"threads": -1}, "--threads -1"),
+        ({"dtype": "int7"}, "--dtype 'int7', expected one of uint8"),
+        ({"device": "cuda:99"}, "device cuda:99"),
+        ({"json_path": Path("nowhere/bench.json")}, "no such folder as nowhere"),
+        ({"streams": "depth"}, "has no depth stream"),
+    ],
+)
+def test_what_does_not_fit_is_named(options: dict[str, object], words: str, tiny_dataset: Path) -> None:
+    chosen: dict[str, object] = {"streams": "", "batch_size": 8, "threads": 1, "dtype": "uint8", "device": "cpu"}
+    chosen |= {"repeats": 5, "seconds": 0.01, "json_path": None, "plot_path": None}
+    with pytest.raises(InputError, match=words):
+        run_bench_command(tiny_dataset, **(chosen | options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stream", ["flow", "rgb"])
+def test_the_png_tree_holds_the_first_window_at_the_size_of_ckplus(
+    stream: str, raw_dataset: Path, tmp_path: Path
+) -> None:
+    import cv2
+
+    reference = ReferenceLoader(raw_dataset, stream=stream)
+    with open_dataset(raw_dataset) as dataset:
+        reader = PlaneReader(dataset, stream=stream, stack_length=5)
+        samples = write_png_tree(reader, tmp_path, num_samples=2)
+    assert [len(paths) for paths in samples] == [10 if stream == "flow" else 1] * 2
+    for paths, key in zip(samples, reference.keys, strict=False):
+        for path, plane in zip(paths, reference.planes(key, 0), strict=True):
+            kind = cv2.IMREAD_COLOR_RGB if stream == "rgb" else cv2.IMREAD_GRAYSCALE
+            assert np.array_equal(cv2.imread(str(path), kind), cv2.resize(plane, CKPLUS_SIZE))
+
+
+def test_the_png_tree_crops_like_the_engines(
+    raw_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cv2
+
+    with open_dataset(raw_dataset) as dataset:
+        samples = write_png_tree(PlaneReader(dataset, stream="flow", stack_length=5), tmp_path, num_samples=1)
+    tree = PngTree(samples, stream="flow", size=(340, 256), length=3)
+    assert len(tree) == 3
+    box = multi_scale_crops(height=256, width=340, stream="flow").tolist()[5]
+    monkeypatch.setattr("pipelines.throughput.png_tree.random.choice", lambda crops: box)
+    monkeypatch.setattr("pipelines.throughput.png_tree.random.random", lambda: 0.1)
+    y, x, height, width = box
+    found = tree[2]
+    assert found.shape == (10, 224, 224) and found.dtype == torch.uint8
+    for number, path in enumerate(samples[0]):
+        plane = cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (340, 256))[y : y + height, x : x + width]
+        mirrored = cv2.resize(plane, (224, 224))[:, ::-1]
+        assert np.array_equal(found[number].numpy(), 255 - mirrored if number % 2 == 0 else mirrored)

@@ -1,0 +1,122 @@
+"""The engines on a GPU against the cpu engine on the CPU; they skip without a GPU, and fail without one under REQUIRE_GPU=1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.dataset import Dataset, open_dataset
+from pipelines.loader import Loader, make_loader
+
+pytestmark = pytest.mark.gpu
+
+# Levels: the two resizes round differently by one; nvJPEG's inverse DCT is not libjpeg-turbo's, and colour adds its own conversion.
+TOLERANCE = {("raw", "flow"): 1, ("raw", "rgb"): 1, ("png", "flow"): 1, ("jpg", "flow"): 4, ("jpg", "rgb"): 8}
+
+
+def loader_of(dataset: Dataset, *, engine: str, device: str, **options: object) -> Loader:
+    arguments: dict[str, object] = {
+        "stream": "flow",
+        "training": True,
+        "batch_size": 8,
+        "seed": 9,
+        "dtype": torch.uint8,
+    }
+    arguments |= {"rows": dataset.rows_of(dataset.keys[:20])}
+    return make_loader(dataset, engine=engine, device=device, **(arguments | options))  # type: ignore[arg-type]
+
+
+def epochs(loader: Loader, num: int = 2) -> list[tuple[tuple[str, ...], list[int], torch.Tensor]]:
+    batches = []
+    for epoch in range(num):
+        loader.set_epoch(epoch)
+        batches += [(batch.keys, batch.labels.tolist(), batch.images.cpu().float()) for batch in loader]
+    return batches
+
+
+@pytest.mark.parametrize(("codec", "stream"), list(TOLERANCE))
+@pytest.mark.parametrize("engine", ["dali", "cpu"])
+def test_a_gpu_gives_what_the_cpu_gives(
+    engine: str, codec: str, stream: str, build_tiny: object, tiny_dataset: Path, raw_dataset: Path
+) -> None:
+    folders = {"jpg": tiny_dataset, "raw": raw_dataset}
+    folder = folders.get(codec) or build_tiny(codec=codec, shard_bytes=32 << 20)  # type: ignore[operator]
+    with open_dataset(folder) as dataset:
+        with loader_of(dataset, engine="cpu", device="cpu", stream=stream) as loader:
+            expected = epochs(loader)
+        with loader_of(dataset, engine=engine, device="cuda", stream=stream) as loader:
+            found = epochs(loader)
+    allowed = TOLERANCE[codec, stream] if engine == "dali" else 0
+    for (keys, labels, images), (other_keys, other_labels, other) in zip(expected, found, strict=True):
+        assert (keys, labels) == (other_keys, other_labels)
+        assert (images - other).abs().max() <= allowed
+        assert (images - other).abs().mean() <= 0.15 * allowed
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("engine", ["dali", "cpu"])
+def test_floats_are_channels_last_on_the_gpu(engine: str, dtype: torch.dtype, raw_dataset: Path) -> None:
+    with open_dataset(raw_dataset) as dataset:
+        with loader_of(dataset, engine="cpu", device="cpu", dtype=torch.float32) as loader:
+            expected = epochs(loader, 1)
+        with loader_of(dataset, engine=engine, device="cuda", dtype=dtype) as loader:
+            for (keys, _, images), batch in zip(expected, loader, strict=True):
+                assert batch.images.device.type == batch.labels.device.type == batch.valid.device.type == "cuda"
+                assert batch.images.dtype == dtype
+                assert batch.images.is_contiguous(memory_format=torch.channels_last)
+                assert batch.keys == keys
+                one_level = 1 / 255 / 0.226
+                assert (batch.images.cpu().float() - images).abs().max() <= one_level + 4 * torch.finfo(dtype).eps
+
+
+def test_dali_hands_over_half_precision_without_a_copy(raw_dataset: Path) -> None:
+    """torch's own allocator does not grow: the batch is DALI's memory."""
+    with open_dataset(raw_dataset) as dataset:
+        with loader_of(dataset, engine="dali", device="cuda", dtype=torch.float16) as loader:
+            iterator = iter(loader)
+            first = next(iterator).images.sum().item()
+            before = torch.cuda.memory_allocated()
+            batch = next(iterator)
+            grown = torch.cuda.memory_allocated() - before
+        assert first == first and grown < batch.images.nbytes / 4
+
+
+@pytest.mark.parametrize("engine", ["dali", "cpu"])
+def test_batches_keep_their_values_while_the_gpu_is_busy(engine: str, raw_dataset: Path) -> None:
+    """Sums that are queued behind long work see their own batch, not one that was written over it."""
+    with open_dataset(raw_dataset) as dataset:
+        rows = dataset.rows_of(dataset.keys * 2)
+        with loader_of(dataset, engine="cpu", device="cpu", rows=rows, batch_size=4) as loader:
+            expected = [int(batch.images.sum(dtype=torch.int64)) for batch in loader]
+        busy = torch.rand(4096, 4096, device="cuda")
+        sums = []
+        with loader_of(dataset, engine=engine, device="cuda", rows=rows, batch_size=4) as loader:
+            for batch in loader:
+                for _ in range(20):
+                    busy = torch.tanh(busy @ busy)
+                sums.append(batch.images.sum(dtype=torch.int64))
+                del batch
+            found = [int(value) for value in sums]
+    tolerance = 0.02 * 4 * 10 * 224 * 224 if engine == "dali" else 0
+    assert all(abs(a - b) <= tolerance for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("stream", ["flow", "rgb"])
+def test_dali_takes_cached_planes(stream: str, tiny_dataset: Path) -> None:
+    """Planes kept in memory were decoded on the CPU, so nvJPEG adds nothing to the tolerance."""
+    with open_dataset(tiny_dataset) as dataset:
+        with loader_of(dataset, engine="cpu", device="cpu", stream=stream) as loader:
+            expected = epochs(loader)
+        with loader_of(dataset, engine="dali", device="cuda", stream=stream, cache="ram") as loader:
+            found = epochs(loader)
+    for (keys, _, images), (other_keys, _, other) in zip(expected, found, strict=True):
+        assert keys == other_keys and (images - other).abs().max() <= TOLERANCE["raw", stream]
+
+
+def test_auto_takes_dali(raw_dataset: Path) -> None:
+    from pipelines.engines.dali import DaliEngine
+
+    with open_dataset(raw_dataset) as dataset, loader_of(dataset, engine="auto", device="cuda") as loader:
+        assert isinstance(loader._engine, DaliEngine)

@@ -1,0 +1,112 @@
+"""Cross-validation: every sequence tested once by a net that never saw its subject; goes on after a kill; shows the leak."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipelines.dataset import open_dataset
+from shard_builder.errors import InputError
+from tests.tiny_net_cktrain import make_tiny_net
+from train.config import TrainConfig
+from train.evaluation.cross_validate import CvOptions, fold_splits, run_folds
+from train.evaluation.cv_summary import fold_dir, summarize
+
+OPTIONS = {
+    "arch": "tiny",
+    "weights": "none",
+    "epochs": 1,
+    "batch_size": 7,
+    "iter_size": 1,
+    "workers": 1,
+    "precision": "fp32",
+}
+
+
+@pytest.fixture(autouse=True)
+def tiny_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.build._torchvision_model", make_tiny_net)
+
+
+def run(dataset: Path, out: Path, stream: str = "flow", **options: object) -> list[tuple[int, str]]:
+    told: list[tuple[int, str]] = []
+    config = TrainConfig(stream=stream, **OPTIONS)  # type: ignore[arg-type]
+    chosen = CvOptions(num_folds=3, **options)  # type: ignore[arg-type]
+    code = run_folds(
+        config, dataset, out, chosen, given=set(OPTIONS), on_fold=lambda fold, what: told.append((fold, what))
+    )
+    assert code == 0
+    return told
+
+
+def test_folds_pool_to_every_sequence_once_and_both_streams_are_fused(tiny_dataset: Path, tmp_path: Path) -> None:
+    for stream in ("flow", "rgb"):
+        run(tiny_dataset, tmp_path / "cv", stream)
+    summary = summarize(tmp_path / "cv", num_folds=3)
+    assert summary is not None
+    for stream in ("rgb", "flow", "fused"):
+        series = summary.find(stream, "subject-kfold")
+        assert series is not None and series.folds == (0, 1, 2)
+        assert series.pooled.num_sequences == sum(series.fold_sizes) == 42
+    record = json.loads((tmp_path / "cv" / "cv.json").read_text())
+    assert {entry["stream"] for entry in record["series"]} == {"rgb", "flow", "fused"}
+    assert (tmp_path / "cv" / "flow-subject-kfold" / "confusion.png").is_file()
+
+
+def test_finished_folds_are_kept_and_an_unfinished_one_goes_on(tiny_dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "cv"
+    assert [what for _, what in run(tiny_dataset, out, only=(0, 2))] == ["training", "finished"] * 2
+    before = (fold_dir(out, "flow", "subject-kfold", 0) / "last.pt").read_bytes()
+    unfinished = fold_dir(out, "flow", "subject-kfold", 2)
+    weights = torch.load(unfinished / "last.pt", weights_only=True)["model"]
+    (unfinished / "test" / "test.json").unlink()
+    told = run(tiny_dataset, out)
+    assert told == [(0, "finished already, kept"), (1, "training"), (1, "finished"), (2, "training"), (2, "finished")]
+    assert (fold_dir(out, "flow", "subject-kfold", 0) / "last.pt").read_bytes() == before
+    again = torch.load(unfinished / "last.pt", weights_only=True)["model"]
+    assert all(torch.equal(again[name], weights[name]) for name in weights), (
+        "a trained fold is tested, not trained again"
+    )
+
+
+def test_a_fold_that_another_process_works_on_is_left_to_it(tiny_dataset: Path, tmp_path: Path) -> None:
+    lock = fold_dir(tmp_path / "cv", "flow", "subject-kfold", 1).with_suffix(".lock")
+    lock.parent.mkdir(parents=True)
+    lock.write_text(json.dumps({"host": "elsewhere", "pid": 7, "started": 1}))
+    told = dict(run(tiny_dataset, tmp_path / "cv", only=(1,)))
+    assert told == {1: "left to process 7 on elsewhere"}
+
+
+def test_the_seeds_split_needs_ten_sequences_a_class(tiny_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no class has 10 sequences"):
+        run(tiny_dataset, tmp_path / "cv", split="seed-random", only=(0,))
+
+
+def test_an_inner_fold_is_neither_trained_on_nor_tested(tiny_dataset: Path, tmp_path: Path) -> None:
+    options = CvOptions(num_folds=3, select="inner")
+    config = TrainConfig(stream="flow", **OPTIONS)  # type: ignore[arg-type]
+    with open_dataset(tiny_dataset) as dataset:
+        outer, trained = fold_splits(config, dataset, options, 0)
+        assert set(trained.train) | set(trained.val) == set(outer.train)
+        subjects = [{key[:4] for key in side} for side in (trained.train, trained.val, outer.val)]
+        assert [len(side) for side in subjects] == [2, 2, 2] and len(set.union(*subjects)) == 6
+    run(tiny_dataset, tmp_path / "cv", select="inner", only=(0,))
+    report = json.loads((fold_dir(tmp_path / "cv", "flow", "subject-kfold", 0) / "test" / "test.json").read_text())
+    assert report["checkpoint"] == "best" and report["num_sequences"] == len(outer.val)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"split": "loso"}, "--split 'loso', expected one of subject-kfold, seed-random"),
+        ({"select": "best"}, "--select 'best'"),
+        ({"only": (3,)}, "--only 3, expected folds 0 to 2"),
+        ({"split": "seed-random", "select": "inner"}, "--select inner needs"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        CvOptions(num_folds=3, **options)  # type: ignore[arg-type]

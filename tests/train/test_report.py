@@ -1,0 +1,97 @@
+"""The report: one page with everything in it, of a run and of a cross-validation, that a real browser shows."""
+
+from __future__ import annotations
+
+import html.parser
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shard_builder.errors import InputError
+from tests.tiny_net_cktrain import make_tiny_net
+from train.commands.train import run_train
+from train.config import TrainConfig
+from train.evaluation.cross_validate import CvOptions, run_folds
+from train.evaluation.cv_summary import summarize
+from train.evaluation.report import write_report
+
+Screenshot = Callable[[Path], np.ndarray]
+
+OPTIONS = {
+    "arch": "tiny",
+    "weights": "none",
+    "epochs": 2,
+    "batch_size": 7,
+    "iter_size": 1,
+    "workers": 1,
+    "precision": "fp32",
+}
+
+
+class Addresses(html.parser.HTMLParser):
+    """Collects what a page would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attributes if name in ("src", "href")]
+
+
+@pytest.fixture
+def run(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("models.build._torchvision_model", make_tiny_net)
+    config = TrainConfig(stream="flow", folds=3, **OPTIONS)  # type: ignore[arg-type]
+    assert run_train(config, tiny_dataset, tmp_path / "run", resume=False, quiet=True) == 0
+    return tmp_path / "run"
+
+
+def test_a_run_that_was_not_tested_is_tested_and_the_page_is_self_contained(run: Path, tmp_path: Path) -> None:
+    page = write_report(run, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert (run / "test" / "test.json").is_file()
+    addresses = Addresses(text).found
+    assert len(addresses) >= 4 and all(address.startswith("data:image/") for address in addresses)
+    assert sum(num for _, _, num in page.subjects) == 14 and len(page.classes) == 7
+    assert page.mistakes and all(len(mistake["pictures"]) == 2 for mistake in page.mistakes)
+    margins = [max(v for _, v in m["bars"]) - dict(m["bars"])[m["true"]] for m in page.mistakes]
+    assert margins == sorted(margins, reverse=True)
+    for words in ("Data wait", "batch_size", "manifest", "git revision", "How to repeat it", "95 %"):
+        assert words in text
+
+
+def test_without_its_dataset_the_page_says_why_there_are_no_pictures(run: Path, tmp_path: Path) -> None:
+    write_report(run, tmp_path / "first.html")
+    page = write_report(run, tmp_path / "report.html", dataset=tmp_path / "nowhere")
+    assert any("No pictures" in notice and "nowhere" in notice for notice in page.notices)
+    assert page.mistakes and not any(mistake["pictures"] for mistake in page.mistakes)
+
+
+def test_a_cross_validation_has_a_page_with_the_folds_pooled(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.build._torchvision_model", make_tiny_net)
+    for stream in ("rgb", "flow"):
+        config = TrainConfig(stream=stream, **OPTIONS)  # type: ignore[arg-type]
+        options = CvOptions(num_folds=2)
+        run_folds(config, tiny_dataset, tmp_path / "cv", options, given=set(OPTIONS), on_fold=lambda fold, what: None)
+    summarize(tmp_path / "cv", num_folds=2)
+    page = write_report(tmp_path / "cv", tmp_path / "report.html")
+    assert [row[0] for row in page.table[1]] == [f"{s}, subject-kfold" for s in ("rgb", "flow", "fused")]
+    assert sum(num for _, _, num in page.subjects) == 42
+
+
+def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"neither a run nor a cross-validation, expected config\.json or cv\.json"):
+        write_report(tmp_path, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.browser
+def test_a_browser_shows_the_page(run: Path, tmp_path: Path, screenshot: Screenshot) -> None:
+    write_report(run, tmp_path / "report.html")
+    assert screenshot(tmp_path / "report.html").std() > 20, "the page is not blank"

@@ -1,0 +1,86 @@
+"""scores.parquet: what is written comes back, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.fusion import late_fusion, softmax
+from shard_builder.errors import InputError
+from train.evaluation.scores import StreamScores, read_scores, write_scores
+
+
+def make_scores(stream: str, seed: int, num_views: int = 10) -> StreamScores:
+    rng = np.random.default_rng(seed)
+    return StreamScores(
+        stream=stream,
+        keys=("S010_001", "S005_002", "S011_003"),
+        subjects=("S010", "S005", "S011"),
+        labels=np.array([0, 2, 1]),
+        logits=rng.normal(size=(3, num_views, 3)).astype(np.float32),
+    )
+
+
+def test_every_view_and_sequence_comes_back(tmp_path: Path) -> None:
+    rgb, flow = make_scores("rgb", 0), make_scores("flow", 1, num_views=50)
+    fused = late_fusion(rgb=rgb.probs, flow=flow.probs)
+    write_scores(tmp_path / "scores.parquet", [rgb, flow], class_names=["a", "b", "c"], fused=fused)
+    table, names = read_scores(tmp_path / "scores.parquet")
+    assert names == ("a", "b", "c")
+    assert table.num_rows == 3 * (10 + 1) + 3 * (50 + 1) + 3
+    rows = table.to_pylist()
+    view = next(r for r in rows if r["stream"] == "flow" and r["key"] == "S005_002" and r["view"] == 49)
+    assert view["logits"] == pytest.approx(flow.logits[1, 49].tolist())
+    assert view["label"] == 2 and view["subject"] == "S005"
+    whole = next(r for r in rows if r["stream"] == "rgb" and r["key"] == "S011_003" and r["view"] is None)
+    assert whole["probs"] == pytest.approx(softmax(rgb.logits[2].mean(0)).tolist(), abs=1e-6)
+    last = next(r for r in rows if r["stream"] == "fused" and r["key"] == "S010_001")
+    assert last["probs"] == pytest.approx(fused[0].tolist()) and last["logits"] is None
+    assert all(abs(sum(r["probs"]) - 1) < 1e-9 for r in rows)
+    assert [p.name for p in tmp_path.iterdir()] == ["scores.parquet"]
+
+
+def test_logits_are_averaged_before_the_softmax() -> None:
+    logits = np.array([[[4.0, 0.0], [-1.0, 0.0]]], np.float32)
+    scores = StreamScores(stream="rgb", keys=("k",), subjects=("s",), labels=np.array([0]), logits=logits)
+    assert scores.probs[0] == pytest.approx(softmax(np.array([1.5, 0.0])))
+    assert scores.probs[0] != pytest.approx(softmax(logits[0]).mean(0), abs=1e-3)
+
+
+def test_reordered_moves_everything_together() -> None:
+    scores = make_scores("rgb", 0)
+    moved = scores.reordered(["S011_003", "S010_001", "S005_002"])
+    assert moved.subjects == ("S011", "S010", "S005") and moved.labels.tolist() == [1, 0, 2]
+    assert (moved.logits[0] == scores.logits[2]).all()
+    with pytest.raises(ValueError, match="expected the same as the other stream's 2"):
+        scores.reordered(["S011_003", "S010_001"])
+
+
+def test_scores_check_themselves() -> None:
+    with pytest.raises(ValueError, match="2 keys, 1 subjects"):
+        StreamScores(
+            stream="rgb", keys=("a", "b"), subjects=("s",), labels=np.array([0]), logits=np.zeros((1, 1, 2), np.float32)
+        )
+    with pytest.raises(ValueError, match="not finite"):
+        StreamScores(
+            stream="rgb",
+            keys=("a",),
+            subjects=("s",),
+            labels=np.array([0]),
+            logits=np.full((1, 1, 2), np.nan, np.float32),
+        )
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_scores(tmp_path / "none.parquet")
+    (tmp_path / "text.parquet").write_text("not parquet")
+    with pytest.raises(InputError, match="not a scores table"):
+        read_scores(tmp_path / "text.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign.parquet")
+    with pytest.raises(InputError, match="not a scores table"):
+        read_scores(tmp_path / "foreign.parquet")

@@ -1,0 +1,1 @@
+"""What each command of cktrain does: options in, tables out."""

@@ -1,0 +1,257 @@
+"""``cktrain test``: the seed's ten-view test of one or two runs on sequences of subjects that were never trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.fusion import DEFAULT_WEIGHTS, FusionWeights, late_fusion
+from pipelines.dataset import Dataset, open_dataset
+from pipelines.views import make_view_loader
+from shard_builder.errors import InputError
+from shard_builder.format.shards import write_atomically
+from train.evaluation.confusion import write_confusion_figure
+from train.evaluation.fusion_choice import choose_weights
+from train.evaluation.scores import SCORES_NAME, StreamScores, write_scores
+from train.evaluation.statistics import McNemar, Metrics, compute_metrics, mcnemar_exact
+from train.prediction.stream_model import StreamModel, check_fits, check_pair, load_stream_model
+
+TEST_NAME = "test.json"
+PREDICTIONS_NAME = "predictions.jsonl"
+TITLES = {"rgb": "Spatial stream (rgb)", "flow": "Temporal stream (flow)", "fused": "Both streams, fused"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestReport:
+    """Result of a test.
+
+    Args:
+        class_names: Names in label order.
+        num_subjects: Subjects among the tested sequences.
+        views: ``ten`` or ``seed``.
+        checkpoint: ``last`` or ``best``.
+        results: Metrics by stream; ``fused`` when two runs were tested.
+        weights: Fusion weights and their origin; None for a single run.
+        mcnemar: Whether the streams differ, rgb first; None for a single run.
+    """
+
+    __test__ = False  # its name begins with Test, and pytest would collect it
+
+    class_names: tuple[str, ...]
+    num_subjects: int
+    views: str
+    checkpoint: str
+    results: dict[str, Metrics]
+    weights: FusionWeights | None
+    mcnemar: McNemar | None
+
+    @property
+    def num_sequences(self) -> int:
+        """Number of tested sequences."""
+        return next(iter(self.results.values())).num_sequences
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the content of ``test.json``: the common fields, then the metrics under each stream's name."""
+        record: dict[str, Any] = {
+            "format": "ckshard-test",
+            "version": 1,
+            "num_sequences": self.num_sequences,
+            "num_subjects": self.num_subjects,
+            "classes": list(self.class_names),
+            "views": self.views,
+            "checkpoint": self.checkpoint,
+            "fusion": asdict(self.weights) if self.weights else None,
+            "mcnemar": asdict(self.mcnemar) if self.mcnemar else None,
+        }
+        return record | {stream: asdict(metrics) for stream, metrics in self.results.items()}
+
+
+def run_test(
+    runs: Sequence[Path],
+    dataset: Path,
+    *,
+    out: Path,
+    checkpoint: str = "last",
+    views: str = "ten",
+    batch_size: int = 4,
+    workers: int | None = None,
+    device: str = "auto",
+    fusion: str = "default",
+) -> TestReport:
+    """Test one run, or an rgb and a flow run together, on the validation part of their split.
+
+    The epoch must not have been chosen on that part: ``last`` is the honest checkpoint, ``best`` flatters.
+
+    Args:
+        runs: One run folder, or two in any order.
+        dataset: The dataset folder.
+        out: Folder for ``test.json``, ``scores.parquet``, ``predictions.jsonl`` and ``confusion-*.png``.
+        checkpoint: ``last`` or ``best``.
+        views: ``ten``, or ``seed`` for the seed's own sampling.
+        batch_size: Sequences a batch; each has 10 views (rgb) or 50 (flow).
+        workers: Loader threads; None takes the loader's default.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        fusion: Weights of two runs; see :func:`train.evaluation.fusion_choice.choose_weights`.
+
+    Raises:
+        InputError: If a run can not be loaded, does not fit the dataset or the other run, or has seen a test subject in training.
+    """
+    models = [load_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
+    check_pair(models)
+    with open_dataset(dataset) as opened:
+        for model in models:
+            check_fits(model, opened)
+        keys = models[0].val_keys
+        check_unseen(models, opened, keys)
+        tested = set(subjects_of(opened, keys))
+        weights = choose_weights(fusion, tested_subjects=tested, class_names=models[0].class_names)
+        scores = [
+            score_sequences(model, opened, keys, views=views, batch_size=batch_size, workers=workers)
+            for model in models
+        ]
+    return write_test(
+        out, scores, class_names=models[0].class_names, views=views, checkpoint=checkpoint, weights=weights
+    )
+
+
+def check_unseen(models: Sequence[StreamModel], dataset: Dataset, keys: Sequence[str]) -> None:
+    """Make sure that no model was trained on a subject of ``keys``.
+
+    The subjects come from the checkpoint and from the training sequences' rows in the dataset: either is enough to refuse.
+
+    Raises:
+        InputError: If one was; the message names the run and the subject.
+    """
+    tested = subjects_of(dataset, keys)
+    for model in models:
+        known = set(dataset.keys)
+        trained = set(model.train_subjects) | set(
+            subjects_of(dataset, [key for key in model.train_keys if key in known])
+        )
+        seen = sorted(set(tested) & trained)
+        if seen:
+            named = ", ".join(seen[:5]) + (f" and {len(seen) - 5} more" if len(seen) > 5 else "")
+            raise InputError(
+                f"{model.run}: was trained on {len(seen)} of the {len(set(tested))} test subjects ({named}), expected none\n"
+                "  Its accuracy on them says nothing about new faces. Train with a subject split (--folds, --fold)."
+            )
+
+
+def subjects_of(dataset: Dataset, keys: Sequence[str]) -> list[str]:
+    """Return the subject of each sequence."""
+    return [str(dataset.subjects[row]) for row in dataset.rows_of(keys)]
+
+
+@torch.inference_mode()
+def score_sequences(
+    model: StreamModel, dataset: Dataset, keys: Sequence[str], *, views: str, batch_size: int, workers: int | None
+) -> StreamScores:
+    """Compute the logits of every view of some sequences.
+
+    Args:
+        model: The model.
+        dataset: An open dataset that fits the model.
+        keys: The sequences.
+        views: ``ten`` or ``seed``.
+        batch_size: Sequences a batch.
+        workers: Loader threads.
+    """
+    rows = dataset.rows_of(keys)
+    logits: list[npt.NDArray[np.float32]] = []
+    scored: list[str] = []
+    with make_view_loader(
+        dataset,
+        stream=model.stream,
+        rows=rows,
+        views=views,
+        batch_size=batch_size,
+        stack_length=model.stack_length,
+        device=model.device,
+        dtype=torch.float32,
+        num_threads=workers,
+    ) as loader:
+        for batch in loader:
+            count, num_views = batch.images.shape[:2]
+            output = model.forward(batch.images.flatten(0, 1))
+            logits.append(output.float().cpu().numpy().reshape(count, num_views, -1))
+            scored.extend(batch.keys)
+    scores = StreamScores(
+        stream=model.stream,
+        keys=tuple(scored),
+        subjects=tuple(subjects_of(dataset, scored)),
+        labels=dataset.labels[dataset.rows_of(scored)].astype(np.int64),
+        logits=np.concatenate(logits),
+    )
+    return scores.reordered(keys)
+
+
+def write_test(
+    out: Path,
+    scores: Sequence[StreamScores],
+    *,
+    class_names: Sequence[str],
+    views: str,
+    checkpoint: str,
+    weights: FusionWeights = DEFAULT_WEIGHTS,
+) -> TestReport:
+    """Compute the metrics of one or two streams and write the test folder, ``test.json`` last.
+
+    Args:
+        out: The folder.
+        scores: Scores of one stream, or of both over the same sequences in the same order.
+        class_names: Names in label order.
+        views: ``ten`` or ``seed``, for the record.
+        checkpoint: ``last`` or ``best``, for the record.
+        weights: Fusion weights, for two streams.
+    """
+    first = scores[0]
+    probs = {entry.stream: entry.probs for entry in sorted(scores, key=lambda entry: entry.stream)}
+    two = len(scores) == 2
+    if two:
+        probs["fused"] = late_fusion(rgb=probs["rgb"], flow=probs["flow"], weights=weights)
+    predicted = {stream: values.argmax(axis=1) for stream, values in probs.items()}
+    report = TestReport(
+        class_names=tuple(class_names),
+        num_subjects=len(set(first.subjects)),
+        views=views,
+        checkpoint=checkpoint,
+        results={
+            stream: compute_metrics(first.labels, guess, subjects=first.subjects, class_names=class_names)
+            for stream, guess in predicted.items()
+        },
+        weights=weights if two else None,
+        mcnemar=mcnemar_exact(first.labels, predicted["rgb"], predicted["flow"]) if two else None,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / TEST_NAME).unlink(missing_ok=True)
+    for stream, metrics in report.results.items():
+        write_confusion_figure(out / f"confusion-{stream}.png", metrics, title=TITLES[stream])
+    write_scores(out / SCORES_NAME, scores, class_names=class_names, fused=probs.get("fused"))
+    _write_predictions(out / PREDICTIONS_NAME, first, probs, class_names)
+    write_atomically(out / TEST_NAME, (json.dumps(report.to_record(), indent=1) + "\n").encode())
+    return report
+
+
+def _write_predictions(
+    path: Path, scores: StreamScores, probs: dict[str, npt.NDArray[np.float64]], class_names: Sequence[str]
+) -> None:
+    decision = probs.get("fused", next(iter(probs.values())))
+    lines = []
+    for n, key in enumerate(scores.keys):
+        record = {
+            "key": key,
+            "subject": scores.subjects[n],
+            "label": int(scores.labels[n]),
+            "emotion": class_names[scores.labels[n]],
+            "predicted": class_names[int(decision[n].argmax())],
+            "probs": {stream: [round(float(p), 6) for p in values[n]] for stream, values in probs.items()},
+        }
+        lines.append(json.dumps(record))
+    write_atomically(path, ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,97 @@
+"""Frames to predict on, one by one: a video file, a folder of images, or the folder of a CK+ sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from shard_builder.errors import InputError
+from shard_builder.sources.ckplus import IMAGE_NAME, natural_key
+from shard_builder.sources.frames import Image, iter_frames, iter_video
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+CKPLUS_FPS = 30.0
+"""Frame rate taken for folders of images; CK+ was recorded at 30 frames a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameSource:
+    """Where frames come from; iterating reads them lazily, as RGB (H, W, 3) ``uint8``.
+
+    Args:
+        path: The video file or the folder.
+        kind: ``video``, ``folder`` or ``ckplus`` (a folder of ``S005_001_00000001.png`` files: neutral to peak).
+        fps: Frames a second.
+        num_frames: How many there are; for a video what its header says, None if it says nothing.
+        files: The images of a folder, in order.
+    """
+
+    path: Path
+    kind: str
+    fps: float
+    num_frames: int | None
+    files: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fps < 10_000:
+            raise ValueError(f"{self.path}: {self.fps} frames a second, expected a positive number")
+
+    def __iter__(self) -> Iterator[Image]:
+        """Read the frames in order.
+
+        Raises:
+            SourceError: If a frame can not be decoded or has another size than the first.
+        """
+        return iter_frames(self.files) if self.files else iter_video(self.path)
+
+
+def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
+    """Look at an input without reading its frames.
+
+    Args:
+        path: A video file, or a folder whose images are sorted by the numbers in their names; hidden files are left out.
+        fps: Frame rate to use in place of the video's own, or of 30 for a folder.
+
+    Raises:
+        InputError: If there is nothing to read.
+    """
+    if path.is_dir():
+        return _open_folder(path, fps)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file or folder, expected a video, a folder of frames or a CK+ sequence")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: a single image, expected at least 2 frames\n  Pass the folder: {path.parent}")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        if not capture.isOpened():
+            raise InputError(f"{path}: can not be opened as a video\n  Convert it: ffmpeg -i {path.name} video.mp4")
+        own_fps = capture.get(cv2.CAP_PROP_FPS)
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    finally:
+        capture.release()
+    rate = fps or (own_fps if np.isfinite(own_fps) and own_fps > 0 else CKPLUS_FPS)
+    return FrameSource(path=path, kind="video", fps=rate, num_frames=count if count > 0 else None)
+
+
+def _open_folder(path: Path, fps: float | None) -> FrameSource:
+    images = [
+        p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+    ]
+    if not images:
+        raise InputError(
+            f"{path}: no images in it, expected frames named in order ({', '.join(IMAGE_SUFFIXES)})\n"
+            "  For a CK+ release pass one sequence, such as cohn-kanade-images/S005/001."
+        )
+    images.sort(key=natural_key)
+    ckplus = all(IMAGE_NAME.fullmatch(image.name) for image in images)
+    return FrameSource(
+        path=path,
+        kind="ckplus" if ckplus else "folder",
+        fps=fps or CKPLUS_FPS,
+        num_frames=len(images),
+        files=tuple(images),
+    )

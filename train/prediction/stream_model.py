@@ -1,0 +1,163 @@
+"""A trained net of one stream, ready to use: from a run's checkpoint alone, without its dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from models.build import build_model
+from models.heads import SEED_NUM_OUTPUTS
+from pipelines.dataset import Dataset
+from pipelines.engines.normalize import Normalizer
+from pipelines.plan.crops import INPUT_SIZE
+from shard_builder.errors import InputError
+from shard_builder.sources.frames import Image
+from train.device import choose_device, choose_precision
+from train.running.amp import autocast
+from train.running.checkpoint import CHECKPOINTS, read_checkpoint
+
+
+class StreamModel:
+    """A net with what it was trained on and how its inputs are made.
+
+    Attributes:
+        run: The run folder.
+        stream: ``rgb`` or ``flow``.
+        stack_length: Flow pairs in a sample.
+        class_names: Names in label order.
+        train_subjects: Subjects it has seen.
+        train_keys: Sequences it has seen.
+        val_keys: Sequences of the validation part, sorted.
+        height: Height of frames and planes before the crop, in pixels.
+        width: Width of them.
+        flow_method: ``farneback`` or ``dis``; None if the dataset had no flow.
+        bound_px: Displacement at which flow saturates.
+        epoch: Epochs it was trained for.
+    """
+
+    def __init__(self, run: Path, content: dict, *, device: torch.device) -> None:  # type: ignore[type-arg]
+        self.run, self.device = run, device
+        self.stream: str = content["stream"]
+        self.arch: str = content["arch"]
+        self.stack_length: int = content["stack_length"]
+        self.class_names = tuple(content["classes"])
+        self.train_subjects = tuple(content["train_subjects"])
+        self.train_keys = tuple(content["train_keys"])
+        self.val_keys = tuple(sorted(content["val_keys"]))
+        self.split_sha256: str = content["split_sha256"]
+        self.height, self.width = content["geometry"]["height"], content["geometry"]["width"]
+        flow = content["flow"] or {"method": None, "bound_px": 0.0}
+        self.flow_method, self.bound_px = flow["method"], float(flow["bound_px"])
+        self.crop: str = content["crop"]
+        self.epoch: int = content["progress"]["epoch"]
+        self._precision = choose_precision(content["config"]["precision"], device)
+        self._outputs = torch.tensor(content["output_of_class"], device=device)
+        self.net = _net_of(content).to(device).eval()
+        channels = 3 if self.stream == "rgb" else 2 * self.stack_length
+        self._normalizer = Normalizer(self.stream, channels, dtype=torch.float32, device=device)
+
+    @torch.inference_mode()
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, classes), ``float32``, of normalised images (N, C, 224, 224)."""
+        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self._precision):
+            outputs = self.net(images)
+        logits: torch.Tensor = outputs.float()[:, self._outputs]
+        return logits
+
+    def logits_of(self, planes: Sequence[Image]) -> npt.NDArray[np.float64]:
+        """Return the logits (classes,) of one sample's centre crop.
+
+        Args:
+            planes: One RGB frame (H, W, 3), or x1 y1 x2 y2 ... planes (H, W), ``uint8``, of the dataset's height and width.
+        """
+        top, left = (self.height - INPUT_SIZE) // 2, (self.width - INPUT_SIZE) // 2
+        levels = np.dstack(list(planes))[top : top + INPUT_SIZE, left : left + INPUT_SIZE]
+        batch = torch.from_numpy(np.ascontiguousarray(levels))[None].permute(0, 3, 1, 2).to(self.device)
+        return self.forward(self._normalizer(batch))[0].double().cpu().numpy()
+
+
+def load_stream_model(run: Path, *, checkpoint: str = "last", device: str = "auto") -> StreamModel:
+    """Load the net of a run.
+
+    Args:
+        run: Run folder.
+        checkpoint: ``last`` or ``best``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InputError: If the folder or the checkpoint can not be used.
+    """
+    if checkpoint not in CHECKPOINTS:
+        raise InputError(f"--checkpoint {checkpoint!r}, expected one of {', '.join(CHECKPOINTS)}")
+    if not run.is_dir():
+        raise InputError(f"{run}: no such run folder\n  Train first: cktrain rgb|flow DATASET --out {run}")
+    return StreamModel(run, read_checkpoint(run / CHECKPOINTS[checkpoint]), device=choose_device(device))
+
+
+def check_pair(models: Sequence[StreamModel]) -> None:
+    """Make sure that one or two runs can be tested or fused together.
+
+    Raises:
+        InputError: If there are more than two, both have one stream, or their classes, splits or geometries differ, or one was
+            trained on a subject that the other is tested on.
+    """
+    if not 1 <= len(models) <= 2:
+        raise InputError(f"{len(models)} runs, expected one, or an rgb and a flow run")
+    if len(models) == 1:
+        return
+    one, other = models
+    if one.stream == other.stream:
+        raise InputError(f"{one.run} and {other.run}: both are {one.stream} runs, expected an rgb and a flow run")
+    for what, left, right in (
+        ("classes", one.class_names, other.class_names),
+        ("frame size", (one.width, one.height), (other.width, other.height)),
+    ):
+        if left != right:
+            raise InputError(f"{one.run} and {other.run}: their {what} differ: {left} and {right}, expected the same")
+    if one.split_sha256 != other.split_sha256:
+        only = sorted(set(one.val_keys) ^ set(other.val_keys))
+        named = (
+            f"; for instance {only[0]} (subject {only[0].partition('_')[0]}) is validated in one only" if only else ""
+        )
+        raise InputError(
+            f"{one.run} and {other.run}: their splits differ, expected the same{named}\n"
+            "  Train both with the same --split, --folds and --fold."
+        )
+
+
+def check_fits(model: StreamModel, dataset: Dataset) -> None:
+    """Make sure that a dataset gives a model the inputs it was trained on.
+
+    Raises:
+        InputError: If classes, geometry or flow differ.
+    """
+    manifest = dataset.manifest
+    flow = manifest.flow
+    expectations = [
+        ("classes", model.class_names, manifest.class_names),
+        ("frame size", (model.width, model.height), (manifest.geometry.width, manifest.geometry.height)),
+    ]
+    if model.stream == "flow" and flow is not None:
+        expectations.append(("flow", (model.flow_method, model.bound_px), (flow.method, flow.bound_px)))
+    for what, trained, found in expectations:
+        if trained != found:
+            raise InputError(f"{dataset.path}: {what} {found}, but {model.run} was trained on {trained}")
+
+
+def _net_of(content: dict) -> nn.Module:  # type: ignore[type-arg]
+    net = build_model(
+        content["arch"],
+        content["stream"],
+        num_classes=SEED_NUM_OUTPUTS if content["seed_head"] else len(content["classes"]),
+        stack_length=content["stack_length"],
+        weights="none",
+        use_seed_head=content["seed_head"],
+    )
+    net.load_state_dict(content["model"])
+    return net

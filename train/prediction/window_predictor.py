@@ -1,0 +1,133 @@
+"""A window that slides over frames: flow as they come, both models at its end, one window in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.fusion import DEFAULT_WEIGHTS, FusionWeights, late_fusion, softmax
+from shard_builder.building.flow import make_flow_estimator, quantize_flow, to_gray
+from shard_builder.errors import InputError
+from shard_builder.sources.frames import Image, resize_image
+from train.prediction.stream_model import StreamModel
+
+Probs = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WindowPrediction:
+    """What the models say of one window of ``stack_length`` pairs.
+
+    Args:
+        window: Number of the window, from 0.
+        first_frame: First frame of the window, 0-based.
+        last_frame: Last frame; the rgb stream sees this one.
+        logits: Logits (classes,) by stream.
+        probs: Probabilities (classes,) by stream, and ``fused`` when there are two.
+    """
+
+    window: int
+    first_frame: int
+    last_frame: int
+    logits: dict[str, Probs]
+    probs: dict[str, Probs]
+
+    @property
+    def decision(self) -> Probs:
+        """Probabilities that decide: the fused ones, or those of the only stream."""
+        return self.probs.get("fused", next(iter(self.probs.values())))
+
+
+class WindowPredictor:
+    """Slides over frames and predicts; keeps ``stack_length`` flow pairs and one frame, whatever the length of the video.
+
+    Args:
+        models: One model, or an rgb and a flow model.
+        stride: Frames from one window to the next.
+        weights: Fusion weights.
+    """
+
+    def __init__(self, models: Sequence[StreamModel], *, stride: int, weights: FusionWeights = DEFAULT_WEIGHTS) -> None:
+        if stride < 1:
+            raise InputError(f"--stride {stride}, expected at least 1 frame")
+        self.models = {model.stream: model for model in models}
+        self.stride = stride
+        self.weights = weights
+        flow = self.models.get("flow")
+        self.stack_length = flow.stack_length if flow else 0
+        self._pairs: deque[tuple[Image, Image]] = deque(maxlen=max(1, self.stack_length))
+        self._estimate = make_flow_estimator(flow.flow_method) if flow else None
+        self._previous: Image | None = None
+        self._frame: Image | None = None
+        self._num_windows = 0
+
+    def iter_windows(self, frames: Iterable[Image]) -> Iterator[tuple[Image, WindowPrediction | None]]:
+        """Yield every frame, with the prediction of the window that ends at it, if one does.
+
+        Windows end every ``stride`` frames and at the last frame, so that the peak of a CK+ sequence is always seen. A clip with
+        fewer pairs than a window gives one window, its last pair repeated, as in training.
+
+        Args:
+            frames: RGB ``uint8`` (H, W, 3), all of one size.
+
+        Raises:
+            InputError: If there are no two frames.
+        """
+        held: Image | None = None  # one frame behind, so that the last one is known to be the last
+        number = -1
+        for number, frame in enumerate(frames):
+            if held is not None:
+                yield held, self._window_at(number - 1, last=False)
+            self._add(frame)
+            held = frame
+        if held is None or number < 1:
+            raise InputError(f"{number + 1} frames in the input, expected at least 2")
+        yield held, self._window_at(number, last=True)
+
+    def _window_at(self, number: int, *, last: bool) -> WindowPrediction | None:
+        full = number >= max(1, self.stack_length)
+        on_grid = full and (number - max(1, self.stack_length)) % self.stride == 0
+        if not (on_grid or last):
+            return None
+        assert self._frame is not None
+        logits = {}
+        for stream, model in self.models.items():
+            if stream == "flow":
+                pairs = list(self._pairs)
+                pairs += [pairs[-1]] * (self.stack_length - len(pairs))
+                logits[stream] = model.logits_of([plane for pair in pairs for plane in pair])
+            else:
+                logits[stream] = model.logits_of([resize_image(self._frame, width=model.width, height=model.height)])
+        window = WindowPrediction(
+            window=self._num_windows,
+            first_frame=max(0, number - self.stack_length),
+            last_frame=number,
+            logits=logits,
+            probs=self.fuse(logits),
+        )
+        self._num_windows += 1
+        return window
+
+    def fuse(self, logits: dict[str, Probs]) -> dict[str, Probs]:
+        """Turn logits by stream into probabilities by stream, and ``fused`` when there are two."""
+        probs = {stream: softmax(values) for stream, values in logits.items()}
+        if len(probs) == 2:
+            probs["fused"] = late_fusion(rgb=probs["rgb"], flow=probs["flow"], weights=self.weights)
+        return probs
+
+    def _add(self, frame: Image) -> None:
+        self._frame = frame
+        flow = self.models.get("flow")
+        if flow is None or self._estimate is None:
+            return
+        gray = to_gray(frame)
+        if self._previous is not None:
+            levels = quantize_flow(self._estimate(self._previous, gray), bound_px=flow.bound_px)
+            x, y = (np.ascontiguousarray(levels[..., axis]) for axis in (0, 1))
+            size = {"width": flow.width, "height": flow.height}
+            self._pairs.append((resize_image(x, **size), resize_image(y, **size)))
+        self._previous = gray
