@@ -1,9 +1,11 @@
-"""The whole path on generated data, in the commands a user would type: synth, build, train both streams, test and fuse.
+"""The whole path on generated data, in the commands a user would type: synth, build, train both
+streams, test and fuse.
 
     python bench/demo.py demo --seed 0
 
-Each step that has finished is remembered with its exact command in ``demo/steps.json``; a second run reuses it and says so.
-A step whose command has changed, or that did not finish, starts over, and so do all steps after it.
+Each step that has finished is remembered with its exact command in ``demo/steps.json``; a second
+run reuses it and says so. A step whose command has changed, or that did not finish, starts over,
+and so do all steps after it.
 """
 
 from __future__ import annotations
@@ -36,20 +38,68 @@ LR = {"flow": "0.01", "rgb": "0.002"}
 def step_commands(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
     """List the steps as (name, folder it writes, command line)."""
     release, dataset, test = out / "release", out / "dataset", out / "test"
-    train = ["--arch", "resnet18", "--weights", "none", "--folds", str(NUM_FOLDS), "--fold", "0", "--seed", str(seed)]
+    train = [
+        "--arch",
+        "resnet18",
+        "--weights",
+        "none",
+        "--folds",
+        str(NUM_FOLDS),
+        "--fold",
+        "0",
+        "--seed",
+        str(seed),
+    ]
     train += ["--batch-size", "16", "--iter-size", "1", "--dropout", "0.3", "--val-every", "4"]
     steps = [
-        ("synth", release, ["ckshard", "synth", str(release), "--subjects", str(NUM_SUBJECTS), "--image-scale", "0.5"]),
+        (
+            "synth",
+            release,
+            [
+                "ckshard",
+                "synth",
+                str(release),
+                "--subjects",
+                str(NUM_SUBJECTS),
+                "--image-scale",
+                "0.5",
+            ],
+        ),
         ("build", dataset, ["ckshard", "build", str(release), str(dataset), "--workers", "2"]),
     ]
     steps[0][2].extend(["--max-frames", "16", "--seed", str(seed), "--workers", "2"])
     for stream in ("flow", "rgb"):
         run = out / stream
         epochs = EPOCHS[stream]
-        schedule = ["--epochs", str(epochs), "--lr", LR[stream], "--lr-steps", f"{epochs * 2 // 3},{epochs * 9 // 10}"]
-        steps.append((f"train {stream}", run, ["cktrain", stream, str(dataset), "--out", str(run), *train, *schedule]))
+        schedule = [
+            "--epochs",
+            str(epochs),
+            "--lr",
+            LR[stream],
+            "--lr-steps",
+            f"{epochs * 2 // 3},{epochs * 9 // 10}",
+        ]
+        steps.append(
+            (
+                f"train {stream}",
+                run,
+                ["cktrain", stream, str(dataset), "--out", str(run), *train, *schedule],
+            )
+        )
     steps.append(
-        ("test", test, ["cktrain", "test", str(out / "rgb"), str(out / "flow"), str(dataset), "--out", str(test)])
+        (
+            "test",
+            test,
+            [
+                "cktrain",
+                "test",
+                str(out / "rgb"),
+                str(out / "flow"),
+                str(dataset),
+                "--out",
+                str(test),
+            ],
+        )
     )
     return steps
 
@@ -68,7 +118,10 @@ def run_steps(out: Path, seed: int, console: Console) -> dict[str, float]:
         finished = finished[:number]
         record.write_text(json.dumps(finished, indent=1))
         if folder.exists():
-            console.print(f"[yellow]starting over[/] {name}: {folder} is unfinished or was made with another command")
+            console.print(
+                f"[yellow]starting over[/] {name}: {folder} is unfinished or was made with another"
+                " command"
+            )
             shutil.rmtree(folder)
         console.print(f"[bold]{' '.join(command)}[/]", soft_wrap=True)
         begin = time.monotonic()
@@ -94,7 +147,9 @@ def write_sample_figure(dataset_dir: Path, path: Path) -> None:
             pairs = int(dataset.num_pairs[row])
             levels = decode_gray(dataset.read_member("flow", row, pairs // 2))
             axes[0, column].set_title(dataset.class_names[int(dataset.labels[row])], fontsize=10)
-            assert peak is not None and levels is not None, "members of a dataset just built can be decoded"
+            assert peak is not None and levels is not None, (
+                "members of a dataset just built can be decoded"
+            )
             axes[0, column].imshow(peak)
             axes[1, column].imshow(flow_to_rgb(levels, bound_px=flow.bound_px))
             for axis in axes[:, column]:
@@ -103,7 +158,8 @@ def write_sample_figure(dataset_dir: Path, path: Path) -> None:
         axes[0, 0].set_ylabel("peak frame", fontsize=9)
         axes[1, 0].set_ylabel("flow, mid-sequence", fontsize=9)
         figure.suptitle(
-            f"Subject {subject}: the rgb stream sees the peak frame, the flow stream the motion", fontsize=11
+            f"Subject {subject}: the rgb stream sees the peak frame, the flow stream the motion",
+            fontsize=11,
         )
         figure.tight_layout()
         figure.savefig(path, dpi=110)
@@ -131,7 +187,9 @@ def collect(out: Path, seconds: dict[str, float], seed: int) -> dict[str, object
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -150,9 +208,13 @@ def main() -> None:
     table.add_column("accuracy", justify="right")
     for name in ("flow", "rgb", "fused"):
         table.add_row(name, f"{100 * float(str(summary[f'{name}_accuracy'])):.1f} %")
-    console.print(f"{summary['num_test_sequences']} sequences of subjects never trained on (chance is 1/7):")
+    console.print(
+        f"{summary['num_test_sequences']} sequences of subjects never trained on (chance is 1/7):"
+    )
     console.print(table)
-    console.print(f"{summary['seconds']} s of work; summary.json and the figures are in {options.out}/")
+    console.print(
+        f"{summary['seconds']} s of work; summary.json and the figures are in {options.out}/"
+    )
 
 
 if __name__ == "__main__":

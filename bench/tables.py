@@ -1,6 +1,7 @@
 """Write every measured table and figure of README and docs from the records in docs/results.
 
-python -m bench.tables            rewrite the blocks between <!-- begin: NAME --> and <!-- end -->, and the plot
+python -m bench.tables            rewrite the blocks between <!-- begin: NAME --> and <!-- end -->,
+and the plot
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ RESULTS = ROOT / "docs" / "results"
 PAGES = ("README.md", "docs/benchmarks.md", "docs/scaling.md", "docs/decisions.md")
 BLOCK = re.compile(r"<!-- begin: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
 NO_GPU = (
-    "**Not measured: anything on a GPU.** `bash bench/gpu.sh` has not run on one yet. The GPU half of the DALI engine, "
-    '`device="mixed"` decoding, pinned copies, fp16 on CUDA, NCCL and the CUDA-event stall accounting were written against '
-    "documentation and ran on a CPU only; `bash bench/gpu.sh --cpu` runs the same steps in small, with the gpu tests skipped."
+    "**Not measured: anything on a GPU.** `bash bench/gpu.sh` has not run on one yet. The GPU half"
+    ' of the DALI engine, `device="mixed"` decoding, pinned copies, fp16 on CUDA, NCCL and the'
+    " CUDA-event stall accounting were written against documentation and ran on a CPU only; `bash"
+    " bench/gpu.sh --cpu` runs the same steps in small, with the gpu tests skipped."
 )
 
 
@@ -78,60 +80,86 @@ def _demo_blocks() -> dict[str, str]:
     minutes = max(summary["seconds"] for summary in summaries) / 60
     return {
         "demo": "\n".join(lines),
-        "demo-minutes": f"Under {int(minutes) + 1} minutes on two cores of an AMD EPYC, twice that on a slow pair,",
+        "demo-minutes": (
+            f"Under {int(minutes) + 1} minutes on two cores of an AMD EPYC, twice that on a slow"
+            " pair,"
+        ),
     }
 
 
 def _cross_validation_block() -> dict[str, str]:
-    series = {(entry["stream"], entry["split"]): entry["pooled"] for entry in read_record("cv-demo")["series"]}
+    series = {
+        (entry["stream"], entry["split"]): entry["pooled"]
+        for entry in read_record("cv-demo")["series"]
+    }
 
     def interval(pooled: dict[str, Any]) -> str:
         low, high = pooled["interval"]
         return f"{100 * low:.1f} to {100 * high:.1f}"
 
     flow, rgb, fused = (series[stream, "subject-kfold"] for stream in ("flow", "rgb", "fused"))
-    leaky = series["flow", "seed-random"]
+    leaky = series["flow", "original-random"]
     text = (
-        f"all {flow['num_sequences']} sequences pooled: flow {_percent(flow['accuracy'])} (95 % interval {interval(flow)}), "
-        f"rgb {_percent(rgb['accuracy'])}, fused {_percent(fused['accuracy'])}. The seed's random split, {leaky['num_sequences']} "
-        f"sequences in two draws, gives {_percent(leaky['accuracy'])} ({interval(leaky)})"
+        f"all {flow['num_sequences']} sequences pooled: flow {_percent(flow['accuracy'])} (95 %"
+        f" interval {interval(flow)}), rgb {_percent(rgb['accuracy'])}, fused"
+        f" {_percent(fused['accuracy'])}. The original's random split, {leaky['num_sequences']}"
+        f" sequences in two draws, gives {_percent(leaky['accuracy'])} ({interval(leaky)})"
     )
     return {"cross-validation": text}
 
 
 def _training_blocks() -> dict[str, str]:
     record = read_record("train-resnet152-cpu")
-    medians = {result["case"]["name"]: result["median_samples_per_s"] for result in record["results"]}
-    lines = ["| batches | precision | layout | samples/s | range | data wait |", "|---|---|---|---|---|---|"]
+    medians = {
+        result["case"]["name"]: result["median_samples_per_s"] for result in record["results"]
+    }
+    lines = [
+        "| batches | precision | layout | samples/s | range | data wait |",
+        "|---|---|---|---|---|---|",
+    ]
     for result in record["results"]:
         case, speeds = result["case"], result["samples_per_s"]
         layout = "channels_last" if case["channels_last"] else "NCHW"
         lines.append(
-            f"| {case['name']} | {case['precision']} | {layout} | {result['median_samples_per_s']:.2f} "
-            f"| {min(speeds):.2f} - {max(speeds):.2f} | {result['median_data_wait_pct']:.2f} % |"
+            f"| {case['name']} | {case['precision']} | {layout} |"
+            f" {result['median_samples_per_s']:.2f} | {min(speeds):.2f} - {max(speeds):.2f} |"
+            f" {result['median_data_wait_pct']:.2f} % |"
         )
-    real = next(result for result in record["results"] if result["case"]["name"] == "real, cpu engine")
+    real = next(
+        result for result in record["results"] if result["case"]["name"] == "real, cpu engine"
+    )
     ratio = medians["real, cpu engine"] / medians["synthetic, fp32 NCHW"]
     return {
         "training": "\n".join(lines),
         "training-ratio": f"{ratio:.2f} times",
-        "training-stall": f"{medians['real, cpu engine'] / medians['synthetic']:.3f} of the speed on a batch that is there already, "
-        f"and the net waits {real['median_data_wait_pct']:.2f} % of the time",
-        "training-machine": f"{record['arch']}, {record['stream']} stream, batch {record['batch_size']}, {record['codec']}, "
-        f"{record['device_name']}, {record['num_cores']} cores, medians of {len(real['samples_per_s'])} interleaved repeats",
+        "training-stall": (
+            f"{medians['real, cpu engine'] / medians['synthetic']:.3f} of the speed on a batch that"
+            f" is there already, and the net waits {real['median_data_wait_pct']:.2f} % of the time"
+        ),
+        "training-machine": (
+            f"{record['arch']}, {record['stream']} stream, batch {record['batch_size']},"
+            f" {record['codec']}, {record['device_name']}, {record['num_cores']} cores, medians of"
+            f" {len(real['samples_per_s'])} interleaved repeats"
+        ),
     }
 
 
 def _bench_command_block() -> dict[str, str]:
-    lines = ["| record | stream | loader | codec | samples/s | range | x PNG tree |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| record | stream | loader | codec | samples/s | range | x PNG tree |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name in ("loader-raw-cpu", "loader-jpg-cpu"):
         records = read_record(name)
-        tree = {r["stream"]: r["samples_per_s"]["median"] for r in records if r["engine"] == "png-tree"}
+        tree = {
+            r["stream"]: r["samples_per_s"]["median"] for r in records if r["engine"] == "png-tree"
+        }
         for record in records:
             speed = record["samples_per_s"]
             lines.append(
-                f"| {name}.json | {record['stream']} | {record['name']} | {record['codec']} | {speed['median']:,.0f} "
-                f"| {speed['min']:,.0f} - {speed['max']:,.0f} | {speed['median'] / tree[record['stream']]:.1f} |"
+                f"| {name}.json | {record['stream']} | {record['name']} | {record['codec']} |"
+                f" {speed['median']:,.0f} | {speed['min']:,.0f} - {speed['max']:,.0f} |"
+                f" {speed['median'] / tree[record['stream']]:.1f} |"
             )
     return {"bench-command": "\n".join(lines)}
 
@@ -140,21 +168,30 @@ def _headline_block() -> dict[str, str]:
     """Say in a sentence what the loader comparison came to."""
     records = read_record("loaders-cpu")["records"]
     medians = {record["name"]: record["samples_per_s"]["median"] for record in records}
-    peers = {r["name"]: r["samples_per_s"]["median"] for r in records if not r["is_ours"] and r["codec"] != "png"}
+    peers = {
+        r["name"]: r["samples_per_s"]["median"]
+        for r in records
+        if not r["is_ours"] and r["codec"] != "png"
+    }
     best = max(peers, key=lambda name: peers[name])
     seed = next(r["samples_per_s"]["median"] for r in records if r["engine"] == "png-tree")
     ours = medians["cpu, raw"]
     return {
-        "headline": f"{ours:,.0f} ten-channel samples a second on two cores, {ours / seed:.0f} times the tree of PNG files "
-        f"and {ours / peers[best]:.1f} times the fastest peer ({best})"
+        "headline": (
+            f"{ours:,.0f} ten-channel samples a second on two cores, {ours / seed:.0f} times the"
+            f" tree of PNG files and {ours / peers[best]:.1f} times the fastest peer ({best})"
+        )
     }
 
 
 def _memory_block() -> dict[str, str]:
     record = read_record("build-memory")
     return {
-        "build-memory": f"{record['num_sequences']:,} sequences of six 64x48 frames on {record['workers']} workers peak at "
-        f"{record['main_peak_mb']} MB in the main process and {record['worker_peak_mb']} MB in the largest worker"
+        "build-memory": (
+            f"{record['num_sequences']:,} sequences of six 64x48 frames on {record['workers']}"
+            f" workers peak at {record['main_peak_mb']} MB in the main process and"
+            f" {record['worker_peak_mb']} MB in the largest worker"
+        )
     }
 
 

@@ -19,8 +19,10 @@ class FusionWeights:
 
     Args:
         rgb: Weight of the spatial stream, >= 0.
-        flow: Weight of the temporal stream, >= 0; only the ratio matters, one of them must be positive.
-        origin: ``default`` (TSN's 1:1.5), ``validation`` (searched on sequences that are not tested) or ``given``.
+        flow: Weight of the temporal stream, >= 0; only the ratio matters, one of them must be
+            positive.
+        origin: ``default`` (TSN's 1:1.5), ``validation`` (searched on sequences that are not
+            tested) or ``given``.
     """
 
     rgb: float = 1.0
@@ -30,7 +32,8 @@ class FusionWeights:
     def __post_init__(self) -> None:
         if not (self.rgb >= 0 and self.flow >= 0 and 0 < self.rgb + self.flow < float("inf")):
             raise ValueError(
-                f"fusion weights rgb {self.rgb}, flow {self.flow}, expected finite, not negative, one positive"
+                f"fusion weights rgb {self.rgb}, flow {self.flow}, expected finite, not negative,"
+                " one positive"
             )
 
 
@@ -57,7 +60,8 @@ def late_fusion(*, rgb: Probs, flow: Probs, weights: FusionWeights = DEFAULT_WEI
         Probabilities of the same shape, ``float64``.
 
     Raises:
-        ValueError: If the shapes differ or a row does not sum to 1 (logits are not fused: the streams' scales differ).
+        ValueError: If the shapes differ or a row does not sum to 1 (logits are not fused: the
+            streams' scales differ).
 
     Source: weighted averaging of scores, Simonyan and Zisserman 2014, section 5.
 
@@ -65,20 +69,26 @@ def late_fusion(*, rgb: Probs, flow: Probs, weights: FusionWeights = DEFAULT_WEI
     [0.4, 0.6]
     """
     if rgb.shape != flow.shape:
-        raise ValueError(f"probabilities of shape {rgb.shape} (rgb) and {flow.shape} (flow), expected equal shapes")
+        raise ValueError(
+            f"probabilities of shape {rgb.shape} (rgb) and {flow.shape} (flow), expected equal"
+            " shapes"
+        )
     for name, probs in (("rgb", rgb), ("flow", flow)):
         if not np.allclose(probs.sum(axis=-1), 1.0, atol=1e-4):
             raise ValueError(
-                f"{name} rows sum to {probs.sum(axis=-1).min():.4g}..{probs.sum(axis=-1).max():.4g}, expected 1"
+                f"{name} rows sum to"
+                f" {probs.sum(axis=-1).min():.4g}..{probs.sum(axis=-1).max():.4g}, expected 1"
             )
-    return np.asarray((weights.rgb * rgb + weights.flow * flow) / (weights.rgb + weights.flow), np.float64)
+    return np.asarray(
+        (weights.rgb * rgb + weights.flow * flow) / (weights.rgb + weights.flow), np.float64
+    )
 
 
 def search_weights(*, rgb: Probs, flow: Probs, labels: npt.NDArray[np.int64]) -> FusionWeights:
     """Find the weights with the highest accuracy on validation sequences.
 
-    The share of flow goes over 0, 0.01, ..., 1. Among equally accurate shares the least log loss decides, so that a
-    plateau of accuracy, wide on a few dozen sequences, still has one best point.
+    The share of flow goes over 0, 0.01, ..., 1. Among equally accurate shares the least log loss
+    decides, so that a plateau of accuracy, wide on a few dozen sequences, still has one best point.
 
     Args:
         rgb: Probabilities of the spatial stream, shape (n, classes).
@@ -93,7 +103,8 @@ def search_weights(*, rgb: Probs, flow: Probs, labels: npt.NDArray[np.int64]) ->
     """
     if not len(labels) or len(labels) != len(rgb):
         raise ValueError(
-            f"{len(rgb)} rows of probabilities and {len(labels)} labels, expected equally many, at least one"
+            f"{len(rgb)} rows of probabilities and {len(labels)} labels, expected equally many, at"
+            " least one"
         )
     ranked = []
     for step in range(NUM_GRID_STEPS + 1):

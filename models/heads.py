@@ -1,4 +1,4 @@
-"""The seed's classifier heads, for its own checkpoints and for like-for-like comparisons."""
+"""The original's classifier heads, for its own checkpoints and for like-for-like comparisons."""
 
 from __future__ import annotations
 
@@ -8,33 +8,43 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-SEED_NUM_OUTPUTS = 8
+ORIGINAL_NUM_OUTPUTS = 8
 """CK+'s codes 0..7; code 0 (neutral) is never trained."""
-SEED_UNUSED = ("fc2.", "fc.")
+ORIGINAL_UNUSED = ("fc2.", "fc.")
 SEED_FLOW_UNUSED = ("bn_final.", "fc_final.")
 
 
 class BatchNormOfLogits(nn.BatchNorm1d):
-    """BatchNorm1d that takes a batch of one: there is no variance in it, so the running statistics serve."""
+    """BatchNorm1d that takes a batch of one: there is no variance in it, so the running statistics
+    serve.
+    """
 
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         """Normalise (N, classes) logits."""
         if self.training and len(logits) == 1:
             return functional.batch_norm(
-                logits, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+                logits,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                False,
+                0.0,
+                self.eps,
             )
         return super().forward(logits)
 
 
-def seed_head(stream: str, num_features: int, *, dropout: float) -> nn.Sequential:
-    """Make the seed's head: flow Dropout, Linear(8); rgb also BatchNorm1d(8), Linear(8, 8), with no ReLU between.
+def original_head(stream: str, num_features: int, *, dropout: float) -> nn.Sequential:
+    """Make the original's head: flow Dropout, Linear(8); rgb also BatchNorm1d(8), Linear(8, 8),
+    with no ReLU between.
 
     Source: flow_resnet.py:104-163 and rgb_resnet.py:113-161 of two_stream_for_emotion_recognition.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["dropout"] = nn.Dropout(dropout)
-    layers["fc_action"] = nn.Linear(num_features, SEED_NUM_OUTPUTS)
+    layers["fc_action"] = nn.Linear(num_features, ORIGINAL_NUM_OUTPUTS)
     if stream == "rgb":
-        layers["bn_final"] = BatchNormOfLogits(SEED_NUM_OUTPUTS)
-        layers["fc_final"] = nn.Linear(SEED_NUM_OUTPUTS, SEED_NUM_OUTPUTS)
+        layers["bn_final"] = BatchNormOfLogits(ORIGINAL_NUM_OUTPUTS)
+        layers["fc_final"] = nn.Linear(ORIGINAL_NUM_OUTPUTS, ORIGINAL_NUM_OUTPUTS)
     return nn.Sequential(layers)

@@ -15,11 +15,12 @@ from shard_builder.errors import InputError
 
 State = dict[str, torch.Tensor]
 MAX_NAMED_KEYS = 6
-SEED_HEAD_KEY = "fc_action.weight"
+ORIGINAL_HEAD_KEY = "fc_action.weight"
 
 
 def torchvision_state_dict(arch: str, weights: str) -> State:
-    """Return pretrained weights of torchvision, downloaded once; ``imagenet`` means the enum's default.
+    """Return pretrained weights of torchvision, downloaded once; ``imagenet`` means the enum's
+    default.
 
     Raises:
         InputError: If the enum has no such entry, or the download fails.
@@ -28,61 +29,74 @@ def torchvision_state_dict(arch: str, weights: str) -> State:
     known = [entry.name for entry in enum]
     if weights != "imagenet" and weights not in known:
         raise InputError(
-            f"--weights {weights!r}: no such file, expected imagenet, none, {', '.join(known)} or a file of weights"
+            f"--weights {weights!r}: no such file, expected imagenet, none, {', '.join(known)} or a"
+            " file of weights"
         )
     entry = enum.DEFAULT if weights == "imagenet" else enum[weights]
     try:
         return dict(entry.get_state_dict(progress=False, check_hash=True))
     except (urllib.error.URLError, OSError) as error:
         raise InputError(
-            f"--weights {weights}: {entry.url} can not be downloaded ({error})\n"
-            f"  Copy it into {torch.hub.get_dir()}/checkpoints, or pass --weights FILE, or --weights none."
+            f"--weights {weights}: {entry.url} cannot be downloaded ({error})\n  Copy it into"
+            f" {torch.hub.get_dir()}/checkpoints, or pass --weights FILE, or --weights none."
         ) from None
 
 
 def read_state_dict(path: Path, *, head: str) -> State:
-    """Read a state dict: a checkpoint of ``cktrain``, of the seed, or a plain one.
+    """Read a state dict: a checkpoint of ``cktrain``, of the original, or a plain one.
 
     Args:
         path: The file.
-        head: Name of the model's head; the seed's head modules are found under it.
+        head: Name of the model's head; the original's head modules are found under it.
 
     Raises:
-        InputError: If the file holds no state dict, or something other than tensors and plain values.
+        InputError: If the file holds no state dict, or something other than tensors and plain
+            values.
     """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a foreign file makes torch.load raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"--weights {path}: can not be read as weights ({reason}), expected a file of torch.save"
+            f"--weights {path}: cannot be read as weights ({reason}), expected a file of torch.save"
         ) from None
     for wrapper in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
+    if (
+        not isinstance(content, dict)
+        or not content
+        or not all(isinstance(v, torch.Tensor) for v in content.values())
+    ):
         raise InputError(f"--weights {path}: holds no state dict, expected names and tensors")
     state = {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
-    return _from_seed(state, head) if SEED_HEAD_KEY in state else state
+    return _from_original(state, head) if ORIGINAL_HEAD_KEY in state else state
 
 
-def _from_seed(state: State, head: str) -> State:
-    """Rename the seed's head and leave out what the seed builds but never uses."""
+def _from_original(state: State, head: str) -> State:
+    """Rename the original's head and leave out what the original builds but never uses."""
     is_flow = state["conv1.weight"].shape[1] != 3 if "conv1.weight" in state else False
     unused = ("fc.", "fc2.", *(SEED_FLOW_UNUSED if is_flow else ()))
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
     parts = ("fc_action.", "bn_final.", "fc_final.")
-    return {f"{head}.{name}" if name.startswith(parts) else name: tensor for name, tensor in kept.items()}
+    return {
+        f"{head}.{name}" if name.startswith(parts) else name: tensor
+        for name, tensor in kept.items()
+    }
 
 
 def load_by_name(model: nn.Module, state: State, *, origin: str, head: str) -> None:
-    """Load a state dict; torchvision's 1000-class head is left out, every other difference is an error.
+    """Load a state dict; torchvision's 1000-class head is left out, every other difference is an
+    error.
 
     Raises:
         InputError: If keys are missing, unknown or of another shape; the message names them.
     """
     own = model.state_dict()
-    foreign_head = {f"{head}.weight", f"{head}.bias"}  # torchvision's own classifier: a bare Linear in the head's place
+    foreign_head = {
+        f"{head}.weight",
+        f"{head}.bias",
+    }  # torchvision's own classifier: a bare Linear in the head's place
     given = {name: tensor for name, tensor in state.items() if name not in foreign_head}
     is_pretrained_elsewhere = len(given) < len(state)
     missing = [
@@ -99,12 +113,15 @@ def load_by_name(model: nn.Module, state: State, *, origin: str, head: str) -> N
         if names:
             lines.append(f"{len(names)} {what}: {_listed(names)}")
     if shapes:
-        named = [f"{name} {tuple(given[name].shape)}, expected {tuple(own[name].shape)}" for name in shapes]
+        named = [
+            f"{name} {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
+            for name in shapes
+        ]
         lines.append(f"{len(shapes)} of another shape: {_listed(named)}")
     if lines:
         raise InputError(
             f"--weights {origin}: does not fit this net\n  " + "\n  ".join(lines) + "\n"
-            "  Check --arch, --stack-length, and --seed-head for the seed's checkpoints."
+            "  Check --arch, --stack-length, and --original-head for the original's checkpoints."
         )
     model.load_state_dict(given, strict=False)
 

@@ -14,13 +14,16 @@ from pipelines.plan.plan import PlanTable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One rank's part of a global batch. Its tensors stay valid until the next batch is asked for: buffers are reused.
+    """One rank's part of a global batch. Its tensors stay valid until the next batch is asked for:
+    buffers are reused.
 
     Args:
-        images: (N, C, 224, 224) channels_last, in the dtype and on the device that were asked for. ``uint8`` holds levels with flips
-            done (x flow turned to 255 - x); floats are normalised: rgb by ImageNet's mean and deviation, flow by 0.5 and 0.226.
+        images: (N, C, 224, 224) channels_last, in the dtype and on the device that were asked for.
+            ``uint8`` holds levels with flips done (x flow turned to 255 - x); floats are
+            normalised: rgb by ImageNet's mean and deviation, flow by 0.5 and 0.226.
         labels: Class indices, ``int64`` (N,), on the device.
-        valid: False for padding that repeats a sample so that all ranks have equal batches, ``bool`` (N,), on the device.
+        valid: False for padding that repeats a sample so that all ranks have equal batches,
+            ``bool`` (N,), on the device.
         keys: Keys of the samples.
         positions: Positions in the epoch, ``int64`` (N,).
         global_size: Valid samples in the batch over all ranks.

@@ -1,4 +1,6 @@
-"""A dataset folder, opened: the index mapped into memory, the tars mapped when first read, every member by its offset."""
+"""A dataset folder, opened: the index mapped into memory, the tars mapped when first read, every
+member by its offset.
+"""
 
 from __future__ import annotations
 
@@ -51,15 +53,19 @@ class Dataset:
         self._batch = read_index(path / INDEX_NAME, streams=self.manifest.streams)
         if self._batch.num_rows != self.manifest.num_sequences:
             raise DatasetError(
-                f"{path / INDEX_NAME}: {self._batch.num_rows} rows, expected {self.manifest.num_sequences} as in manifest.json\n"
-                f"  Run: ckshard verify {path}, then build the dataset again."
+                f"{path / INDEX_NAME}: {self._batch.num_rows} rows, expected"
+                f" {self.manifest.num_sequences} as in manifest.json\n  Run: ckshard verify {path},"
+                " then build the dataset again."
             )
         self.labels = self._integers("label")
         self.num_frames = self._integers("num_frames")
         self.num_pairs = self._integers("num_pairs")
-        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.manifest.classes):
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(
+            self.manifest.classes
+        ):
             raise DatasetError(
-                f"{path / INDEX_NAME}: labels outside the manifest's {len(self.manifest.classes)} classes"
+                f"{path / INDEX_NAME}: labels outside the manifest's {len(self.manifest.classes)}"
+                " classes"
             )
         self._members: dict[str, StreamMembers] = {}
         self._lock = threading.Lock()
@@ -71,7 +77,10 @@ class Dataset:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -111,8 +120,8 @@ class Dataset:
         if rows.null_count:
             missing = wanted.filter(pc.is_null(rows))
             raise InputError(
-                f"{self.path}: {len(missing)} sequences are not in the dataset, the first is {missing[0].as_py()}\n"
-                "  Was the split or the run made with another dataset?"
+                f"{self.path}: {len(missing)} sequences are not in the dataset, the first is"
+                f" {missing[0].as_py()}\n  Was the split or the run made with another dataset?"
             )
         return np.asarray(rows.to_numpy(zero_copy_only=False), np.int64)
 
@@ -124,8 +133,9 @@ class Dataset:
         """
         if name not in self.manifest.streams:
             raise InputError(
-                f"{self.path}: has no {name} stream, expected one of {', '.join(self.manifest.streams)}\n"
-                f"  Build it: ckshard build SRC DATASET --streams rgb,flow"
+                f"{self.path}: has no {name} stream, expected one of"
+                f" {', '.join(self.manifest.streams)}\n  Build it: ckshard build SRC DATASET"
+                " --streams rgb,flow"
             )
         return self.manifest.streams[name]
 
@@ -142,7 +152,9 @@ class Dataset:
         return self.num_frames if keep is None else np.minimum(self.num_frames, keep)
 
     def read_member(self, stream: str, row: int, number: int) -> UInt8:
-        """Return the bytes of one image member of a row, ``uint8`` (n,), checked; ``number`` may count from the end (-1)."""
+        """Return the bytes of one image member of a row, ``uint8`` (n,), checked; ``number`` may
+        count from the end (-1).
+        """
         return self.members(stream).read(row, number)
 
     def _integers(self, name: str) -> Int64:
@@ -153,9 +165,11 @@ class Dataset:
 
 
 class StreamMembers:
-    """Where the image or npy members of one stream lie, and their bytes straight from the mapped tars.
+    """Where the image or npy members of one stream lie, and their bytes straight from the mapped
+    tars.
 
-    A member's CRC-32 is checked the first time this process reads it; afterwards the page cache is trusted.
+    A member's CRC-32 is checked the first time this process reads it; afterwards the page cache is
+    trusted.
     """
 
     def __init__(self, dataset: Dataset, stream: str, batch: pa.RecordBatch) -> None:
@@ -172,7 +186,9 @@ class StreamMembers:
             for name in ("size", "crc32")
         )
         if not len(self._offsets) == len(self._sizes) == len(self._crcs):
-            raise DatasetError(f"{dataset.path / INDEX_NAME}: the lists of {stream} members differ in length")
+            raise DatasetError(
+                f"{dataset.path / INDEX_NAME}: the lists of {stream} members differ in length"
+            )
         self._is_checked = np.zeros(len(self._offsets), bool)
         self._array_begins = np.zeros(len(self._shards), np.int64)
         self._maps: dict[int, UInt8] = {}
@@ -192,7 +208,8 @@ class StreamMembers:
         if not -count <= number < count:
             key = self._dataset.keys_of(np.array([row]))[0]
             raise DatasetError(
-                f"{self._dataset.path / INDEX_NAME}: sequence {key} has {count} {self.stream} members, asked for {number}"
+                f"{self._dataset.path / INDEX_NAME}: sequence {key} has {count} {self.stream}"
+                f" members, asked for {number}"
             )
         return int(self.first[row]) + number % count
 
@@ -206,7 +223,11 @@ class StreamMembers:
         offset, size = int(self._offsets[flat]), int(self._sizes[flat])
         tar = self._tar(int(self._shards[row]))
         if offset < 512 or size <= 0 or offset + size > len(tar):
-            raise self.damage(row, flat, f"lies at {offset} to {offset + size}, outside the tar's {len(tar)} bytes")
+            raise self.damage(
+                row,
+                flat,
+                f"lies at {offset} to {offset + size}, outside the tar's {len(tar)} bytes",
+            )
         data = tar[offset : offset + size]
         if not self._is_checked[flat]:
             found, expected = zlib.crc32(data.data), int(self._crcs[flat])
@@ -216,7 +237,8 @@ class StreamMembers:
         return data
 
     def read_stack(self, row: int, shape: tuple[int, ...]) -> UInt8:
-        """Return a raw row's array as a view of the mapped tar: flow (2n, H, W) or rgb (k, H, W, 3).
+        """Return a raw row's array as a view of the mapped tar: flow (2n, H, W) or rgb (k, H, W,
+        3).
 
         Raises:
             DamagedMemberError: If the npy header or its shape is not what manifest and index say.
@@ -244,13 +266,20 @@ class StreamMembers:
             member = f"{key}.{self.stream}.npy"
         else:
             number = flat - int(self.first[row])
-            skipped = int(self._dataset.num_frames[row]) - self.num_members(row) if self.stream == "rgb" else 0
+            skipped = (
+                int(self._dataset.num_frames[row]) - self.num_members(row)
+                if self.stream == "rgb"
+                else 0
+            )
             digits = max(3, len(str(skipped + self.num_members(row) - 1)))
-            member = f"{key}.{self.stream}-{number + skipped:0{digits}d}.{self._dataset.stream(self.stream).codec}"
+            codec = self._dataset.stream(self.stream).codec
+            member = f"{key}.{self.stream}-{number + skipped:0{digits}d}.{codec}"
         shards = self._dataset.stream(self.stream).shards
         number = int(self._shards[row])
         shard = shards[number].name if 0 <= number < len(shards) else f"shard {number}"
-        return DamagedMemberError(reason, shard=shard, offset=int(self._offsets[flat]), member=member, key=key)
+        return DamagedMemberError(
+            reason, shard=shard, offset=int(self._offsets[flat]), member=member, key=key
+        )
 
     def _tar(self, number: int) -> UInt8:
         tar = self._maps.get(number)
@@ -265,7 +294,8 @@ class StreamMembers:
         shards = self._dataset.stream(self.stream).shards
         if not 0 <= number < len(shards):
             raise DatasetError(
-                f"{self._dataset.path / INDEX_NAME}: {self.stream} shard {number}, expected 0 to {len(shards) - 1}"
+                f"{self._dataset.path / INDEX_NAME}: {self.stream} shard {number}, expected 0 to"
+                f" {len(shards) - 1}"
             )
         path = self._dataset.path / shards[number].name
         try:
@@ -273,5 +303,6 @@ class StreamMembers:
                 return np.frombuffer(file.read_buffer(), np.uint8)
         except (OSError, ValueError) as error:
             raise DatasetError(
-                f"{path}: can not be mapped ({error})\n  Run: ckshard verify {self._dataset.path}, then build the dataset again."
+                f"{path}: cannot be mapped ({error})\n  Run: ckshard verify {self._dataset.path},"
+                " then build the dataset again."
             ) from None

@@ -1,4 +1,6 @@
-"""``make_loader``: a split part of a dataset as batches, by the plan, through an engine; resumable at any step."""
+"""``make_loader``: a split part of a dataset as batches, by the plan, through an engine; resumable
+at any step.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,14 @@ class Engine(Protocol):
 
 
 class Loader:
-    """Batches of one split part, epoch after epoch; made by :func:`make_loader`. Also a context manager.
+    """Batches of one split part, epoch after epoch; made by :func:`make_loader`. Also a context
+    manager.
 
-    Iterating yields the rest of the current epoch from the current position on, and leaves the position at the epoch's end; call
-    :meth:`set_epoch` before each epoch. The state names the next position to hand over, so it is exact however far the engine has
-    read ahead, and it loads at any world size. There is one iteration at a time: a new one, a jump and the end of the loader end it.
+    Iterating yields the rest of the current epoch from the current position on, and leaves the
+    position at the epoch's end; call :meth:`set_epoch` before each epoch. The state names the next
+    position to hand over, so it is exact however far the engine has read ahead, and it loads at any
+    world size. There is one iteration at a time: a new one, a jump and the end of the loader end
+    it.
 
     Attributes:
         plan: The plan, the same for every engine, rank and world size.
@@ -73,7 +78,10 @@ class Loader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -119,7 +127,9 @@ class Loader:
                     "  It was saved by a run with another dataset, split or seed."
                 )
         if not 0 <= state["position"] <= self.num_samples:
-            raise InputError(f"loader state has position {state['position']}, expected 0 to {self.num_samples}")
+            raise InputError(
+                f"loader state has position {state['position']}, expected 0 to {self.num_samples}"
+            )
         self._stop_iteration()
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
         self._damage.start_epoch()
@@ -141,7 +151,12 @@ class Loader:
     def _batches(self) -> Generator[Batch, None, None]:
         position = self._position
         requests = rank_requests(
-            self.plan, self._epoch, position, self._batch_size, rank=self._rank, world_size=self._world_size
+            self.plan,
+            self._epoch,
+            position,
+            self._batch_size,
+            rank=self._rank,
+            world_size=self._world_size,
         )
         for batch in self._engine.batches(requests):
             position += batch.global_size
@@ -152,9 +167,11 @@ class Loader:
 def rank_requests(
     plan: Plan, epoch: int, position: int, batch_size: int, *, rank: int, world_size: int
 ) -> Iterator[BatchRequest]:
-    """Yield a rank's contiguous part of each global batch from a position on; short parts repeat the batch's first position.
+    """Yield a rank's contiguous part of each global batch from a position on; short parts repeat
+    the batch's first position.
 
-    The plan of several batches is computed at once, for NumPy costs as much for a batch as for sixteen.
+    The plan of several batches is computed at once, for NumPy costs as much for a batch as for
+    sixteen.
     """
     for first in range(position, len(plan), batch_size * PLANNED_BATCHES):
         last = min(first + batch_size * PLANNED_BATCHES, len(plan))
@@ -169,7 +186,10 @@ def rank_requests(
         begin = 0
         for positions, valid, global_size in parts:
             yield BatchRequest(
-                table=table.part(begin, begin + len(positions)), valid=valid, epoch=epoch, global_size=global_size
+                table=table.part(begin, begin + len(positions)),
+                valid=valid,
+                epoch=epoch,
+                global_size=global_size,
             )
             begin += len(positions)
 
@@ -202,8 +222,10 @@ def make_loader(
         dataset: An open dataset; it must stay open as long as the loader.
         stream: ``rgb`` or ``flow``.
         rows: Index rows of the part, ``int64`` (n,).
-        training: Shuffle and augment, every sample once an epoch; else stored order, centre window and crop.
-        batch_size: Samples of a GLOBAL batch, a multiple of ``world_size``; each rank gets its contiguous part of it.
+        training: Shuffle and augment, every sample once an epoch; else stored order, centre window
+            and crop.
+        batch_size: Samples of a GLOBAL batch, a multiple of ``world_size``; each rank gets its
+            contiguous part of it.
         stack_length: Flow pairs in a sample, 2L channels.
         seed: Seed of order and augmentation.
         engine: ``auto``, ``dali`` or ``cpu``; ``auto`` takes DALI where a GPU and DALI are.
@@ -212,12 +234,14 @@ def make_loader(
         rank: This process's rank.
         world_size: Number of ranks.
         num_threads: Decoding threads; None takes all cores of this process.
-        prefetch_depth: Batches in work ahead of the one handed over.
-        aug: ``standard``, or ``seed-exact`` for the seed's own crop table.
+        prefetch_depth: Batches in progress ahead of the one handed over.
+        aug: ``standard``, or ``original`` for the original's own crop table.
         rgb_last_frames: The peak frame is one of the last so many in training.
-        cache: ``ram`` keeps decoded planes; ``dali`` then takes them from there instead of decoding.
+        cache: ``ram`` keeps decoded planes; ``dali`` then takes them from there instead of
+            decoding.
         cache_bytes: Limit of that cache.
-        on_error: ``raise``, or ``skip``: a damaged sample is replaced by its neighbour in the plan and counted in ``errors``.
+        on_error: ``raise``, or ``skip``: a damaged sample is replaced by its neighbour in the plan
+            and counted in ``errors``.
 
     Raises:
         InputError: If an option, the part or the dataset does not fit; the message quotes it.
@@ -235,7 +259,8 @@ def make_loader(
     )
     if training and 0 < len(rows) < batch_size:
         raise InputError(
-            f"--batch-size {batch_size}, but the training part has {len(rows)} sequences; expected that many or fewer"
+            f"--batch-size {batch_size}, but the training part has {len(rows)} sequences; expected"
+            " that many or fewer"
         )
     plan = make_plan(
         dataset,
@@ -265,7 +290,15 @@ def make_loader(
         damage=damage,
     )
     num_short = 0 if stream == "rgb" else int((dataset.num_pairs[plan.rows] < stack_length).sum())
-    return Loader(plan, made, damage, batch_size=batch_size, rank=rank, world_size=world_size, num_short=num_short)
+    return Loader(
+        plan,
+        made,
+        damage,
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        num_short=num_short,
+    )
 
 
 def _engine_class(options: LoaderOptions) -> Callable[..., Engine]:

@@ -26,7 +26,7 @@ class LoaderOptions:
         engine: ``auto``, ``dali`` or ``cpu``.
         device: Where batches go.
         dtype: ``uint8`` levels, or a float type: normalised.
-        prefetch_depth: Batches in work ahead of the one handed over.
+        prefetch_depth: Batches in progress ahead of the one handed over.
         cache: ``none``, or ``ram`` for decoded planes.
         on_error: ``raise`` or ``skip``.
 
@@ -57,24 +57,34 @@ class LoaderOptions:
         if self.prefetch_depth < 1:
             raise InputError(f"prefetch_depth {self.prefetch_depth}, expected 1 or more")
         if not 0 <= self.rank < self.world_size:
-            raise InputError(f"rank {self.rank} of {self.world_size} ranks, expected 0 to {self.world_size - 1}")
+            raise InputError(
+                f"rank {self.rank} of {self.world_size} ranks, expected 0 to {self.world_size - 1}"
+            )
         if self.batch_size < 1 or self.batch_size % self.world_size:
             raise InputError(
-                f"--batch-size {self.batch_size}, expected a multiple of the {self.world_size} ranks: "
-                "it counts the samples of all ranks"
+                f"--batch-size {self.batch_size}, expected a multiple of the {self.world_size}"
+                " ranks: it counts the samples of all ranks"
             )
         if self.engine == "dali" and not has_dali():
-            raise InputError("--loader dali, but NVIDIA DALI is not installed\n  Install it, or use --loader cpu.")
+            raise InputError(
+                "--loader dali, but NVIDIA DALI is not installed\n  Install it, or use --loader"
+                " cpu."
+            )
 
     @property
     def uses_dali(self) -> bool:
         """Whether the engine is DALI; ``auto`` takes it where a GPU and DALI are."""
-        return self.engine == "dali" or (self.engine == "auto" and self.device.type == "cuda" and has_dali())
+        return self.engine == "dali" or (
+            self.engine == "auto" and self.device.type == "cuda" and has_dali()
+        )
 
 
 def has_dali() -> bool:
     """Return whether NVIDIA DALI is installed, without importing it."""
-    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
+    return (
+        importlib.util.find_spec("nvidia") is not None
+        and importlib.util.find_spec("nvidia.dali") is not None
+    )
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -90,5 +100,10 @@ def find_device(name: str | torch.device) -> torch.device:
         raise InputError(f"device {device}, expected cpu or cuda")
     num_gpus = torch.cuda.device_count()
     if (device.index or 0) >= num_gpus:
-        raise InputError(f"device {device}, but torch finds {num_gpus} GPUs\n  Use the CPU, or look at nvidia-smi.")
-    return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+        raise InputError(
+            f"device {device}, but torch finds {num_gpus} GPUs\n  Use the CPU, or look at"
+            " nvidia-smi."
+        )
+    return torch.device(
+        "cuda", torch.cuda.current_device() if device.index is None else device.index
+    )

@@ -1,4 +1,6 @@
-"""The views of a sequence that a test averages over: windows in time, five crops, each also mirrored."""
+"""The views of a sequence that a test averages over: windows in time, five crops, each also
+mirrored.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,10 @@ from pipelines.plan.crops import INPUT_SIZE
 from pipelines.plan.permutation import Int64
 from shard_builder.errors import InputError
 
-VIEWS = ("ten", "seed")
+VIEWS = ("ten", "original")
 NUM_WINDOWS = 5
 NUM_CROPS = 10
-SEED_FRAMES_BEFORE_PEAK = 5
+ORIGINAL_FRAMES_BEFORE_PEAK = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,8 @@ class ViewBatch:
     """All views of some sequences.
 
     Args:
-        images: (N, V, C, 224, 224); normalised, or ``uint8`` levels. V is windows x 5 crops x (plain, mirrored), in this order.
+        images: (N, V, C, 224, 224); normalised, or ``uint8`` levels. V is windows x 5 crops x
+            (plain, mirrored), in this order.
         labels: Class indices, ``int64`` (N,).
         keys: Keys of the sequences.
     """
@@ -43,7 +46,9 @@ class ViewBatch:
 
 
 def five_crops(height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """List the four corners and the centre as (y, x, height, width), 224x224 or as large as the plane allows."""
+    """List the four corners and the centre as (y, x, height, width), 224x224 or as large as the
+    plane allows.
+    """
     crop_height, crop_width = min(INPUT_SIZE, height), min(INPUT_SIZE, width)
     bottom, right = height - crop_height, width - crop_width
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
@@ -53,13 +58,17 @@ def five_crops(height: int, width: int) -> list[tuple[int, int, int, int]]:
 def window_starts(num_pairs: int, stack_length: int, *, views: str) -> list[int]:
     """List the five windows' first pairs.
 
-    ``ten`` spreads them evenly, so that the last window holds the last pairs. ``seed`` steps by ``(n - L + 1) // 5`` from 0 as the seed's
-    VideoTemporalPrediction.py does, which leaves out the last pairs of most sequences.
+    ``ten`` spreads them evenly, so that the last window holds the last pairs. ``original`` steps by
+    ``(n - L + 1) // 5`` from 0 as the original's VideoTemporalPrediction.py does, which leaves out
+    the last pairs of most sequences.
     """
-    if views == "seed":
+    if views == "original":
         step = max(0, num_pairs - stack_length + 1) // NUM_WINDOWS
         return [step * number for number in range(NUM_WINDOWS)]
-    return [int(start) for start in np.rint(np.linspace(0, max(0, num_pairs - stack_length), NUM_WINDOWS))]
+    return [
+        int(start)
+        for start in np.rint(np.linspace(0, max(0, num_pairs - stack_length), NUM_WINDOWS))
+    ]
 
 
 def cut_views(windows: list[list[UInt8]], num_channels: int) -> UInt8:
@@ -73,7 +82,9 @@ def cut_views(windows: list[list[UInt8]], num_channels: int) -> UInt8:
         ``uint8`` (V, 224, 224, C).
     """
     cutter = SampleCutter(num_channels)
-    out: UInt8 = np.empty((len(windows) * NUM_CROPS, INPUT_SIZE, INPUT_SIZE, num_channels), np.uint8)
+    out: UInt8 = np.empty(
+        (len(windows) * NUM_CROPS, INPUT_SIZE, INPUT_SIZE, num_channels), np.uint8
+    )
     number = 0
     for planes in windows:
         for box in five_crops(*planes[0].shape[:2]):
@@ -103,7 +114,9 @@ class ViewLoader:
         self._reader = PlaneReader(dataset, stream=stream, stack_length=stack_length)
         self._device = device
         self._normalizer = (
-            None if dtype == torch.uint8 else Normalizer(stream, self._reader.num_channels, dtype=dtype, device=device)
+            None
+            if dtype == torch.uint8
+            else Normalizer(stream, self._reader.num_channels, dtype=dtype, device=device)
         )
         cv2.setNumThreads(1)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="ckshard-views")
@@ -115,7 +128,10 @@ class ViewLoader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -124,25 +140,38 @@ class ViewLoader:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __iter__(self) -> Iterator[ViewBatch]:
-        groups = [self._rows[begin : begin + self._batch_size] for begin in range(0, len(self._rows), self._batch_size)]
-        ahead = deque([self._pool.submit(self._sequence, int(row)) for row in group] for group in groups[:2])
+        groups = [
+            self._rows[begin : begin + self._batch_size]
+            for begin in range(0, len(self._rows), self._batch_size)
+        ]
+        ahead = deque(
+            [self._pool.submit(self._sequence, int(row)) for row in group] for group in groups[:2]
+        )
         for number, group in enumerate(groups):
             levels = torch.from_numpy(np.stack([future.result() for future in ahead.popleft()]))
             if number + 2 < len(groups):
-                ahead.append([self._pool.submit(self._sequence, int(row)) for row in groups[number + 2]])
+                ahead.append(
+                    [self._pool.submit(self._sequence, int(row)) for row in groups[number + 2]]
+                )
             yield self._batch(group, levels)
 
     def _sequence(self, row: int) -> UInt8:
-        return cut_views([self._reader.window(row, start) for start in self._starts(row)], self._reader.num_channels)
+        return cut_views(
+            [self._reader.window(row, start) for start in self._starts(row)],
+            self._reader.num_channels,
+        )
 
     def _starts(self, row: int) -> list[int]:
         if self._reader.stream == "flow":
-            return window_starts(int(self._dataset.num_pairs[row]), self._reader.stack_length, views=self._views)
+            return window_starts(
+                int(self._dataset.num_pairs[row]), self._reader.stack_length, views=self._views
+            )
         stored = int(self._dataset.num_stored_frames()[row])
         if self._views == "ten":
             return [stored - 1]
-        # The seed reads the frame five before the peak, six times over; once gives the same mean.
-        return [max(stored - 1 - SEED_FRAMES_BEFORE_PEAK, 0)]
+        # The original reads the frame five before the peak, six times over; once gives the same
+        # mean.
+        return [max(stored - 1 - ORIGINAL_FRAMES_BEFORE_PEAK, 0)]
 
     def _batch(self, rows: Int64, levels: torch.Tensor) -> ViewBatch:
         num, num_views = levels.shape[:2]
@@ -173,7 +202,7 @@ def make_view_loader(
         dataset: An open dataset.
         stream: ``rgb`` (10 views: the peak frame) or ``flow`` (50: five windows).
         rows: Index rows.
-        views: ``ten``, or ``seed`` for the seed's own sampling in time.
+        views: ``ten``, or ``original`` for the original's own sampling in time.
         batch_size: Sequences a batch.
         stack_length: Flow pairs in a window.
         device: Where batches go.
@@ -181,15 +210,17 @@ def make_view_loader(
         num_threads: Decoding threads; None takes all cores of this process.
 
     Raises:
-        InputError: If ``views`` is unknown, there are no rows, or the frames the seed reads are not stored.
+        InputError: If ``views`` is unknown, there are no rows, or the frames the original reads are
+            not stored.
     """
     if views not in VIEWS:
         raise InputError(f"--views {views!r}, expected one of {', '.join(VIEWS)}")
     if not len(rows):
         raise InputError("there is no sequence to test")
-    if views == "seed" and stream == "rgb" and dataset.stream("rgb").frames != "all":
+    if views == "original" and stream == "rgb" and dataset.stream("rgb").frames != "all":
         raise InputError(
-            f"{dataset.path}: keeps only the last frames, but the seed's test reads the sixth from the end\n  Use --views ten."
+            f"{dataset.path}: keeps only the last frames, but the original's test reads the sixth"
+            " from the end\n  Use --views ten."
         )
     return ViewLoader(
         dataset,

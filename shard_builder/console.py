@@ -17,11 +17,13 @@ FILE_WIDTH = 120
 
 
 def run_app(app: typer.Typer, *, prog_name: str) -> NoReturn:
-    """Run a Typer app; print deliberate errors as one message and exit 2 (the user's input) or 1 (ours).
+    """Run a Typer app; print deliberate errors as one message and exit 2 (the user's input) or 1
+    (ours).
 
     ``--debug`` anywhere on the command line shows the traceback instead.
     """
-    # OpenCV would warn of a broken image on standard error; the error that follows says which file it is.
+    # OpenCV would warn of a broken image on standard error; the error that follows says which file
+    # it is.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
@@ -41,7 +43,9 @@ def run_app(app: typer.Typer, *, prog_name: str) -> NoReturn:
         if debug:
             raise
         print_error(
-            prog_name, f"unexpected {type(error).__name__}: {error}\n  Run again with --debug for the traceback."
+            prog_name,
+            f"unexpected {type(error).__name__}: {error}\n  Run again with --debug for the"
+            " traceback.",
         )
         sys.exit(1)
     sys.exit(0)
@@ -54,8 +58,12 @@ def print_error(prog_name: str, message: str) -> None:
 
 
 def make_console(*, quiet: bool = False) -> Console:
-    """Return a console that never breaks a line; where output goes into a file its tables may be 120 columns wide."""
+    """Return a console that never breaks a line; where output goes into a file its tables may be
+    120 columns wide.
+    """
     from rich.console import Console
 
     console = Console(soft_wrap=True, quiet=quiet)
-    return console if console.is_terminal else Console(soft_wrap=True, quiet=quiet, width=FILE_WIDTH)
+    return (
+        console if console.is_terminal else Console(soft_wrap=True, quiet=quiet, width=FILE_WIDTH)
+    )

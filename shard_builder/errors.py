@@ -1,10 +1,14 @@
-"""Every error this project raises on purpose. ``str(error)`` is the whole message: what, where, expected and found, what to do."""
+"""Every error this project raises on purpose. ``str(error)`` is the whole message: what, where,
+expected and found, what to do.
+"""
 
 from __future__ import annotations
 
 
 class CkError(Exception):
-    """Base of all deliberate errors; the commands print it as one clear message and exit with ``exit_code``."""
+    """Base of all deliberate errors; the commands print it as one clear message and exit with
+    ``exit_code``.
+    """
 
     exit_code = 1
 
@@ -24,7 +28,7 @@ class DatasetError(InputError):
 
 
 class DamagedMemberError(DatasetError):
-    """A member of a shard can not be read or decoded.
+    """A member of a shard cannot be read or decoded.
 
     Args:
         reason: What is wrong with it.
@@ -39,20 +43,30 @@ class DamagedMemberError(DatasetError):
             f"{shard}: sample {key}, member {member} at byte {offset}: {reason}\n"
             "  Run: ckshard verify DATASET, then build the dataset again, or pass --on-error skip."
         )
-        self.reason, self.shard, self.offset, self.member, self.key = reason, shard, offset, member, key
+        self.reason, self.shard, self.offset, self.member, self.key = (
+            reason,
+            shard,
+            offset,
+            member,
+            key,
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the keyword arguments when the error crosses a process border."""
         return (_damaged_member, (self.reason, self.shard, self.offset, self.member, self.key))
 
 
-def _damaged_member(reason: str, shard: str, offset: int, member: str, key: str) -> DamagedMemberError:
+def _damaged_member(
+    reason: str, shard: str, offset: int, member: str, key: str
+) -> DamagedMemberError:
     return DamagedMemberError(reason, shard=shard, offset=offset, member=member, key=key)
 
 
 class BuildError(CkError):
-    """A build could not finish for a reason that is not the input: a full disk, a worker that died. Exit code 1."""
+    """A build could not finish for a reason that is not the input: a full disk, a worker that died.
+    Exit code 1.
+    """
 
 
 class TrainingError(CkError):
-    """Training can not go on: a non-finite loss or gradient, a rank that died. Exit code 1."""
+    """Training cannot go on: a non-finite loss or gradient, a rank that died. Exit code 1."""

@@ -9,14 +9,18 @@ from typing import Any
 import cv2
 import jinja2
 
-from shard_builder.format.shards import write_atomically
+from shard_builder.files import write_atomically
 from shard_builder.sources.frames import Image
 
 
 def write_html(out: Path, template: Path, **values: Any) -> None:
-    """Fill a template, everything escaped, and write the page; a name that the template misses is an error."""
+    """Fill a template, everything escaped, and write the page; a name that the template misses is
+    an error.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(template.parent), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(template.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, environment.get_template(template.name).render(**values).encode())
@@ -29,5 +33,7 @@ def png_address(path: Path) -> str:
 
 def jpeg_address(image: Image) -> str:
     """Return an RGB picture as a data address."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    _, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88]
+    )
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

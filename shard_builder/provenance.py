@@ -9,11 +9,21 @@ import sys
 from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
-PACKAGES = ("ckshard", "torch", "torchvision", "nvidia-dali-cuda120", "opencv-python-headless", "numpy", "webdataset")
+PACKAGES = (
+    "ckshard",
+    "torch",
+    "torchvision",
+    "nvidia-dali-cuda120",
+    "opencv-python-headless",
+    "numpy",
+    "webdataset",
+)
 
 
 def package_versions() -> dict[str, str | None]:
-    """Return the versions of Python and of the packages a result depends on; None for one that is not installed."""
+    """Return the versions of Python and of the packages a result depends on; None for one that is
+    not installed.
+    """
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -24,7 +34,9 @@ def package_versions() -> dict[str, str | None]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of the source folder, with ``-dirty`` where files differ from it; None outside a checkout."""
+    """Return the commit of the source folder, with ``-dirty`` where files differ from it; None
+    outside a checkout.
+    """
     command = [
         "git",
         "-C",
@@ -44,9 +56,13 @@ def git_revision() -> str | None:
 
 
 def command_line() -> str:
-    """Return the command as it was typed, for records; that of a module begins with ``python -m``."""
+    """Return the command as it was typed, for records; that of a module begins with ``python
+    -m``.
+    """
     module = getattr(sys.modules["__main__"], "__spec__", None)
-    name = f"python -m {module.name.removesuffix('.__main__')}" if module else Path(sys.argv[0]).name
+    name = (
+        f"python -m {module.name.removesuffix('.__main__')}" if module else Path(sys.argv[0]).name
+    )
     return " ".join([name, *sys.argv[1:]])
 
 

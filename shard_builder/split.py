@@ -1,4 +1,6 @@
-"""Which sequences train and which validate. A split is data beside the dataset; changing it rebuilds nothing."""
+"""Which sequences train and which validate. A split is data beside the dataset; changing it
+rebuilds nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from shard_builder.errors import InputError
-from shard_builder.format.shards import write_atomically
+from shard_builder.files import write_atomically
 
-SPLIT_KINDS = ("subject-kfold", "loso", "seed-random", "list")
+SPLIT_KINDS = ("subject-kfold", "loso", "original-random", "list")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,7 @@ class Split:
     """Keys of the training and of the validation sequences; both streams use the same one.
 
     Args:
-        kind: ``subject-kfold``, ``loso`` (leave one subject out), ``seed-random`` or ``list``.
+        kind: ``subject-kfold``, ``loso`` (leave one subject out), ``original-random`` or ``list``.
         parameters: What it was made with, for instance ``{"num_folds": 10, "fold": 0}``.
         train: Keys, sorted.
         val: Keys, sorted; none of them in ``train``.
@@ -39,7 +41,9 @@ class Split:
         object.__setattr__(self, "val", tuple(sorted(self.val)))
         both = set(self.train) & set(self.val)
         if both:
-            raise ValueError(f"{len(both)} sequences are in train and in val, the first is {min(both)}")
+            raise ValueError(
+                f"{len(both)} sequences are in train and in val, the first is {min(both)}"
+            )
 
     def to_json(self) -> str:
         """Return the split as JSON text."""
@@ -56,38 +60,53 @@ def subject_folds(subjects: Iterable[str], *, num_folds: int) -> dict[str, int]:
     Raises:
         InputError: If there are fewer subjects than folds, or fewer than two folds.
 
-    Source: the field's 10-fold subject-independent protocol on CK+; it reproduces Emotion-FAN's published fold file.
+    Source: the field's 10-fold subject-independent protocol on CK+; it reproduces Emotion-FAN's
+        published fold file.
     """
     ordered = sorted(set(subjects))
     if not 2 <= num_folds <= len(ordered):
-        raise InputError(f"--folds {num_folds}, expected 2 to {len(ordered)} (the number of subjects)")
+        raise InputError(
+            f"--folds {num_folds}, expected 2 to {len(ordered)} (the number of subjects)"
+        )
     return {subject: index % num_folds for index, subject in enumerate(ordered)}
 
 
-def split_subject_kfold(keys: Sequence[str], subjects: Sequence[str], *, num_folds: int, fold: int) -> Split:
+def split_subject_kfold(
+    keys: Sequence[str], subjects: Sequence[str], *, num_folds: int, fold: int
+) -> Split:
     """Validate on one fold of the subjects, train on the others."""
     folds = subject_folds(subjects, num_folds=num_folds)
     if not 0 <= fold < num_folds:
         raise InputError(f"--fold {fold}, expected 0 to {num_folds - 1}")
     return _split_by(
-        keys, [folds[subject] == fold for subject in subjects], "subject-kfold", {"num_folds": num_folds, "fold": fold}
+        keys,
+        [folds[subject] == fold for subject in subjects],
+        "subject-kfold",
+        {"num_folds": num_folds, "fold": fold},
     )
 
 
-def split_leave_one_subject_out(keys: Sequence[str], subjects: Sequence[str], *, subject: str) -> Split:
+def split_leave_one_subject_out(
+    keys: Sequence[str], subjects: Sequence[str], *, subject: str
+) -> Split:
     """Validate on one subject, train on all others."""
     if subject not in subjects:
         known = sorted(set(subjects))
         raise InputError(
-            f"--subject {subject!r} is not in the dataset, expected one of {known[0]} ... {known[-1]} ({len(known)})"
+            f"--subject {subject!r} is not in the dataset, expected one of {known[0]} ..."
+            f" {known[-1]} ({len(known)})"
         )
     return _split_by(keys, [other == subject for other in subjects], "loso", {"subject": subject})
 
 
-def split_seed_random(keys: Sequence[str], labels: Sequence[int], *, seed: int, fraction: float = 0.1) -> Split:
-    """Draw ``int(n * fraction)`` sequences of each class for validation, as the seed did; subjects leak into both sides.
+def split_original_random(
+    keys: Sequence[str], labels: Sequence[int], *, seed: int, fraction: float = 0.1
+) -> Split:
+    """Draw ``int(n * fraction)`` sequences of each class for validation, as the original did;
+    subjects leak into both sides.
 
-    Source: two_stream_for_emotion_recognition, datasets/split.py (there without a seed, and once per stream).
+    Source: two_stream_for_emotion_recognition, datasets/split.py (there without a seed, and once
+        per stream).
     """
     generator = np.random.Generator(np.random.Philox(seed))
     order = np.argsort(np.asarray(keys))
@@ -97,15 +116,22 @@ def split_seed_random(keys: Sequence[str], labels: Sequence[int], *, seed: int, 
         drawn = generator.permutation(len(members))[: int(len(members) * fraction)]
         validation |= {members[index] for index in drawn}
     if not validation:
-        raise InputError(f"seed-random: no class has {round(1 / fraction)} sequences, so none is left for validation")
-    return _split_by(keys, [index in validation for index in range(len(keys))], "seed-random", {"seed": seed})
+        raise InputError(
+            f"original-random: no class has {round(1 / fraction)} sequences, so none is left for"
+            " validation"
+        )
+    return _split_by(
+        keys, [index in validation for index in range(len(keys))], "original-random", {"seed": seed}
+    )
 
 
 def split_from_list(keys: Sequence[str], text: str, *, name: str) -> Split:
-    """Read validation sequences from a list in the seed's form, ``path count label`` a line; all other sequences train.
+    """Read validation sequences from a list in the original's form, ``path count label`` a line;
+    all other sequences train.
 
-    The key is the last part of the path that is one of ``keys`` (the seed's flow lists end in ``/x_flow``). A path that is in no
-    dataset is an error: a silently shorter validation list would change the protocol.
+    The key is the last part of the path that is one of ``keys`` (the original's flow lists end in
+    ``/x_flow``). A path that is in no dataset is an error: a silently shorter validation list would
+    change the protocol.
 
     Raises:
         InputError: If a line has no known key, or nothing is left to train on.
@@ -120,19 +146,23 @@ def split_from_list(keys: Sequence[str], text: str, *, name: str) -> Split:
         found = [part for part in path.replace("\\", "/").split("/") if part in known]
         if not found:
             raise InputError(
-                f"{name}, line {number}: {line.strip()!r} names no sequence of the dataset, expected 'path count label'"
+                f"{name}, line {number}: {line.strip()!r} names no sequence of the dataset,"
+                " expected 'path count label'"
             )
         validation.add(found[-1])
     if not validation or validation == known:
         raise InputError(
-            f"{name}: {len(validation)} of {len(known)} sequences, expected some for validation and some to train on"
+            f"{name}: {len(validation)} of {len(known)} sequences, expected some for validation and"
+            " some to train on"
         )
     return _split_by(keys, [key in validation for key in keys], "list", {"list": name})
 
 
 def leaking_subjects(split: Split, subject_of: Mapping[str, str]) -> tuple[str, ...]:
     """Return the subjects that are on both sides of a split, sorted."""
-    return tuple(sorted({subject_of[key] for key in split.train} & {subject_of[key] for key in split.val}))
+    return tuple(
+        sorted({subject_of[key] for key in split.train} & {subject_of[key] for key in split.val})
+    )
 
 
 def write_split(path: Path, split: Split) -> None:
@@ -150,13 +180,18 @@ def read_split(path: Path) -> Split:
         return Split(**json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(
-            f"{path}: can not be read ({error.strerror}), expected a split file\n  Write one: ckshard split DATASET"
+            f"{path}: cannot be read ({error.strerror}), expected a split file\n  Write one:"
+            " ckshard split DATASET"
         ) from None
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: is not a split ({error})\n  Write one: ckshard split DATASET") from None
+        raise InputError(
+            f"{path}: is not a split ({error})\n  Write one: ckshard split DATASET"
+        ) from None
 
 
-def _split_by(keys: Sequence[str], is_val: Sequence[bool], kind: str, parameters: Mapping[str, int | str]) -> Split:
+def _split_by(
+    keys: Sequence[str], is_val: Sequence[bool], kind: str, parameters: Mapping[str, int | str]
+) -> Split:
     return Split(
         kind=kind,
         parameters=dict(parameters),

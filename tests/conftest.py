@@ -1,4 +1,4 @@
-"""Markers that can not hide, and the small generated release and datasets that most tests share."""
+"""Markers that cannot hide, and the small generated release and datasets that most tests share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ REQUIREMENTS = {
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a gpu or browser test where there is none, unless the environment says that there must be one."""
+    """Skip a gpu or browser test where there is none, unless the environment says that there must
+    be one."""
     for marker, (is_there, variable, reason) in REQUIREMENTS.items():
         if item.get_closest_marker(marker) and not is_there():
             if os.environ.get(variable) == "1":
@@ -47,20 +48,33 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 BROWSER_FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+    ),
     *("--disable-sync", "--enable-logging=stderr", "--window-size=1200,2000"),
 )
 
 
 @pytest.fixture
 def screenshot(tmp_path: Path) -> Callable[[Path], np.ndarray]:
-    """A function that opens a page in a real browser without any message in its console, and returns the picture."""
+    """A function that opens a page in a real browser without any message in its console, and
+    returns the picture."""
 
     def take(page: Path) -> np.ndarray:
         browser = next(path for name in BROWSERS if (path := shutil.which(name)))
         shot = tmp_path / "screenshot.png"
         done = subprocess.run(
-            [browser, *BROWSER_FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}", page.as_uri()],
+            [
+                browser,
+                *BROWSER_FLAGS,
+                f"--user-data-dir={tmp_path / 'profile'}",
+                f"--screenshot={shot}",
+                page.as_uri(),
+            ],
             capture_output=True,
             text=True,
             timeout=120,
@@ -75,7 +89,8 @@ def screenshot(tmp_path: Path) -> Callable[[Path], np.ndarray]:
 
 @pytest.fixture(scope="session")
 def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CK+-shaped release of 6 subjects, 7 emotions each, pictures of 160x122, 6 to 12 frames. Read only."""
+    """A CK+-shaped release of 6 subjects, 7 emotions each, pictures of 160x122, 6 to 12 frames.
+    Read only."""
     release = tmp_path_factory.mktemp("release") / "CK+"
     write_release(
         release,
@@ -92,7 +107,8 @@ def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def build_tiny(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildDataset:
-    """A function that builds the tiny release with some options, once for equal options. The folder is read only."""
+    """A function that builds the tiny release with some options, once for equal options. The folder
+    is read only."""
     built: dict[tuple[tuple[str, object], ...], Path] = {}
 
     def build(**options: object) -> Path:
@@ -109,7 +125,8 @@ def build_tiny(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def tiny_dataset(build_tiny: BuildDataset) -> Path:
-    """The tiny release as shards of both streams, codec jpg, small shards. Read only: copy it before you break it."""
+    """The tiny release as shards of both streams, codec jpg, small shards. Read only: copy it
+    before you break it."""
     return build_tiny(codec="jpg", shard_bytes=4 << 20)
 
 

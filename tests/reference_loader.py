@@ -1,7 +1,9 @@
-"""The slow twin of every engine: the seed's loader written from its behaviour, one image at a time with cv2.
+"""The slow twin of every engine: the original's loader written from its behaviour, one image at a
+time with cv2.
 
-Frames and pairs are decoded in full, cut, resized as uint8 and flipped; nothing is cached, threaded or reused. What the seed does
-wrong (no 255 - x on mirrored x flow in training) is done right here, as the engines do it.
+Frames and pairs are decoded in full, cut, resized as uint8 and flipped; nothing is cached, threaded
+or reused. What the original does wrong (no 255 - x on mirrored x flow in training) is done right
+here, as the engines do it.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class ReferenceLoader:
                         self.members.setdefault(key, []).append(data)
 
     def planes(self, key: str, start: int) -> list[np.ndarray]:
-        """Decode the frame, or the x and y planes of a window; a short sequence repeats its last pair."""
+        """Decode the frame, or the x and y planes of a window; a short sequence repeats its last
+        pair."""
         members = self.members[key]
         if members[0].startswith(b"\x93NUMPY"):
             stack = np.load(io.BytesIO(members[0]))

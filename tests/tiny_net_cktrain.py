@@ -1,4 +1,5 @@
-"""``cktrain`` with a net of three layers and no BatchNorm in the place of torchvision's: for tests that start processes."""
+"""``cktrain`` with a net of three layers and no BatchNorm in the place of torchvision's: for tests
+that start processes."""
 
 from __future__ import annotations
 

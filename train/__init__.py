@@ -1,1 +1,3 @@
-"""The trainer: a plain loop with AMP, channels_last, exact resume and visible stalls; evaluation and prediction."""
+"""The trainer: a plain loop with AMP, channels_last, exact resume and visible stalls; evaluation
+and prediction.
+"""

@@ -1,4 +1,4 @@
-"""``TrainConfig``: every value of a training run, checked, with the seed's defaults."""
+"""``TrainConfig``: every value of a training run, checked, with the original's defaults."""
 
 from __future__ import annotations
 
@@ -12,20 +12,32 @@ STREAMS = ("rgb", "flow")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 CLASS_WEIGHTS = ("none", "balanced")
 CHANGEABLE = frozenset(
-    {"epochs", "workers", "device", "loader", "cache", "on_error", "val_every", "save_every", "log_every", "compile"}
+    {
+        "epochs",
+        "workers",
+        "device",
+        "loader",
+        "cache",
+        "on_error",
+        "val_every",
+        "save_every",
+        "log_every",
+        "compile",
+    }
 )
-"""What may differ when a run is resumed: nothing in it decides which weights a given step gives, but for float noise."""
+"""What may differ when a run is resumed: nothing in it decides which weights a given step gives,
+but for float noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Options of a run; names are those of the command line, defaults are the seed's.
+    """Options of a run; names are those of the command line, defaults are the original's.
 
     Args:
         stream: ``rgb`` or ``flow``.
         arch: torchvision classifier.
         weights: ``imagenet``, a name of torchvision's enum, a file, or ``none``.
-        seed_head: The seed's heads of 8 outputs.
+        original_head: The original's heads of 8 outputs.
         dropout: Before the classifier; None takes 0.8 (rgb) or 0.7 (flow).
         epochs: Passes over the training sequences.
         batch_size: Samples of a batch over all ranks.
@@ -38,15 +50,16 @@ class TrainConfig:
         clip_grad: Largest norm of all gradients; 0 does not clip.
         partial_bn: Freeze every BatchNorm but the first (TSN).
         sync_bn: BatchNorm statistics over all ranks (GPUs).
-        class_weights: ``none``, or ``balanced``: inverse to the frequency in the training part, mean 1 over its sequences.
+        class_weights: ``none``, or ``balanced``: inverse to the frequency in the training part,
+            mean 1 over its sequences.
         stack_length: Flow pairs in a sample.
         rgb_last_frames: In training, rgb takes one of the last so many frames.
-        aug: ``standard``, or ``seed-exact``: the seed's own crop table.
-        split: ``subject-kfold``, ``loso``, ``seed-random`` or a file.
+        aug: ``standard``, or ``original``: the original's own crop table.
+        split: ``subject-kfold``, ``loso``, ``original-random`` or a file.
         folds: subject-kfold: number of folds.
         fold: subject-kfold: the fold to validate on.
         subject: loso: the subject to validate on.
-        seed: Of initial weights, order, augmentation, dropout and the seed-random split.
+        seed: Of initial weights, order, augmentation, dropout and the original-random split.
         precision: ``auto``, ``bf16``, ``fp16`` or ``fp32``; auto is bf16 where it is faster.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         loader: ``auto``, ``dali`` or ``cpu``.
@@ -63,7 +76,7 @@ class TrainConfig:
     stream: str
     arch: str = "resnet152"
     weights: str = "imagenet"
-    seed_head: bool = False
+    original_head: bool = False
     dropout: float | None = None
     epochs: int = 250
     batch_size: int = 10
@@ -107,8 +120,18 @@ class TrainConfig:
         choices = (("stream", STREAMS), ("precision", PRECISIONS), ("class_weights", CLASS_WEIGHTS))
         for name, known in choices:
             if getattr(self, name) not in known:
-                raise InputError(f"{flag(name)} {getattr(self, name)!r}, expected one of {', '.join(known)}")
-        for name in ("epochs", "batch_size", "iter_size", "stack_length", "rgb_last_frames", "val_every", "log_every"):
+                raise InputError(
+                    f"{flag(name)} {getattr(self, name)!r}, expected one of {', '.join(known)}"
+                )
+        for name in (
+            "epochs",
+            "batch_size",
+            "iter_size",
+            "stack_length",
+            "rgb_last_frames",
+            "val_every",
+            "log_every",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"{flag(name)} {getattr(self, name)}, expected 1 or more")
         for name in ("workers", "save_every", "seed", "clip_grad", "weight_decay"):
@@ -119,8 +142,13 @@ class TrainConfig:
                 raise InputError(f"{flag(name)} {getattr(self, name)}, expected a number above 0")
         if not 0 <= self.momentum < 1:
             raise InputError(f"--momentum {self.momentum}, expected 0 or more and less than 1")
-        if list(self.lr_steps) != sorted(set(self.lr_steps)) or any(step < 1 for step in self.lr_steps):
-            raise InputError(f"--lr-steps {','.join(map(str, self.lr_steps))}, expected rising epochs such as 100,200")
+        if list(self.lr_steps) != sorted(set(self.lr_steps)) or any(
+            step < 1 for step in self.lr_steps
+        ):
+            raise InputError(
+                f"--lr-steps {','.join(map(str, self.lr_steps))}, expected rising epochs such as"
+                " 100,200"
+            )
 
     def to_record(self) -> dict[str, Any]:
         """Return the values as plain JSON types."""
@@ -136,8 +164,8 @@ class TrainConfig:
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if mine != theirs and field.name not in CHANGEABLE:
                 raise InputError(
-                    f"{flag(field.name)} {mine}, but the run was begun with {theirs}\n"
-                    "  Leave the option out to go on as begun, or start another run with another --out."
+                    f"{flag(field.name)} {mine}, but the run was begun with {theirs}\n  Leave the"
+                    " option out to go on as begun, or start another run with another --out."
                 )
 
 

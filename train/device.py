@@ -11,7 +11,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
-    """Return a device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU if there is one.
+    """Return a device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU if there
+    is one.
 
     Raises:
         InputError: If the name is unknown or there is no such GPU.
@@ -34,7 +35,9 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Return ``bf16``, ``fp16`` or ``fp32``; ``auto`` is bf16 where it is faster, else fp32; fp16 on older GPUs."""
+    """Return ``bf16``, ``fp16`` or ``fp32``; ``auto`` is bf16 where it is faster, else fp32; fp16
+    on older GPUs.
+    """
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -43,9 +46,11 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def is_bf16_faster() -> bool:
-    """Return whether this CPU trains faster in bf16 than in fp32: with AMX, or with AMD's AVX512-BF16.
+    """Return whether this CPU trains faster in bf16 than in fp32: with AMX, or with AMD's
+    AVX512-BF16.
 
-    Intel's AVX512-BF16 without AMX multiplies no faster than fp32 and converts besides; elsewhere bf16 is emulated.
+    Intel's AVX512-BF16 without AMX multiplies no faster than fp32 and converts besides; elsewhere
+    bf16 is emulated.
     """
     info = CPU_INFO.read_text(encoding="utf-8", errors="replace") if CPU_INFO.is_file() else ""
     return "amx_bf16" in info or ("avx512_bf16" in info and "AuthenticAMD" in info)

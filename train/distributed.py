@@ -86,7 +86,8 @@ def named_failure(ranks: Ranks) -> Iterator[None]:
             word in str(error) for word in ("peer", "gloo", "NCCL", "Connection")
         ):
             raise TrainingError(
-                f"rank {ranks.rank} of {ranks.world_size}: another rank has ended or can not be reached "
-                f"({str(error).splitlines()[0][:200]})\n  See that rank's own message; then go on with --resume."
+                f"rank {ranks.rank} of {ranks.world_size}: another rank has ended or cannot be"
+                f" reached ({str(error).splitlines()[0][:200]})\n  See that rank's own message;"
+                " then go on with --resume."
             ) from None
         raise

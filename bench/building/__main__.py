@@ -1,8 +1,10 @@
-"""Pairs per second of a build by number of workers, beside the seed's per-pixel preparation; bytes of each codec.
+"""Pairs per second of a build by number of workers, beside the original's per-pixel preparation;
+bytes of each codec.
 
     python -m bench.building --json docs/results/build-cpu.json
 
-The faces are drawn at CK+'s 640x490. Commands are timed as a user runs them, start included, and take turns.
+The faces are drawn at CK+'s 640x490. Commands are timed as a user runs them, start included, and
+take turns.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class BenchScale:
         image_scale: 1 is CK+'s 640x490.
         max_frames: Longest sequence of the release that bytes are counted on (CK+: 71).
         repeats: Turns of each contender.
-        seed_pairs: Pairs a turn of the seed-style preparation.
+        original_pairs: Pairs a turn of the original-style preparation.
         worker_counts: Processes of the builds.
     """
 
@@ -60,7 +62,7 @@ class BenchScale:
     image_scale: float = 1.0
     max_frames: int = 71
     repeats: int = MIN_REPEATS
-    seed_pairs: int = 2
+    original_pairs: int = 2
     worker_counts: tuple[int, ...] = (1,)
 
 
@@ -75,12 +77,13 @@ class Contender:
     extrapolated: bool = False
 
 
-def seed_levels(plane: npt.NDArray[np.float32]) -> Image:
-    """Quantise one component of the flow in a Python loop over its pixels: clip at 10 px, then round half to even.
+def original_levels(plane: npt.NDArray[np.float32]) -> Image:
+    """Quantise one component of the flow in a Python loop over its pixels: clip at 10 px, then
+    round half to even.
 
     Source: prepare-ck-, extract_flow.py (what it computes and that it loops, not its code).
 
-    >>> seed_levels(np.array([[-12.0, -10.0, 0.0, 10.0, 12.0]], np.float32)).tolist()
+    >>> original_levels(np.array([[-12.0, -10.0, 0.0, 10.0, 12.0]], np.float32)).tolist()
     [[0, 0, 128, 255, 255]]
     """
     height, width = plane.shape
@@ -97,8 +100,10 @@ def seed_levels(plane: npt.NDArray[np.float32]) -> Image:
     return levels
 
 
-def prepare_like_the_seed(frames: Sequence[Path], out: Path) -> Run:
-    """Write x and y PNGs of each pair of consecutive frames as the seed does, without its sleep of 0.1 s a pair."""
+def prepare_like_the_original(frames: Sequence[Path], out: Path) -> Run:
+    """Write x and y PNGs of each pair of consecutive frames as the original does, without its sleep
+    of 0.1 s a pair.
+    """
     seconds = dict.fromkeys(("read", "flow", "quantise", "write"), 0.0)
     begin = now = time.perf_counter()
 
@@ -115,7 +120,10 @@ def prepare_like_the_seed(frames: Sequence[Path], out: Path) -> Run:
         if previous is not None:
             flow = estimate(previous, gray)
             lap("flow")
-            planes = {axis: seed_levels(flow[..., place]) for place, axis in enumerate(("x_flow", "y_flow"))}
+            planes = {
+                axis: original_levels(flow[..., place])
+                for place, axis in enumerate(("x_flow", "y_flow"))
+            }
             lap("quantise")
             for axis, levels in planes.items():
                 (out / axis).mkdir(parents=True, exist_ok=True)
@@ -133,7 +141,9 @@ def run_ckshard(*words: object) -> str:
 
 
 def time_command(words: Sequence[object], out: Path, *, num_pairs: int) -> Run:
-    """Time one ``ckshard build`` or ``prepare`` from start to end and read where its time went; ``out`` is removed."""
+    """Time one ``ckshard build`` or ``prepare`` from start to end and read where its time went;
+    ``out`` is removed.
+    """
     begin = time.perf_counter()
     printed = run_ckshard(*words)
     seconds = time.perf_counter() - begin
@@ -142,7 +152,8 @@ def time_command(words: Sequence[object], out: Path, *, num_pairs: int) -> Run:
     shares = re.search(r"worker time [\d.]+ s[:,] (.+)", printed)
     if inside is None or shares is None:
         raise RuntimeError(
-            f"ckshard {words[0]} printed no times, expected 'in ... s' and 'worker time ...':\n{printed}"
+            f"ckshard {words[0]} printed no times, expected 'in ... s' and 'worker time"
+            f" ...':\n{printed}"
         )
     named = re.findall(r"(\w+) (\d+) %", shares[1])
     flow_alone = re.match(r"([\d.]+) % of it in the flow", shares[1])
@@ -150,23 +161,43 @@ def time_command(words: Sequence[object], out: Path, *, num_pairs: int) -> Run:
         num_pairs=num_pairs,
         seconds=seconds,
         start_s=seconds - float(inside[1]),
-        shares_pct={"flow": float(flow_alone[1])} if flow_alone else {name: float(share) for name, share in named},
+        shares_pct=(
+            {"flow": float(flow_alone[1])}
+            if flow_alone
+            else {name: float(share) for name, share in named}
+        ),
     )
 
 
-def make_contenders(release: Path, source: Source, scratch: Path, scale: BenchScale) -> list[Contender]:
-    """Return builds with each number of workers, ``ckshard prepare`` and the seed-style preparation, all of one release."""
+def make_contenders(
+    release: Path, source: Source, scratch: Path, scale: BenchScale
+) -> list[Contender]:
+    """Return builds with each number of workers, ``ckshard prepare`` and the original-style
+    preparation, all of one release.
+    """
     num_pairs = sum(len(sequence.frames) - 1 for sequence in source.sequences)
     out = scratch / "out"
 
     def build(workers: int) -> Run:
-        words = ("build", release, out, "--codec", "jpg", "--shard-bytes", SHARD_BYTES, "--workers", workers)
+        words = (
+            "build",
+            release,
+            out,
+            "--codec",
+            "jpg",
+            "--shard-bytes",
+            SHARD_BYTES,
+            "--workers",
+            workers,
+        )
         return time_command(words, out, num_pairs=num_pairs)
 
-    def seed_style(turn: int) -> Run:
-        cv2.setNumThreads(default_num_threads())  # the seed leaves OpenCV all cores
+    def original_style(turn: int) -> Run:
+        cv2.setNumThreads(default_num_threads())  # the original leaves OpenCV all cores
         sequence = source.sequences[turn % len(source.sequences)]
-        return prepare_like_the_seed(sequence.frames[: scale.seed_pairs + 1], scratch / f"seed-{turn}" / sequence.key)
+        return prepare_like_the_original(
+            sequence.frames[: scale.original_pairs + 1], scratch / f"original-{turn}" / sequence.key
+        )
 
     contenders = [
         Contender(
@@ -181,20 +212,29 @@ def make_contenders(release: Path, source: Source, scratch: Path, scale: BenchSc
         name="ckshard prepare",
         workers=1,
         writes="flow PNGs, copied frames",
-        run=lambda turn: time_command(("prepare", release, out, "--workers", 1), out, num_pairs=num_pairs),
+        run=lambda turn: time_command(
+            ("prepare", release, out, "--workers", 1), out, num_pairs=num_pairs
+        ),
     )
-    peer = Contender(name="seed-style", workers=1, writes="flow PNGs", run=seed_style, extrapolated=True)
+    peer = Contender(
+        name="original-style", workers=1, writes="flow PNGs", run=original_style, extrapolated=True
+    )
     return [*contenders, prepare, peer]
 
 
 def take_turns(contenders: Sequence[Contender], *, repeats: int) -> list[dict[str, Any]]:
-    """Run the contenders in turns, so that a disturbance of the machine hits all alike; return a record of each."""
+    """Run the contenders in turns, so that a disturbance of the machine hits all alike; return a
+    record of each.
+    """
     runs: list[list[Run]] = [[] for _ in contenders]
     for turn in range(repeats):
         for contender, done in zip(contenders, runs, strict=True):
             done.append(contender.run(turn))
             rate = done[-1].num_pairs / done[-1].seconds
-            print(f"turn {turn + 1} of {repeats}: {contender.name}, workers {contender.workers}: {rate:.2f} pairs/s")
+            print(
+                f"turn {turn + 1} of {repeats}: {contender.name}, workers {contender.workers}:"
+                f" {rate:.2f} pairs/s"
+            )
     return [
         {
             "name": contender.name,
@@ -208,11 +248,17 @@ def take_turns(contenders: Sequence[Contender], *, repeats: int) -> list[dict[st
 
 
 def count_bytes(inspection: Inspection) -> dict[str, Any]:
-    """Count the bytes of a dataset's members per pair and per frame, and what the tars add to them."""
+    """Count the bytes of a dataset's members per pair and per frame, and what the tars add to
+    them.
+    """
     rows, manifest = inspection.rows, inspection.manifest
     num_pairs, num_frames = (sum(row[name] for row in rows) for name in ("num_pairs", "num_frames"))
-    flow_bytes, rgb_bytes = (sum(sum(row[f"{stream}_size"]) for row in rows) for stream in ("flow", "rgb"))
-    tar_bytes = sum(digest.num_bytes for name, digest in manifest.files.items() if name.endswith(".tar"))
+    flow_bytes, rgb_bytes = (
+        sum(sum(row[f"{stream}_size"]) for row in rows) for stream in ("flow", "rgb")
+    )
+    tar_bytes = sum(
+        digest.num_bytes for name, digest in manifest.files.items() if name.endswith(".tar")
+    )
     return {
         "codec": manifest.streams["flow"].codec,
         "quality": manifest.streams["flow"].quality,
@@ -227,7 +273,9 @@ def count_bytes(inspection: Inspection) -> dict[str, Any]:
 
 
 def measure_bytes(release: Path, scratch: Path) -> dict[str, Any]:
-    """Build a release with each codec from one prepared tree, so that flow is computed once; count, and compare jpg with png."""
+    """Build a release with each codec from one prepared tree, so that flow is computed once; count,
+    and compare jpg with png.
+    """
     tree, found = scratch / "tree", {}
     run_ckshard("prepare", release, tree)
     for codec in CODECS:
@@ -240,7 +288,9 @@ def measure_bytes(release: Path, scratch: Path) -> dict[str, Any]:
 
 
 def run_build_bench(folder: Path, scale: BenchScale) -> dict[str, Any]:
-    """Draw two releases, count bytes on the one of natural lengths (which warms the machine up), time the short one."""
+    """Draw two releases, count bytes on the one of natural lengths (which warms the machine up),
+    time the short one.
+    """
     drawn = ("--subjects", scale.num_subjects, "--image-scale", scale.image_scale, "--max-frames")
     scratch, short, natural = folder / "scratch", folder / "short", folder / "natural"
     scratch.mkdir()
@@ -271,19 +321,32 @@ def worker_counts(num_cores: int) -> tuple[int, ...]:
     >>> worker_counts(1), worker_counts(2), worker_counts(6)
     ((1,), (1, 2), (1, 2, 4, 6))
     """
-    return (*(1 << power for power in range(num_cores.bit_length()) if 1 << power < num_cores), num_cores)
+    return (
+        *(1 << power for power in range(num_cores.bit_length()) if 1 << power < num_cores),
+        num_cores,
+    )
 
 
 def main() -> None:
     begin, num_cores = time.perf_counter(), default_num_threads()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, help="where the record goes")
-    parser.add_argument("--repeats", type=int, default=MIN_REPEATS, help=f"turns of each, at least {MIN_REPEATS}")
-    parser.add_argument("--subjects", type=int, default=max(2, -(-num_cores // 3)), help="seven sequences each")
+    parser.add_argument(
+        "--repeats", type=int, default=MIN_REPEATS, help=f"turns of each, at least {MIN_REPEATS}"
+    )
+    parser.add_argument(
+        "--subjects", type=int, default=max(2, -(-num_cores // 3)), help="seven sequences each"
+    )
     options = parser.parse_args()
     if options.repeats < MIN_REPEATS:
         parser.error(f"--repeats {options.repeats}, expected {MIN_REPEATS} or more")
-    scale = BenchScale(num_subjects=options.subjects, repeats=options.repeats, worker_counts=worker_counts(num_cores))
+    scale = BenchScale(
+        num_subjects=options.subjects,
+        repeats=options.repeats,
+        worker_counts=worker_counts(num_cores),
+    )
     with tempfile.TemporaryDirectory(prefix="ckshard-bench-") as folder:
         record = run_build_bench(Path(folder), scale)
     record["command"] = command_line()

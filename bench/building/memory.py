@@ -2,7 +2,8 @@
 
     python bench/building/memory.py --sequences 10000 --json docs/results/build-memory.json
 
-The release is made of hard links to six small pictures, so that only the number of sequences is large.
+The release is made of hard links to six small pictures, so that only the number of sequences is
+large.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ MAX_LINKS = 50_000
 """Sequences that share the same pictures; ext4 allows 65,000 links to a file."""
 
 
-def write_linked_release(root: Path, num_sequences: int, *, width: int = 64, height: int = 48) -> None:
+def write_linked_release(
+    root: Path, num_sequences: int, *, width: int = 64, height: int = 48
+) -> None:
     """Write ``num_sequences`` sequences of six frames as hard links."""
     generator = np.random.default_rng(0)
     originals: list[Path] = []
@@ -46,11 +49,15 @@ def write_linked_release(root: Path, num_sequences: int, *, width: int = 64, hei
         labels.mkdir(parents=True)
         for frame, original in enumerate(originals, start=1):
             os.link(original, images / f"{subject}_{session}_{frame:08d}.png")
-        (labels / f"{subject}_{session}_{NUM_FRAMES:08d}_emotion.txt").write_text(f"{number % 7 + 1}")
+        (labels / f"{subject}_{session}_{NUM_FRAMES:08d}_emotion.txt").write_text(
+            f"{number % 7 + 1}"
+        )
 
 
 def peak_memory(command: list[str]) -> tuple[int, int, float]:
-    """Run a command; return the peak resident bytes of the process and of its largest child, and the seconds."""
+    """Run a command; return the peak resident bytes of the process and of its largest child, and
+    the seconds.
+    """
     begin = time.monotonic()
     process = psutil.Popen(command, stdout=subprocess.DEVNULL)
     main = worker = 0
@@ -68,7 +75,9 @@ def peak_memory(command: list[str]) -> tuple[int, int, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sequences", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path)
@@ -88,7 +97,9 @@ def main() -> None:
             "--flow-method",
             "dis",
         ]
-        main_bytes, worker_bytes, seconds = peak_memory([*command, "--workers", str(options.workers)])
+        main_bytes, worker_bytes, seconds = peak_memory(
+            [*command, "--workers", str(options.workers)]
+        )
     record = {
         "num_sequences": options.sequences,
         "workers": options.workers,

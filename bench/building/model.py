@@ -1,4 +1,6 @@
-"""What the record of the build benchmark says: its ratios, what CK+ would come to, and the text for the documentation."""
+"""What the record of the build benchmark says: its ratios, what CK+ would come to, and the text for
+the documentation.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from typing import Any
 CKPLUS_NUM_FRAMES = 5876
 CKPLUS_NUM_PAIRS = CKPLUS_NUM_FRAMES - 327
 """Each of the 327 labelled sequences has a pair less than frames."""
-SEED_SLEEP_S = 0.1
-"""The seed sleeps after every pair."""
+ORIGINAL_SLEEP_S = 0.1
+"""The original sleeps after every pair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +23,8 @@ class Run:
     Args:
         num_pairs: Flow pairs prepared.
         seconds: From start to end.
-        start_s: Of these, a command's start, imports, scan and end; None for code that ran in this process.
+        start_s: Of these, a command's start, imports, scan and end; None for code that ran in this
+            process.
         shares_pct: Where the workers' time went.
     """
 
@@ -38,7 +41,10 @@ def summarise_runs(runs: Sequence[Run]) -> dict[str, Any]:
         "num_pairs": runs[0].num_pairs,
         "pairs_per_s": spread([run.num_pairs / run.seconds for run in runs]),
         "start_s": spread(starts) if starts else None,
-        "shares_pct": {name: spread([run.shares_pct[name] for run in runs])["median"] for name in runs[0].shares_pct},
+        "shares_pct": {
+            name: spread([run.shares_pct[name] for run in runs])["median"]
+            for name in runs[0].shares_pct
+        },
     }
 
 
@@ -49,21 +55,31 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     {'median': 2.0, 'min': 1.0, 'max': 4.0, 'runs': [1.0, 4.0, 2.0]}
     """
     runs = [round(value, 4) for value in values]
-    return {"median": round(statistics.median(runs), 4), "min": min(runs), "max": max(runs), "runs": runs}
+    return {
+        "median": round(statistics.median(runs), 4),
+        "min": min(runs),
+        "max": max(runs),
+        "runs": runs,
+    }
 
 
 def speed_ups(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Divide: builds by the build with one worker, and everything by the seed-style preparation.
+    """Divide: builds by the build with one worker, and everything by the original-style
+    preparation.
 
     Returns:
-        Records of ``of``, ``over``, the ``ratio`` of medians, and ``min`` and ``max`` of the ratios of single turns.
+        Records of ``of``, ``over``, the ``ratio`` of medians, and ``min`` and ``max`` of the ratios
+        of single turns.
     """
-    seed, (first, *more) = _seed_style(records), _builds(records)
-    others = [record for record in records if record is not seed]
-    return [*(_ratio(record, first) for record in more), *(_ratio(record, seed) for record in others)]
+    original, (first, *more) = _original_style(records), _builds(records)
+    others = [record for record in records if record is not original]
+    return [
+        *(_ratio(record, first) for record in more),
+        *(_ratio(record, original) for record in others),
+    ]
 
 
-def _seed_style(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _original_style(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return next(record for record in records if record["extrapolated"])
 
 
@@ -92,37 +108,62 @@ def contender_name(record: dict[str, Any]) -> str:
     return f"{record['name']}, {record['workers']} worker{'s' * (record['workers'] != 1)}"
 
 
-def reckon_ckplus(records: Sequence[dict[str, Any]], sizes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Reckon, not measure, what all of CK+ would take: minutes of each contender and megabytes of each codec."""
-    seed_pair_s = 1 / _seed_style(records)["pairs_per_s"]["median"]
-    minutes = {contender_name(record): CKPLUS_NUM_PAIRS / record["pairs_per_s"]["median"] / 60 for record in records}
+def reckon_ckplus(
+    records: Sequence[dict[str, Any]], sizes: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Reckon, not measure, what all of CK+ would take: minutes of each contender and megabytes of
+    each codec.
+    """
+    original_pair_s = 1 / _original_style(records)["pairs_per_s"]["median"]
+    minutes = {
+        contender_name(record): CKPLUS_NUM_PAIRS / record["pairs_per_s"]["median"] / 60
+        for record in records
+    }
     return {
         "num_frames": CKPLUS_NUM_FRAMES,
         "num_pairs": CKPLUS_NUM_PAIRS,
         "minutes": {name: round(value, 1) for name, value in minutes.items()},
-        "seed_sleep_minutes": round(CKPLUS_NUM_PAIRS * SEED_SLEEP_S / 60, 1),
-        "seed_with_sleep_pairs_per_s": round(1 / (seed_pair_s + SEED_SLEEP_S), 4),
+        "original_sleep_minutes": round(CKPLUS_NUM_PAIRS * ORIGINAL_SLEEP_S / 60, 1),
+        "original_with_sleep_pairs_per_s": round(1 / (original_pair_s + ORIGINAL_SLEEP_S), 4),
         "megabytes": {row["codec"]: round(_ckplus_bytes(row) / 1e6, 1) for row in sizes},
     }
 
 
 def _ckplus_bytes(row: dict[str, Any]) -> float:
-    members = CKPLUS_NUM_PAIRS * row["flow_bytes_per_pair"] + CKPLUS_NUM_FRAMES * row["rgb_bytes_per_frame"]
+    members = (
+        CKPLUS_NUM_PAIRS * row["flow_bytes_per_pair"]
+        + CKPLUS_NUM_FRAMES * row["rgb_bytes_per_frame"]
+    )
     return float(members * (1 + row["tar_overhead_pct"] / 100))
 
 
 def build_blocks(record: dict[str, Any]) -> dict[str, str]:
-    """Write the Markdown of a record, by the names of the blocks it goes into: ``build`` and ``bytes``."""
+    """Write the Markdown of a record, by the names of the blocks it goes into: ``build`` and
+    ``bytes``.
+    """
     return {"build": _build_block(record), "bytes": _bytes_block(record)}
 
 
 def _build_block(record: dict[str, Any]) -> str:
-    release, machine, minutes = record["release"], record["machine"], record["ckplus_reckoned"]["minutes"]
+    release, machine, minutes = (
+        record["release"],
+        record["machine"],
+        record["ckplus_reckoned"]["minutes"],
+    )
     lines = [
-        f"`{record['command']}`: {release['num_sequences']} drawn sequences of {release['width']}x{release['height']}, a shard each,",
-        f"{machine['usable_cores']} cores of {machine['processor']}, whole commands, medians of {record['repeats']} interleaved turns:",
+        (
+            f"`{record['command']}`: {release['num_sequences']} drawn sequences of"
+            f" {release['width']}x{release['height']}, a shard each,"
+        ),
+        (
+            f"{machine['usable_cores']} cores of {machine['processor']}, whole commands, medians of"
+            f" {record['repeats']} interleaved turns:"
+        ),
         "",
-        "| preparation | writes | workers | pairs a turn | pairs/s | range | all of CK+, reckoned |",
+        (
+            "| preparation | writes | workers | pairs a turn | pairs/s | range | all of CK+,"
+            " estimated |"
+        ),
         "|---|---|---|---|---|---|---|",
     ]
     for entry in record["records"]:
@@ -139,23 +180,45 @@ def _build_block(record: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| speed-up | ratio of medians | range over the turns |", "|---|---|---|"]
     lines += [
-        f"| {entry['of']} / {entry['over']} | {entry['ratio']:.2f} | {entry['min']:.2f} - {entry['max']:.2f} |"
+        f"| {entry['of']} / {entry['over']} | {entry['ratio']:.2f} | {entry['min']:.2f} -"
+        f" {entry['max']:.2f} |"
         for entry in record["speed_ups"]
     ]
     return "\n".join([*lines, "", *_build_sentences(record)])
 
 
 def _build_sentences(record: dict[str, Any]) -> list[str]:
-    """Say what the seed-style row leaves out, and where the time of a build goes."""
-    reckoned, seed, builds = record["ckplus_reckoned"], _seed_style(record["records"]), _builds(record["records"])
+    """Say what the original-style row leaves out, and where the time of a build goes."""
+    estimated, original, builds = (
+        record["ckplus_reckoned"],
+        _original_style(record["records"]),
+        _builds(record["records"]),
+    )
     shares = ", ".join(f"{name} {share:.0f} %" for name, share in builds[0]["shares_pct"].items())
-    loop_pct, with_sleep = seed["shares_pct"]["quantise"], reckoned["seed_with_sleep_pairs_per_s"]
-    starts = [f"{build['start_s']['median']:.1f} s with --workers {build['workers']}" for build in builds]
+    loop_pct, with_sleep = (
+        original["shares_pct"]["quantise"],
+        estimated["original_with_sleep_pairs_per_s"],
+    )
+    starts = [
+        f"{build['start_s']['median']:.1f} s with --workers {build['workers']}" for build in builds
+    ]
     return [
-        f"The seed-style row is extrapolated from {seed['num_pairs']} pairs a turn: Farneback, a Python loop over the pixels",
-        f"({loop_pct:.0f} % of the time) and PNGs, in one process. The seed's sleep of {SEED_SLEEP_S} s after each pair is left out;",
-        f"by arithmetic it adds {reckoned['seed_sleep_minutes']:.1f} minutes to CK+ ({with_sleep:.2f} pairs/s with it).",
-        f"Worker time of a build: {shares}. Start, imports and scan of the main process ({', '.join(starts)}) are inside the rates.",
+        (
+            f"The original-style row is extrapolated from {original['num_pairs']} pairs a turn:"
+            " Farneback, a Python loop over the pixels"
+        ),
+        (
+            f"({loop_pct:.0f} % of the time) and PNGs, in one process. The original's sleep of"
+            f" {ORIGINAL_SLEEP_S} s after each pair is left out;"
+        ),
+        (
+            f"by arithmetic it adds {estimated['original_sleep_minutes']:.1f} minutes to CK+"
+            f" ({with_sleep:.2f} pairs/s with it)."
+        ),
+        (
+            f"Worker time of a build: {shares}. Start, imports and scan of the main process"
+            f" ({', '.join(starts)}) are inside the rates."
+        ),
     ]
 
 
@@ -163,9 +226,15 @@ def _bytes_block(record: dict[str, Any]) -> str:
     megabytes = record["ckplus_reckoned"]["megabytes"]
     raw = next(row for row in record["bytes"] if row["codec"] == "raw")
     lines = [
-        f"Members of {raw['num_pairs']} pairs and {raw['num_frames']} frames of drawn faces at {raw['width']}x{raw['height']}:",
+        (
+            f"Members of {raw['num_pairs']} pairs and {raw['num_frames']} frames of drawn faces at"
+            f" {raw['width']}x{raw['height']}:"
+        ),
         "",
-        "| codec | bytes a pair | of raw | bytes an rgb frame | of raw | tar adds | all of CK+, reckoned |",
+        (
+            "| codec | bytes a pair | of raw | bytes an rgb frame | of raw | tar adds | all of CK+,"
+            " estimated |"
+        ),
         "|---|---|---|---|---|---|---|",
     ]
     for row in record["bytes"]:
@@ -175,8 +244,11 @@ def _bytes_block(record: dict[str, Any]) -> str:
         cells += [f"{row['tar_overhead_pct']:.1f} %", f"{megabytes[row['codec']]:,.0f} MB"]
         lines.append(f"| {' | '.join(cells)} |")
     errors = [
-        f"{error['stream']} levels are off by {error['mean_abs']:.2f} on average and {error['largest']} at most "
-        f"(PSNR {error['psnr_db']:.1f} dB, {error['num_compared']} compared)"
+        f"{error['stream']} levels are off by {error['mean_abs']:.2f} on average and"
+        f" {error['largest']} at most (PSNR {error['psnr_db']:.1f} dB, {error['num_compared']}"
+        " compared)"
         for error in record["jpg_errors"]
     ]
-    return "\n".join([*lines, "", f"jpg against png: {'; '.join(errors)}. png and raw are lossless."])
+    return "\n".join(
+        [*lines, "", f"jpg against png: {'; '.join(errors)}. png and raw are lossless."]
+    )

@@ -9,9 +9,20 @@ REASON_CHARS = 200
 
 
 def gpu_blocks(record: dict[str, Any]) -> dict[str, str]:
-    """Write the Markdown of a record of ``bench/gpu.sh``: the block ``gpu``, one table below a sentence of what it was measured on."""
-    rows = [*_loader_rows(record["loaders"] or {}), *_training_rows(record["training"]), *_step_rows(record)]
-    lines = [_sentence(record), "", "| what | how | samples/s | range | ratio |", "|---|---|---|---|---|"]
+    """Write the Markdown of a record of ``bench/gpu.sh``: the block ``gpu``, one table below a
+    sentence of what it was measured on.
+    """
+    rows = [
+        *_loader_rows(record["loaders"] or {}),
+        *_training_rows(record["training"]),
+        *_step_rows(record),
+    ]
+    lines = [
+        _sentence(record),
+        "",
+        "| what | how | samples/s | range | ratio |",
+        "|---|---|---|---|---|",
+    ]
     return {"gpu": "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])}
 
 
@@ -20,21 +31,31 @@ def _sentence(record: dict[str, Any]) -> str:
     driver = f" (driver {record['driver']})" if record["driver"] else ""
     names = {"torch": "torch", "cuda": "CUDA", "nvidia-dali-cuda120": "DALI", "python": "Python"}
     found = ", ".join(f"{name} {versions[key]}" for key, name in names.items() if versions.get(key))
-    where = f"{machine['gpu'] or 'the CPU alone'}{driver}, {machine['usable_cores']} cores of {machine['processor']}"
+    where = (
+        f"{machine['gpu'] or 'the CPU alone'}{driver}, {machine['usable_cores']} cores of"
+        f" {machine['processor']}"
+    )
     return (
-        f"`{record['command']}`, {record['seconds']:.0f} s on {where},\n"
-        f"{found}, revision {record['revision'] or 'unknown'}. Medians of interleaved repeats; the ratio of a loader\n"
-        "is to the seed's way, a DataLoader over the PNG tree, and that of training to synthetic batches of the same run:"
+        f"`{record['command']}`, {record['seconds']:.0f} s on {where},\n{found}, revision"
+        f" {record['revision'] or 'unknown'}. Medians of interleaved repeats; the ratio of a"
+        " loader\nis to the original's way, a DataLoader over the PNG tree, and that of training"
+        " to synthetic batches of the same run:"
     )
 
 
 def _loader_rows(loaders: dict[str, Any]) -> Iterator[Sequence[str]]:
     """Yield a row for each loader, and for each peer that was left out."""
     entries = loaders.get("records", [])
-    tree = next((entry["samples_per_s"]["median"] for entry in entries if entry["engine"] == "png-tree"), None)
+    tree = next(
+        (entry["samples_per_s"]["median"] for entry in entries if entry["engine"] == "png-tree"),
+        None,
+    )
     for entry in entries:
         speed = entry["samples_per_s"]
-        how = f"{entry['dtype']}, batch {entry['batch_size']}, {entry['threads']} threads or processes"
+        how = (
+            f"{entry['dtype']}, batch {entry['batch_size']}, {entry['threads']} threads or"
+            " processes"
+        )
         ratio = f"{speed['median'] / tree:.2f}" if tree else "-"
         yield (
             f"load {entry['stream']}: {entry['name']}",
@@ -44,22 +65,37 @@ def _loader_rows(loaders: dict[str, Any]) -> Iterator[Sequence[str]]:
             ratio,
         )
     for entry in loaders.get("skipped", []):
-        yield f"load flow: {entry['name']}", f"left out: {short_reason(entry['reason'])}", "-", "-", "-"
+        yield (
+            f"load flow: {entry['name']}",
+            f"left out: {short_reason(entry['reason'])}",
+            "-",
+            "-",
+            "-",
+        )
 
 
 def _training_rows(training: Sequence[dict[str, Any]]) -> Iterator[Sequence[str]]:
     """Yield a row for each case of each run of ``cktrain bench``."""
     for bench in training:
-        medians = {result["case"]["name"]: result["median_samples_per_s"] for result in bench["results"]}
+        medians = {
+            result["case"]["name"]: result["median_samples_per_s"] for result in bench["results"]
+        }
         for result in bench["results"]:
             case, speeds = result["case"], result["samples_per_s"]
             layout = "channels_last" if case["channels_last"] else "NCHW"
             yield (
                 f"train {bench['arch']} {bench['stream']}, {bench['codec']}: {case['name']}",
-                f"{case['precision']}, {layout}, batch {bench['batch_size']}, data wait {result['median_data_wait_pct']:.2f} %",
+                (
+                    f"{case['precision']}, {layout}, batch {bench['batch_size']}, data wait"
+                    f" {result['median_data_wait_pct']:.2f} %"
+                ),
                 f"{result['median_samples_per_s']:,.1f}",
                 f"{min(speeds):,.1f} - {max(speeds):,.1f}",
-                f"{result['median_samples_per_s'] / medians['synthetic']:.3f}" if "synthetic" in medians else "-",
+                (
+                    f"{result['median_samples_per_s'] / medians['synthetic']:.3f}"
+                    if "synthetic" in medians
+                    else "-"
+                ),
             )
 
 
@@ -68,7 +104,10 @@ def _step_rows(record: dict[str, Any]) -> Iterator[Sequence[str]]:
     for step in record["steps"]:
         how = f"{step['seconds']:.0f} s" if step["ok"] else short_reason(step["reason"])
         if step["name"] == "tests" and record["tests"]:
-            how = ", ".join(f"{number} {name}" for name, number in record["tests"].items()) + f"; {how}"
+            how = (
+                ", ".join(f"{number} {name}" for name, number in record["tests"].items())
+                + f"; {how}"
+            )
         yield (
             f"step {step['name']}",
             how if step["ok"] or how.startswith("not run") else f"failed: {how}",

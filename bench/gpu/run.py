@@ -1,7 +1,9 @@
-"""``bench/gpu.sh``: run what wants a GPU step by step, each with a time limit, and write one record and one table.
+"""``bench/gpu.sh``: run what wants a GPU step by step, each with a time limit, and write one record
+and one table.
 
-A step that fails, hangs or can not run is recorded with the reason and does not stop the others. Only what the steps themselves need
-is imported, so that the command runs on a machine without this project's other dependencies.
+A step that fails, hangs or cannot run is recorded with the reason and does not stop the others.
+Only what the steps themselves need is imported, so that the command runs on a machine without this
+project's other dependencies.
 """
 
 from __future__ import annotations
@@ -26,18 +28,24 @@ import torch
 
 from bench.gpu.report import gpu_blocks, short_reason
 from pipelines.throughput.measure import MIN_REPEATS, machine_facts
-from shard_builder.format.shards import write_atomically
+from shard_builder.files import write_atomically
 from shard_builder.provenance import git_revision, package_versions
 
 ROOT = Path(__file__).parent.parent.parent
 CKSHARD, CKTRAIN = (
-    [sys.executable, "-c", f"import sys; sys.argv[0] = '{name}'; from {package}.cli import main; main()", "--debug"]
+    [
+        sys.executable,
+        "-c",
+        f"import sys; sys.argv[0] = '{name}'; from {package}.cli import main; main()",
+        "--debug",
+    ]
     for name, package in (("ckshard", "shard_builder"), ("cktrain", "train"))
 )
 SEQUENCES_PER_SUBJECT = 7
 LOG_END_CHARS = 3000
 PEER_SHM_BYTES = 2 << 30
-"""What worker processes may fill of shared memory before their batches are taken; a container often has 64 MB."""
+"""What worker processes may fill of shared memory before their batches are taken; a container often
+has 64 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +53,8 @@ class Scale:
     """How much is measured.
 
     Args:
-        num_subjects: Subjects drawn, seven sequences each; together a multiple of ``batch_size``, so that no batch is short.
+        num_subjects: Subjects drawn, seven sequences each; together a multiple of ``batch_size``,
+            so that no batch is short.
         arch: Net of the training bench.
         batch_size: Samples of a training step.
         steps: Training steps of a repeat.
@@ -64,14 +73,28 @@ class Scale:
 
     def __post_init__(self) -> None:
         if self.num_subjects * SEQUENCES_PER_SUBJECT % self.batch_size:
-            raise ValueError(f"{self.num_subjects} subjects, expected a multiple of {self.batch_size} sequences")
+            raise ValueError(
+                f"{self.num_subjects} subjects, expected a multiple of {self.batch_size} sequences"
+            )
 
 
 GPU_SCALE = Scale(
-    num_subjects=24, arch="resnet152", batch_size=56, steps=20, loader_samples=1024, loader_seconds=0.5, limit_s=460
+    num_subjects=24,
+    arch="resnet152",
+    batch_size=56,
+    steps=20,
+    loader_samples=1024,
+    loader_seconds=0.5,
+    limit_s=460,
 )
 CPU_SCALE = Scale(
-    num_subjects=2, arch="resnet18", batch_size=7, steps=2, loader_samples=128, loader_seconds=0.1, limit_s=1800
+    num_subjects=2,
+    arch="resnet18",
+    batch_size=7,
+    steps=2,
+    loader_samples=128,
+    loader_seconds=0.1,
+    limit_s=1800,
 )
 
 
@@ -84,7 +107,7 @@ class Step:
         command: Program and arguments.
         limit_s: Seconds after which it is stopped.
         needs: Names of steps without which it is not run.
-        missing: Why it can not run here; empty if it can.
+        missing: Why it cannot run here; empty if it can.
         environment: Added to the environment.
     """
 
@@ -110,7 +133,12 @@ def make_steps(scale: Scale, data: Path, *, on_gpu: bool) -> list[Step]:
         train_step(scale, data, "flow", "jpg"),
         train_step(scale, data, "rgb", "jpg"),
         loader_step(scale, data),
-        Step(name="data raw", command=[*build, data / "train-raw", "--codec", "raw"], limit_s=60, needs=("data",)),
+        Step(
+            name="data raw",
+            command=[*build, data / "train-raw", "--codec", "raw"],
+            limit_s=60,
+            needs=("data",),
+        ),
         train_step(scale, data, "flow", "raw"),
     ]
 
@@ -118,13 +146,37 @@ def make_steps(scale: Scale, data: Path, *, on_gpu: bool) -> list[Step]:
 def test_step(data: Path, *, on_gpu: bool) -> Step:
     """Run the gpu tests; their files only, because others import what may be missing here.
 
-    Warnings do not fail them: other versions than the pinned ones have others, and without pytest-timeout pytest warns of its option.
+    Warnings do not fail them: other versions than the pinned ones have others, and without
+    pytest-timeout pytest warns of its option.
     """
-    files = [path for path in sorted((ROOT / "tests").glob("test_*.py")) if "mark.gpu" in path.read_text("utf-8")]
-    options = ["-m", "gpu", "-W", "default", "--tb=short", "-p", "no:cacheprovider", f"--junitxml={data / 'tests.xml'}"]
+    files = [
+        path
+        for path in sorted((ROOT / "tests").glob("test_*.py"))
+        if "mark.gpu" in path.read_text("utf-8")
+    ]
+    options = [
+        "-m",
+        "gpu",
+        "-W",
+        "default",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={data / 'tests.xml'}",
+    ]
     return Step(
         name="tests",
-        command=[sys.executable, "-m", "pytest", "--rootdir", ROOT, "-c", ROOT / "pyproject.toml", *options, *files],
+        command=[
+            sys.executable,
+            "-m",
+            "pytest",
+            "--rootdir",
+            ROOT,
+            "-c",
+            ROOT / "pyproject.toml",
+            *options,
+            *files,
+        ],
         limit_s=150,
         missing=import_error("pytest"),
         environment=(("REQUIRE_GPU", "1" if on_gpu else "0"),),
@@ -132,7 +184,9 @@ def test_step(data: Path, *, on_gpu: bool) -> Step:
 
 
 def loader_step(scale: Scale, data: Path) -> Step:
-    """Compare loaders, with the peers whose worker processes fit into this machine's shared memory."""
+    """Compare loaders, with the peers whose worker processes fit into this machine's shared
+    memory.
+    """
     shared = Path("/dev/shm")
     has_room = not shared.is_dir() or shutil.disk_usage(shared).free >= PEER_SHM_BYTES
     options = {
@@ -166,24 +220,35 @@ def train_step(scale: Scale, data: Path, stream: str, codec: str) -> Step:
     command = [*CKTRAIN, "bench", data / f"train-{codec}"]
     return Step(
         name=f"train {stream} {codec}",
-        command=[*command, *chain(*options.items()), "--baseline" if codec == "jpg" else "--no-baseline"],
+        command=[
+            *command,
+            *chain(*options.items()),
+            "--baseline" if codec == "jpg" else "--no-baseline",
+        ],
         limit_s=scale.limit_s / 3,
         needs=(f"data {codec}",),
     )
 
 
 def import_error(module: str) -> str:
-    """Return why a module can not be imported; empty if it can."""
+    """Return why a module cannot be imported; empty if it can."""
     try:
         importlib.import_module(module)
     except ImportError as error:
-        is_absent = isinstance(error, ModuleNotFoundError) and error.name in (None, module, module.partition(".")[0])
-        return f"{module} is not installed" if is_absent else f"{module} can not be imported: {error}"
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name in (
+            None,
+            module,
+            module.partition(".")[0],
+        )
+        return (
+            f"{module} is not installed" if is_absent else f"{module} cannot be imported: {error}"
+        )
     return ""
 
 
 def run_step(step: Step, logs: Path, *, good: Sequence[str], limit_s: float) -> dict[str, Any]:
-    """Run a step and return ``name``, ``seconds``, ``ok`` and ``reason``, which is the end of its output if it failed.
+    """Run a step and return ``name``, ``seconds``, ``ok`` and ``reason``, which is the end of its
+    output if it failed.
 
     Args:
         step: The step.
@@ -192,28 +257,41 @@ def run_step(step: Step, logs: Path, *, good: Sequence[str], limit_s: float) -> 
         limit_s: Seconds left for all steps.
     """
     lacking = [name for name in step.needs if name not in good]
-    reason = step.missing or (f"it needs the step {lacking[0]!r}" if lacking else "" if limit_s > 1 else "time is up")
+    reason = step.missing or (
+        f"it needs the step {lacking[0]!r}" if lacking else "" if limit_s > 1 else "time is up"
+    )
     if reason:
         return {"name": step.name, "seconds": 0.0, "ok": False, "reason": f"not run: {reason}"}
-    log, begin, limit = logs / f"{step.name.replace(' ', '-')}.txt", time.perf_counter(), min(step.limit_s, limit_s)
+    log, begin, limit = (
+        logs / f"{step.name.replace(' ', '-')}.txt",
+        time.perf_counter(),
+        min(step.limit_s, limit_s),
+    )
     command = ["timeout", "--kill-after=5", f"{limit:.1f}", *map(str, step.command)]
     with log.open("wb") as output:
         environment = os.environ | dict(step.environment)
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+        code = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False
+        ).returncode
     seconds = round(time.perf_counter() - begin, 1)
     if code:
         end = log.read_text("utf-8", errors="replace").strip()[-LOG_END_CHARS:]
-        reason = f"{end}\n{f'stopped after {limit:.0f} s' if code in (124, 137) else f'exit status {code}'}"
+        how = f"stopped after {limit:.0f} s" if code in (124, 137) else f"exit status {code}"
+        reason = f"{end}\n{how}"
     return {"name": step.name, "seconds": seconds, "ok": not code, "reason": reason}
 
 
 def count_tests(path: Path) -> dict[str, int] | None:
-    """Return the numbers of ``passed``, ``failed`` and ``skipped`` tests of pytest's XML; None if it is not there."""
+    """Return the numbers of ``passed``, ``failed`` and ``skipped`` tests of pytest's XML; None if
+    it is not there.
+    """
     if not path.is_file():
         return None
     suites = list(ElementTree.parse(path).iter("testsuite"))
     names = ("tests", "failures", "errors", "skipped")
-    total, failures, errors, skipped = (sum(int(suite.get(name, "0")) for suite in suites) for name in names)
+    total, failures, errors, skipped = (
+        sum(int(suite.get(name, "0")) for suite in suites) for name in names
+    )
     failed = failures + errors
     return {"passed": total - failed - skipped, "failed": failed, "skipped": skipped}
 
@@ -244,7 +322,8 @@ def machine_record() -> dict[str, Any]:
 
 
 def run_steps(scale: Scale, out: Path, *, on_gpu: bool) -> dict[str, Any]:
-    """Run all steps and write ``gpu.json`` and ``gpu.md`` after each, so that they are there however the run ends.
+    """Run all steps and write ``gpu.json`` and ``gpu.md`` after each, so that they are there
+    however the run ends.
 
     Args:
         scale: How much is measured.
@@ -262,18 +341,29 @@ def run_steps(scale: Scale, out: Path, *, on_gpu: bool) -> dict[str, Any]:
         record["steps"].append(done)
         record["seconds"] = round(time.perf_counter() - begin, 1)
         record["tests"] = count_tests(data / "tests.xml")
-        record["loaders"] = next((json.loads(p.read_text("utf-8")) for p in data.glob("loaders.json")), None)
-        record["training"] = [json.loads(path.read_text("utf-8")) for path in sorted(data.glob("train-*-*.json"))]
+        record["loaders"] = next(
+            (json.loads(p.read_text("utf-8")) for p in data.glob("loaders.json")), None
+        )
+        record["training"] = [
+            json.loads(path.read_text("utf-8")) for path in sorted(data.glob("train-*-*.json"))
+        ]
         write_atomically(out / "gpu.json", (json.dumps(record, indent=1) + "\n").encode())
         write_atomically(out / "gpu.md", (gpu_blocks(record)["gpu"] + "\n").encode())
-        print(f"{step.name}: {done['seconds']:.1f} s, {short_reason(done['reason']) or 'ok'}", flush=True)
+        print(
+            f"{step.name}: {done['seconds']:.1f} s, {short_reason(done['reason']) or 'ok'}",
+            flush=True,
+        )
     shutil.rmtree(data)
     return record
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench/gpu.sh", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("out", nargs="?", type=Path, default=Path("gpu-results"), help="folder of the results")
+    parser = argparse.ArgumentParser(
+        prog="bench/gpu.sh", description=__doc__.splitlines()[0] if __doc__ else None
+    )
+    parser.add_argument(
+        "out", nargs="?", type=Path, default=Path("gpu-results"), help="folder of the results"
+    )
     parser.add_argument("--cpu", action="store_true", help="run what a CPU can run, in small")
     options = parser.parse_args()
     if options.cpu:
@@ -281,12 +371,19 @@ def main() -> None:
     on_gpu = torch.cuda.is_available()
     if not on_gpu and not options.cpu:
         stop(
-            f"torch {torch.__version__} finds no GPU. To run what a CPU can run, in small: bash bench/gpu.sh --cpu {options.out}"
+            f"torch {torch.__version__} finds no GPU. To run what a CPU can run, in small: bash"
+            f" bench/gpu.sh --cpu {options.out}"
         )
     if missing := import_error("nvidia.dali"):
-        stop(f"{missing}; install nvidia-dali-cuda120, or put its wheels and what they need on PYTHONPATH")
+        stop(
+            f"{missing}; install nvidia-dali-cuda120, or put its wheels and what they need on"
+            " PYTHONPATH"
+        )
     if (options.out / "data").exists():
-        stop(f"{options.out / 'data'} is there, left by a run that was ended: remove it, or choose another OUT")
+        stop(
+            f"{options.out / 'data'} is there, left by a run that was ended: remove it, or choose"
+            " another OUT"
+        )
     record = run_steps(GPU_SCALE if on_gpu else CPU_SCALE, options.out, on_gpu=on_gpu)
     print(gpu_blocks(record)["gpu"])
     sys.exit(0 if all(step["ok"] for step in record["steps"]) else 1)

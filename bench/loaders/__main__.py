@@ -1,4 +1,5 @@
-"""``make bench``: this project's loaders against its peers, on the same windows, crops, batches and cores, taking turns.
+"""``make bench``: this project's loaders against its peers, on the same windows, crops, batches and
+cores, taking turns.
 
     python -m bench.loaders --json docs/results/loaders-cpu.json
 
@@ -21,10 +22,22 @@ import numpy as np
 import torch
 
 import pipelines.engines.dali_graph  # noqa: F401  DALI's memory pool: the first pipeline of the process fixes it, and that is a peer's
-from bench.loaders.windows import BATCH_SIZE, EPOCH_SAMPLES, NUM_WORKERS, WindowFolders, make_window_folders
+from bench.loaders.windows import (
+    BATCH_SIZE,
+    EPOCH_SAMPLES,
+    NUM_WORKERS,
+    WindowFolders,
+    make_window_folders,
+)
 from pipelines.dataset import open_dataset
 from pipelines.loader import make_loader
-from pipelines.throughput.measure import MIN_REPEATS, Contender, machine_facts, measure_in_turns, median_and_range
+from pipelines.throughput.measure import (
+    MIN_REPEATS,
+    Contender,
+    machine_facts,
+    measure_in_turns,
+    median_and_range,
+)
 from shard_builder.console import make_console
 from shard_builder.progress import progress_bar
 from shard_builder.provenance import command_line, git_revision, package_versions
@@ -56,8 +69,12 @@ OURS = (
 
 
 @contextmanager
-def own_loader(folders: WindowFolders, *, engine: str, codec: str, cache: str, device: str) -> Iterator[Contender]:
-    """Deliver windows through ``make_loader``; to a GPU half precision, normalised, as training takes them."""
+def own_loader(
+    folders: WindowFolders, *, engine: str, codec: str, cache: str, device: str
+) -> Iterator[Contender]:
+    """Deliver windows through ``make_loader``; to a GPU half precision, normalised, as training
+    takes them.
+    """
     on_gpu = device != "cpu"
     dtype = torch.float16 if on_gpu else torch.uint8
     with open_dataset(folders.raw if codec == "raw" else folders.jpg) as dataset:
@@ -83,7 +100,10 @@ def own_loader(folders: WindowFolders, *, engine: str, codec: str, cache: str, d
                 return num_samples
 
             yield Contender(
-                name=f"{engine}{' to the GPU' if on_gpu else ''}, {codec}{' cached' if cache == 'ram' else ''}",
+                name=(
+                    f"{engine}{' to the GPU' if on_gpu else ''},"
+                    f" {codec}{' cached' if cache == 'ram' else ''}"
+                ),
                 engine=engine,
                 codec=codec,
                 dtype=str(dtype).removeprefix("torch."),
@@ -102,7 +122,8 @@ def open_contenders(
         only: Module names of the peers to take; all if empty.
 
     Returns:
-        Contenders, each with whether it is this project's; and what was left out, with ``name`` and ``reason``.
+        Contenders, each with whether it is this project's; and what was left out, with ``name`` and
+        ``reason``.
     """
     contenders: list[tuple[Contender, bool]] = []
     skipped: list[dict[str, str]] = []
@@ -115,7 +136,9 @@ def open_contenders(
             )
             contenders.append((stack.enter_context(open_peer(folders, codec)), False))
         except ImportError as error:
-            skipped.append({"name": f"{module.removeprefix('bench.peer_')}, {codec}", "reason": str(error)})
+            skipped.append(
+                {"name": f"{module.removeprefix('bench.peer_')}, {codec}", "reason": str(error)}
+            )
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         for engine, codec, cache in OURS:
             open_own = partial(own_loader, engine=engine, codec=codec, cache=cache, device=device)
@@ -135,7 +158,10 @@ def measure_loaders(
     with ExitStack() as stack:
         contenders, skipped = open_contenders(folders, stack, only=only)
         rates = measure_in_turns(
-            [contender for contender, _ in contenders], repeats=repeats, seconds=seconds, on_progress=on_progress
+            [contender for contender, _ in contenders],
+            repeats=repeats,
+            seconds=seconds,
+            on_progress=on_progress,
         )
         records = [
             {
@@ -147,7 +173,10 @@ def measure_loaders(
                 "dtype": contender.dtype,
                 "batch_size": BATCH_SIZE,
                 "threads": NUM_WORKERS,
-                "samples_per_s": {**median_and_range(rates[contender.name]), "runs": rates[contender.name]},
+                "samples_per_s": {
+                    **median_and_range(rates[contender.name]),
+                    "runs": rates[contender.name],
+                },
             }
             for contender, is_ours in contenders
         ]
@@ -163,12 +192,18 @@ def measure_loaders(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--folder", type=Path, help="where the generated data is kept; a temporary folder by default")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the generated data is kept; a temporary folder by default",
+    )
     parser.add_argument("--subjects", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument(
-        "--only", default="", help="comma-separated peers: torch, webdataset, dali, ...; 'none' for no peer"
+        "--only",
+        default="",
+        help="comma-separated peers: torch, webdataset, dali, ...; 'none' for no peer",
     )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -176,7 +211,9 @@ def main() -> None:
         parser.error(f"--repeats {options.repeats}, expected {MIN_REPEATS} or more")
     console = make_console()
     with tempfile.TemporaryDirectory(prefix="ckshard-bench-") as temporary:
-        folders = make_window_folders(options.folder or Path(temporary), num_subjects=options.subjects)
+        folders = make_window_folders(
+            options.folder or Path(temporary), num_subjects=options.subjects
+        )
         with progress_bar("measurements", console=console) as report:
             record = measure_loaders(
                 folders,
@@ -187,7 +224,10 @@ def main() -> None:
             )
     for entry in record["records"]:
         rate = entry["samples_per_s"]
-        console.print(f"{entry['name']:34s} {rate['median']:9,.0f}/s   {rate['min']:,.0f} - {rate['max']:,.0f}")
+        console.print(
+            f"{entry['name']:34s} {rate['median']:9,.0f}/s   {rate['min']:,.0f} -"
+            f" {rate['max']:,.0f}"
+        )
     for entry in record["skipped"]:
         console.print(f"{entry['name']:34s} left out: {entry['reason']}")
     if options.json:

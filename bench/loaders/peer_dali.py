@@ -1,4 +1,6 @@
-"""DALI's own ``fn.readers.webdataset`` over this project's shards, with the operators of the dali engine and random crops."""
+"""DALI's own ``fn.readers.webdataset`` over this project's shards, with the operators of the dali
+engine and random crops.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ BOXES = np.array(CROPS, np.int32)
 
 
 def draw_boxes() -> Iterator[tuple[np.ndarray, ...]]:
-    """Draw crops, flips and what turns x flow for the batches of an epoch; its end keeps DALI from reading ahead into other turns."""
+    """Draw crops, flips and what turns x flow for the batches of an epoch; its end keeps DALI from
+    reading ahead into other turns.
+    """
     for _ in range(EPOCH_SAMPLES // BATCH_SIZE):
         drawn = BOXES[np.random.randint(len(BOXES), size=BATCH_SIZE)]
         flips = np.random.randint(2, size=BATCH_SIZE).astype(np.int32)
@@ -41,7 +45,9 @@ def _crops(members: list[Any], codec: str, y: Any, x: Any, height: Any, width: A
         planes = fn.reshape(fn.decoders.numpy(members[0]), layout="CHW")
         return fn.slice(planes, start=fn.cat(y, x), shape=fn.cat(height, width), axis_names="HW")
     images = [
-        fn.decoders.image_slice(member, start=x, shape=width, axis_names="W", output_type=types.GRAY)
+        fn.decoders.image_slice(
+            member, start=x, shape=width, axis_names="W", output_type=types.GRAY
+        )
         for member in members
     ]
     size = fn.cat(types.Constant(np.array([2, HEIGHT], np.int32)), width)
@@ -50,7 +56,11 @@ def _crops(members: list[Any], codec: str, y: Any, x: Any, height: Any, width: A
 
 
 def _build(dataset: Path, codec: str) -> Pipeline:
-    names = ["flow.npy"] if codec == "raw" else [f"flow-{number:03d}.jpg" for number in range(STACK_LENGTH)]
+    names = (
+        ["flow.npy"]
+        if codec == "raw"
+        else [f"flow-{number:03d}.jpg" for number in range(STACK_LENGTH)]
+    )
     pipeline = Pipeline(BATCH_SIZE, NUM_WORKERS, None, prefetch_queue_depth=3)
     with pipeline:
         members = fn.readers.webdataset(
@@ -63,10 +73,20 @@ def _build(dataset: Path, codec: str) -> Pipeline:
             name="reader",
         )
         # a generator function: DALI calls it anew for each epoch
-        *box, mirror, turn = fn.external_source(source=draw_boxes, num_outputs=6, batch=True, cycle="raise")  # type: ignore[arg-type]
+        *box, mirror, turn = fn.external_source(
+            source=draw_boxes,  # type: ignore[arg-type]
+            num_outputs=6,
+            batch=True,
+            cycle="raise",
+        )
         crops = _crops(members if isinstance(members, list) else [members], codec, *box)
-        images = fn.resize(crops, size=[224, 224], interp_type=types.INTERP_LINEAR, antialias=False) ^ turn
-        pipeline.set_outputs(fn.crop_mirror_normalize(images, mirror=mirror, dtype=types.UINT8, output_layout="HWC"))
+        images = (
+            fn.resize(crops, size=[224, 224], interp_type=types.INTERP_LINEAR, antialias=False)
+            ^ turn
+        )
+        pipeline.set_outputs(
+            fn.crop_mirror_normalize(images, mirror=mirror, dtype=types.UINT8, output_layout="HWC")
+        )
     pipeline.build()
     return pipeline
 
@@ -85,4 +105,10 @@ def webdataset_reader(folders: WindowFolders, codec: str) -> Iterator[Contender]
                 pipeline.reset()
                 return num_samples
 
-    yield Contender(name=f"DALI reader, {codec}", engine="dali-reader", codec=codec, dtype="uint8", run_epoch=run_epoch)
+    yield Contender(
+        name=f"DALI reader, {codec}",
+        engine="dali-reader",
+        codec=codec,
+        dtype="uint8",
+        run_epoch=run_epoch,
+    )

@@ -1,4 +1,6 @@
-"""FFCV: windows as arrays or as tall JPEGs in one .beton file, mapped, decoded and cut by threads."""
+"""FFCV: windows as arrays or as tall JPEGs in one .beton file, mapped, decoded and cut by
+threads.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ from pipelines.throughput.measure import Contender
 
 
 class CutWindows(Operation):  # type: ignore[misc]
-    """Fills a batch of (B, 224, 224, 10) in threads; FFCV's own crop-resize takes images of three channels only."""
+    """Fills a batch of (B, 224, 224, 10) in threads; FFCV's own crop-resize takes images of three
+    channels only.
+    """
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         super().__init__()
@@ -62,7 +66,9 @@ class CutWindows(Operation):  # type: ignore[misc]
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
         """Ask for the batch's memory; this step is Python, not compiled."""
         shape, dtype = (224, 224, NUM_PLANES), np.dtype("uint8")
-        return replace(previous_state, jit_mode=False, shape=shape, dtype=dtype), AllocationQuery(shape, dtype)
+        return replace(previous_state, jit_mode=False, shape=shape, dtype=dtype), AllocationQuery(
+            shape, dtype
+        )
 
 
 def write_beton(folders: WindowFolders, codec: str) -> Path:
@@ -71,7 +77,9 @@ def write_beton(folders: WindowFolders, codec: str) -> Path:
     shape = (NUM_PLANES, HEIGHT, WIDTH)
     field = BytesField() if codec == "jpg" else NDArrayField(np.dtype("uint8"), shape)
     windows = iter_windows(folders)
-    samples = [(np.frombuffer(encode_tall(w, ".jpg"), np.uint8) if codec == "jpg" else w,) for w in windows]
+    samples = [
+        (np.frombuffer(encode_tall(w, ".jpg"), np.uint8) if codec == "jpg" else w,) for w in windows
+    ]
     tqdm.monitor_interval = 0  # else a thread stays behind
     with redirect_stderr(io.StringIO()):
         DatasetWriter(str(path), {"window": field}, num_workers=1).from_indexed_dataset(samples)

@@ -30,7 +30,9 @@ class CutStored:
         self._cut = RandomCut()
 
     def __call__(self, stored: torch.Tensor | bytes) -> torch.Tensor:
-        """Give (224, 224, 10), as it lies in memory, so that batching copies and does not transpose."""
+        """Give (224, 224, 10), as it lies in memory, so that batching copies and does not
+        transpose.
+        """
         window = stored.numpy() if isinstance(stored, torch.Tensor) else decode_tall(stored)
         return self._cut(window)
 
@@ -40,7 +42,8 @@ def streaming_dataset(folders: WindowFolders, codec: str) -> Iterator[Contender]
     """Deliver windows of chunks of 64 MB, not compressed further, in the library's own shuffle."""
     folder = str(folders.scratch / f"litdata-{codec}")
     shutil.rmtree(folder, ignore_errors=True)
-    writer = BinaryWriter(folder, chunk_bytes="64MB")  # optimize() of the library would leave threads behind
+    # optimize() of the library would leave threads behind.
+    writer = BinaryWriter(folder, chunk_bytes="64MB")
     for number, window in enumerate(iter_windows(folders)):
         writer[number] = encode_tall(window, ".jpg") if codec == "jpg" else torch.from_numpy(window)
     writer.done()

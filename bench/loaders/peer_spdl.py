@@ -1,4 +1,6 @@
-"""SPDL: windows of one memory-mapped array or as tall JPEGs of one file, a batch a thread, without worker processes."""
+"""SPDL: windows of one memory-mapped array or as tall JPEGs of one file, a batch a thread, without
+worker processes.
+"""
 
 from __future__ import annotations
 
@@ -58,14 +60,17 @@ def write_windows(folders: WindowFolders, codec: str) -> tuple[Path, list[int]]:
     """Write the windows one after the other; return the file and 0, the end of each, in bytes."""
     path = folders.scratch / f"spdl-{codec}.bin"
     with path.open("wb") as file:
-        stored = (encode_tall(w, ".jpg") if codec == "jpg" else w.tobytes() for w in iter_windows(folders))
+        stored = (
+            encode_tall(w, ".jpg") if codec == "jpg" else w.tobytes() for w in iter_windows(folders)
+        )
         return path, list(itertools.accumulate(map(file.write, stored), initial=0))
 
 
 class Epochs:
     """Window numbers in random order, a batch at a time; waits for each epoch to be wanted.
 
-    The library's way to keep a pipeline for many epochs would else work ahead while others are measured.
+    The library's way to keep a pipeline for many epochs would else work ahead while others are
+    measured.
     """
 
     def __init__(self) -> None:
@@ -82,7 +87,12 @@ def thread_pipeline(folders: WindowFolders, codec: str) -> Iterator[Contender]:
     """Deliver batches of as many threads as the other peers have worker processes."""
     start_worker(0)
     epochs, cut_batch = Epochs(), CutBatches(*write_windows(folders, codec))
-    builder = PipelineBuilder().add_source(epochs, continuous=True).pipe(cut_batch, concurrency=NUM_WORKERS).add_sink()
+    builder = (
+        PipelineBuilder()
+        .add_source(epochs, continuous=True)
+        .pipe(cut_batch, concurrency=NUM_WORKERS)
+        .add_sink()
+    )
     built: Pipeline[torch.Tensor] = builder.build(num_threads=NUM_WORKERS)
 
     def run_epoch(epoch: int) -> int:
@@ -91,6 +101,12 @@ def thread_pipeline(folders: WindowFolders, codec: str) -> Iterator[Contender]:
 
     try:
         with built.auto_stop():
-            yield Contender(name=f"SPDL, {codec}", engine="spdl", codec=codec, dtype="uint8", run_epoch=run_epoch)
+            yield Contender(
+                name=f"SPDL, {codec}",
+                engine="spdl",
+                codec=codec,
+                dtype="uint8",
+                run_epoch=run_epoch,
+            )
     finally:
         epochs.is_wanted.put(False)  # lets the waiting thread end

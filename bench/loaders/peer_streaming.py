@@ -1,4 +1,6 @@
-"""MosaicML Streaming: windows as arrays or as tall JPEGs in local MDS shards, read by worker processes."""
+"""MosaicML Streaming: windows as arrays or as tall JPEGs in local MDS shards, read by worker
+processes.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ from pipelines.throughput.measure import Contender
 
 
 class StreamedWindows(StreamingDataset):  # type: ignore[misc]
-    """Samples (224, 224, 10), as they lie in memory, so that batching copies and does not transpose."""
+    """Samples (224, 224, 10), as they lie in memory, so that batching copies and does not
+    transpose.
+    """
 
     def __init__(self, folder: str) -> None:
         super().__init__(local=folder, shuffle=True, batch_size=BATCH_SIZE)
@@ -41,7 +45,9 @@ class StreamedWindows(StreamingDataset):  # type: ignore[misc]
 
 @contextmanager
 def streaming_dataset(folders: WindowFolders, codec: str) -> Iterator[Contender]:
-    """Deliver windows of shards of 64 MiB, not compressed further, in the library's default shuffle."""
+    """Deliver windows of shards of 64 MiB, not compressed further, in the library's default
+    shuffle.
+    """
     folder = str(folders.scratch / f"streaming-{codec}")
     column = "bytes" if codec == "jpg" else f"ndarray:uint8:{NUM_PLANES},{HEIGHT},{WIDTH}"
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""torch DataLoader: over the seed's tree of PNG files, and over one memory-mapped array."""
+"""torch DataLoader: over the original's tree of PNG files, and over one memory-mapped array."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from pipelines.throughput.measure import Contender
 from pipelines.throughput.png_tree import PngTree
 
 PNG_TREE_SAMPLES = 256
-"""Samples of the PNG tree's epoch: it is slow, and has no cost of starting an epoch that a longer one would hide."""
+"""Samples of the PNG tree's epoch: it is slow, and has no cost of starting an epoch that a longer
+one would hide."""
 
 
 class MappedWindows(Dataset[torch.Tensor]):
@@ -57,12 +58,16 @@ def mapped_array(folders: WindowFolders, codec: str) -> Iterator[Contender]:
     for number, window in enumerate(iter_windows(folders)):
         windows[number] = window
     windows.flush()
-    yield from _contender("DataLoader, mapped array", "torch", codec, MappedWindows(path), (0, 3, 1, 2))
+    yield from _contender(
+        "DataLoader, mapped array", "torch", codec, MappedWindows(path), (0, 3, 1, 2)
+    )
 
 
 @contextmanager
 def png_tree(folders: WindowFolders, codec: str) -> Iterator[Contender]:
-    """Deliver windows of ``ckshard prepare``'s tree, ten files of 640x490 a sample, as the seed reads them."""
+    """Deliver windows of ``ckshard prepare``'s tree, ten files of 640x490 a sample, as the original
+    reads them.
+    """
     samples = [
         [file for pair in zip(xs, ys, strict=True) for file in pair]
         for sequence in sorted((folders.png_tree / "flow").glob("*/*"))
@@ -70,7 +75,9 @@ def png_tree(folders: WindowFolders, codec: str) -> Iterator[Contender]:
         and (ys := sorted((sequence / "y_flow").iterdir()))
     ]
     tree = PngTree(samples, stream="flow", size=(WIDTH, HEIGHT), length=PNG_TREE_SAMPLES)
-    yield from _contender("DataLoader, PNG tree (the seed)", "png-tree", codec, tree, (0, 1, 2, 3))
+    yield from _contender(
+        "DataLoader, PNG tree (the original)", "png-tree", codec, tree, (0, 1, 2, 3)
+    )
 
 
 def _contender(

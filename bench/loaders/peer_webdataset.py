@@ -1,4 +1,6 @@
-"""webdataset and WebLoader over one member a window: a tall gray PNG or JPEG of its ten planes, or an npy array."""
+"""webdataset and WebLoader over one member a window: a tall gray PNG or JPEG of its ten planes, or
+an npy array.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +47,16 @@ class DecodeAndCut:
 
 @contextmanager
 def web_loader(folders: WindowFolders, codec: str) -> Iterator[Contender]:
-    """Deliver windows through ``WebDataset(...).shuffle().map().batched()``, a shard for each worker."""
+    """Deliver windows through ``WebDataset(...).shuffle().map().batched()``, a shard for each
+    worker.
+    """
     suffix = "npy" if codec == "raw" else codec
     shards = [str(folders.scratch / f"{suffix}-{number}.tar") for number in range(NUM_WORKERS)]
     with ExitStack() as stack:
-        tars = [stack.enter_context(tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)) for path in shards]
+        tars = [
+            stack.enter_context(tarfile.open(path, "w", format=tarfile.USTAR_FORMAT))
+            for path in shards
+        ]
         for number, window in enumerate(iter_windows(folders)):
             data = encode_raw(window) if codec == "raw" else encode_tall(window, f".{suffix}")
             entry = tarfile.TarInfo(f"{number:06d}.{suffix}")

@@ -1,6 +1,7 @@
 """The loader comparison as Markdown tables and as a picture, from its record.
 
-python -m bench.loaders.report bench-results/loaders.json      writes loaders.md and loaders.png beside it
+python -m bench.loaders.report bench-results/loaders.json      writes loaders.md and loaders.png
+beside it
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ SEED_ENGINE = "png-tree"
 OUR_COLOUR, PEER_COLOUR, SEED_COLOUR = "#3b7dd8", "#9aa5b1", "#b45f4d"
 PAIRS = (
     ("cpu, raw", "DataLoader, mapped array", 2.0),
-    ("cpu, raw", "DataLoader, PNG tree (the seed)", 60.0),
+    ("cpu, raw", "DataLoader, PNG tree (the original)", 60.0),
     ("cpu, jpg", "webdataset, jpg", 1.5),
     ("cpu, jpg cached", "cpu, raw", 0.9),
     ("dali, raw", "DALI reader, raw", 1.0),
@@ -26,8 +27,14 @@ PAIRS = (
 
 
 def loader_blocks(record: dict[str, Any]) -> dict[str, str]:
-    """Return the blocks ``loaders`` (every contender), ``loader-targets`` (ratios aimed at) and ``loader-machine``."""
-    return {"loaders": _table(record), "loader-targets": _targets(record), "loader-machine": _machine(record)}
+    """Return the blocks ``loaders`` (every contender), ``loader-targets`` (ratios aimed at) and
+    ``loader-machine``.
+    """
+    return {
+        "loaders": _table(record),
+        "loader-targets": _targets(record),
+        "loader-machine": _machine(record),
+    }
 
 
 def _on_cpu(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -38,11 +45,15 @@ def _table(record: dict[str, Any]) -> str:
     entries = sorted(record["records"], key=lambda entry: -entry["samples_per_s"]["median"])
     seed = next(e["samples_per_s"]["median"] for e in entries if e["engine"] == SEED_ENGINE)
     best = {
-        codec: max(e["samples_per_s"]["median"] for e in entries if e["codec"] == codec and not e["is_ours"])
+        codec: max(
+            e["samples_per_s"]["median"]
+            for e in entries
+            if e["codec"] == codec and not e["is_ours"]
+        )
         for codec in {e["codec"] for e in entries if not e["is_ours"]}
     }
     lines = [
-        "| loader | codec | samples/s | range | x best peer of its codec | x the seed |",
+        "| loader | codec | samples/s | range | x best peer of its codec | x the original |",
         "|---|---|---|---|---|---|",
     ]
     for entry in entries:
@@ -52,21 +63,26 @@ def _table(record: dict[str, Any]) -> str:
             f"| {name} | {codec} | {rate['median']:,.0f} | {rate['min']:,.0f} - {rate['max']:,.0f} "
             f"| {rate['median'] / best[codec]:.2f} | {rate['median'] / seed:.1f} |"
         )
-    left_out = [f"| {entry['name']} | | left out: {entry['reason']} | | | |" for entry in record["skipped"]]
+    left_out = [
+        f"| {entry['name']} | | left out: {entry['reason']} | | | |" for entry in record["skipped"]
+    ]
     return "\n".join(lines + left_out)
 
 
 def _targets(record: dict[str, Any]) -> str:
     medians = {entry["name"]: entry["samples_per_s"]["median"] for entry in record["records"]}
     runs = {entry["name"]: entry["samples_per_s"]["runs"] for entry in record["records"]}
-    lines = ["| ours / other | ratio of medians | range over turns | aimed at | |", "|---|---|---|---|---|"]
+    lines = [
+        "| ours / other | ratio of medians | range over turns | aimed at | |",
+        "|---|---|---|---|---|",
+    ]
     for ours, other, target in PAIRS:
         if ours in medians and other in medians:
             ratios = sorted(a / b for a, b in zip(runs[ours], runs[other], strict=True))
             ratio = medians[ours] / medians[other]
             lines.append(
-                f"| {ours} / {other} | {ratio:.2f} | {ratios[0]:.2f} - {ratios[-1]:.2f} | {target:g} "
-                f"| {'reached' if ratio >= target else 'missed'} |"
+                f"| {ours} / {other} | {ratio:.2f} | {ratios[0]:.2f} - {ratios[-1]:.2f} |"
+                f" {target:g} | {'reached' if ratio >= target else 'missed'} |"
             )
     return "\n".join(lines)
 
@@ -75,34 +91,53 @@ def _machine(record: dict[str, Any]) -> str:
     machine, first = record["machine"], record["records"][0]
     num_runs = len(first["samples_per_s"]["runs"])
     return (
-        f"{machine['processor']}, {machine['usable_cores']} cores, {first['threads']} threads or worker processes, "
-        f"batches of {first['batch_size']}, medians of {num_runs} turns"
+        f"{machine['processor']}, {machine['usable_cores']} cores, {first['threads']} threads or"
+        f" worker processes, batches of {first['batch_size']}, medians of {num_runs} turns"
     )
 
 
 def plot_loaders(record: dict[str, Any], path: Path) -> None:
-    """Draw the medians with their ranges, fastest first; this project's bars are blue, the seed's is red."""
+    """Draw the medians with their ranges, fastest first; this project's bars are blue, the
+    original's is red.
+    """
     entries = sorted(_on_cpu(record), key=lambda entry: entry["samples_per_s"]["median"])
     medians = [entry["samples_per_s"]["median"] for entry in entries]
     spread = [
-        [median - entry["samples_per_s"]["min"] for median, entry in zip(medians, entries, strict=True)],
-        [entry["samples_per_s"]["max"] - median for median, entry in zip(medians, entries, strict=True)],
+        [
+            median - entry["samples_per_s"]["min"]
+            for median, entry in zip(medians, entries, strict=True)
+        ],
+        [
+            entry["samples_per_s"]["max"] - median
+            for median, entry in zip(medians, entries, strict=True)
+        ],
     ]
     colours = [
-        OUR_COLOUR if entry["is_ours"] else SEED_COLOUR if entry["engine"] == SEED_ENGINE else PEER_COLOUR
+        (
+            OUR_COLOUR
+            if entry["is_ours"]
+            else SEED_COLOUR
+            if entry["engine"] == SEED_ENGINE
+            else PEER_COLOUR
+        )
         for entry in entries
     ]
     figure = Figure(figsize=(8.5, 0.9 + 0.32 * len(entries)), dpi=110, layout="constrained")
     axes = figure.subplots()
     bars = axes.barh(
-        [entry["name"] for entry in entries], medians, xerr=spread, color=colours, ecolor="#444444", capsize=3
+        [entry["name"] for entry in entries],
+        medians,
+        xerr=spread,
+        color=colours,
+        ecolor="#444444",
+        capsize=3,
     )
     axes.bar_label(bars, [f"{median:,.0f}" for median in medians], padding=6)
     for label, entry in zip(axes.get_yticklabels(), entries, strict=True):
         label.set_fontweight("bold" if entry["is_ours"] else "normal")
     axes.set_title(
-        f"10-channel flow samples per second on {record['machine']['usable_cores']} cores: median and range\n"
-        "blue: this project, red: the seed's way, gray: peers",
+        f"10-channel flow samples per second on {record['machine']['usable_cores']} cores: median"
+        " and range\nblue: this project, red: the original's way, gray: peers",
         loc="left",
         fontsize=10,
     )

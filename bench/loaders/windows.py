@@ -1,4 +1,6 @@
-"""What every contender of the loader comparison reads: the same windows, the same crops and flips, the same batches."""
+"""What every contender of the loader comparison reads: the same windows, the same crops and flips,
+the same batches.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,16 @@ CROPS = multi_scale_crops(height=HEIGHT, width=WIDTH, stream="flow").tolist()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowFolders:
-    """Generated data of the comparison: every sequence has six frames, so it is exactly one window of five pairs.
+    """Generated data of the comparison: every sequence has six frames, so it is exactly one window
+    of five pairs.
 
     DALI's own reader takes members of fixed names only, hence the fixed length.
 
     Args:
         raw: Dataset folder, codec raw.
         jpg: Dataset folder, codec jpg.
-        png_tree: ``ckshard prepare``'s tree: x and y planes of 640x490, a file each, as the seed reads them.
+        png_tree: ``ckshard prepare``'s tree: x and y planes of 640x490, a file each, as the
+            original reads them.
         scratch: Where peers write the windows in their own formats.
     """
 
@@ -59,9 +63,13 @@ def make_window_folders(folder: Path, *, num_subjects: int = 12) -> WindowFolder
         _ckshard("synth", release, "--subjects", num_subjects, "--max-frames", 6, *workers)
     for codec in ("raw", "jpg"):
         if not (folder / codec / MANIFEST_NAME).is_file():
-            _ckshard("build", release, folder / codec, "--codec", codec, "--streams", "flow", *workers)
+            _ckshard(
+                "build", release, folder / codec, "--codec", codec, "--streams", "flow", *workers
+            )
     _ckshard("prepare", release, folder / "tree", *workers)
-    return WindowFolders(raw=folder / "raw", jpg=folder / "jpg", png_tree=folder / "tree", scratch=scratch)
+    return WindowFolders(
+        raw=folder / "raw", jpg=folder / "jpg", png_tree=folder / "tree", scratch=scratch
+    )
 
 
 def _ckshard(*words: object) -> None:
@@ -79,7 +87,9 @@ def iter_windows(folders: WindowFolders) -> Iterator[UInt8]:
 
 
 def encode_tall(window: UInt8, suffix: str) -> bytes:
-    """Encode a window as one gray image of its planes, one above the other; ``suffix`` is .jpg or .png."""
+    """Encode a window as one gray image of its planes, one above the other; ``suffix`` is .jpg or
+    .png.
+    """
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else []
     done, data = cv2.imencode(suffix, window.reshape(-1, WIDTH), quality)
     assert done
@@ -95,13 +105,17 @@ def decode_tall(data: bytes | UInt8) -> UInt8:
 
 
 class RandomCut:
-    """One random crop and flip of a window, with the engine's own code; holds scratch memory, so each worker needs its own."""
+    """One random crop and flip of a window, with the engine's own code; holds scratch memory, so
+    each worker needs its own.
+    """
 
     def __init__(self) -> None:
         self._cutter = SampleCutter(NUM_PLANES)
 
     def __call__(self, window: UInt8) -> torch.Tensor:
-        """Cut (10, 256, 340) into (224, 224, 10) ``uint8``: so batching copies and does not transpose; the batch is permuted."""
+        """Cut (10, 256, 340) into (224, 224, 10) ``uint8``: so batching copies and does not
+        transpose; the batch is permuted.
+        """
         levels = np.empty((224, 224, NUM_PLANES), np.uint8)
         self.cut_into(window, levels)
         return torch.from_numpy(levels)

@@ -1,9 +1,11 @@
-"""How cost grows with sequences and shards: open, plan, split, verify and build, measured on generated datasets of tiny frames.
+"""How cost grows with sequences and shards: open, plan, split, verify and build, measured on
+generated datasets of tiny frames.
 
     python -m bench.scaling --json docs/results/scaling.json
 
-Datasets up to 100,000 sequences are real: six frames each, hard links to small pictures, built by ``ckshard build``. Those of a million
-are an index and a manifest without shards, tiled from the largest real one, for opening and planning read nothing else.
+Datasets up to 100,000 sequences are real: six frames each, hard links to small pictures, built by
+``ckshard build``. Those of a million are an index and a manifest without shards, tiled from the
+largest real one, for opening and planning read nothing else.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ FRAME, PLANE = {"width": 16, "height": 12}, "8x8"
 SHARD_BYTES, SMALL_SHARD_BYTES = 65536, 4096
 CARRY_SHARD_BYTES = shard_build.SHARD_BYTES
 WORST_LARGE = (1 << 20) + 1
-"""One more than a power of four: the permutation walks over the next one, nearly four times as far."""
+"""One more than a power of four: the permutation walks over the next one, nearly four times as
+far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,9 @@ class Scale:
 
 
 def measure_scaling(scale: Scale, folder: Path) -> dict[str, Any]:
-    """Build, measure and fit everything; ``folder`` is a scratch folder that needs about 3 GB for the defaults."""
+    """Build, measure and fit everything; ``folder`` is a scratch folder that needs about 3 GB for
+    the defaults.
+    """
     built, cores = [], []
     for size in scale.sizes:
         release = folder / f"release-{size}"
@@ -73,15 +78,21 @@ def measure_scaling(scale: Scale, folder: Path) -> dict[str, Any]:
         write_linked_release(release, size, **FRAME)
         built.append(measure_built(release, folder / f"dataset-{size}", size, SHARD_BYTES, scale))
         if size == scale.more_shards:
-            built.append(measure_built(release, folder / "more-shards", size, SMALL_SHARD_BYTES, scale))
+            built.append(
+                measure_built(release, folder / "more-shards", size, SMALL_SHARD_BYTES, scale)
+            )
         if size == scale.more_cores:
             for workers in sorted({1, default_num_threads()}):
-                seconds = build(release, folder / "more-cores", SHARD_BYTES, workers=workers)["build_s"]
+                seconds = build(release, folder / "more-cores", SHARD_BYTES, workers=workers)[
+                    "build_s"
+                ]
                 shutil.rmtree(folder / "more-cores")
                 cores.append({"num_sequences": size, "workers": workers, "build_s": seconds})
         shutil.rmtree(release)
     per_shard = {str(num_bytes): sequences_per_shard(num_bytes) for num_bytes in CARRY_SHARD_BYTES}
-    large = measure_large(folder, scale, built[-1], least_density=per_shard[str(CARRY_SHARD_BYTES[0])])
+    large = measure_large(
+        folder, scale, built[-1], least_density=per_shard[str(CARRY_SHARD_BYTES[0])]
+    )
     return {
         "format": "ckshard-scaling",
         "version": 1,
@@ -90,7 +101,13 @@ def measure_scaling(scale: Scale, folder: Path) -> dict[str, Any]:
         "limits": machine_limits(),
         "versions": package_versions() | {"pyarrow": pa.__version__},
         "repeats": scale.repeats,
-        "frames": {"num_frames": NUM_FRAMES, **FRAME, "plane": PLANE, "flow_method": "dis", "codec": "jpg"},
+        "frames": {
+            "num_frames": NUM_FRAMES,
+            **FRAME,
+            "plane": PLANE,
+            "flow_method": "dis",
+            "codec": "jpg",
+        },
         "built": built,
         "cores": cores,
         "index_only": large,
@@ -104,22 +121,35 @@ def measure_scaling(scale: Scale, folder: Path) -> dict[str, Any]:
     }
 
 
-def measure_large(folder: Path, scale: Scale, largest: dict[str, Any], *, least_density: int) -> list[dict[str, Any]]:
-    """Measure the opening of index and manifest without shards: as dense as the largest dataset, then in the least shards of a build."""
+def measure_large(
+    folder: Path, scale: Scale, largest: dict[str, Any], *, least_density: int
+) -> list[dict[str, Any]]:
+    """Measure the opening of index and manifest without shards: as dense as the largest dataset,
+    then in the least shards of a build.
+    """
     density = largest["num_sequences"] // largest["shards_per_stream"]
     origin = folder / f"dataset-{largest['num_sequences']}"
     found = []
-    for num_rows, each in [*((rows, density) for rows in scale.large), (scale.large[0], least_density)]:
-        write_large_index(folder / "large", origin, num_rows=num_rows, num_shards=-(-num_rows // each))
+    for num_rows, each in [
+        *((rows, density) for rows in scale.large),
+        (scale.large[0], least_density),
+    ]:
+        write_large_index(
+            folder / "large", origin, num_rows=num_rows, num_shards=-(-num_rows // each)
+        )
         found.append(measure_opening(folder / "large", scale.repeats))
         shutil.rmtree(folder / "large")
         report(found[-1])
     return found
 
 
-def measure_built(release: Path, dataset: Path, size: int, shard_bytes: int, scale: Scale) -> dict[str, Any]:
+def measure_built(
+    release: Path, dataset: Path, size: int, shard_bytes: int, scale: Scale
+) -> dict[str, Any]:
     """Build a dataset on one core, then measure its opening and its verification."""
-    record = build(release, dataset, shard_bytes, workers=1) | measure_opening(dataset, scale.repeats)
+    record = build(release, dataset, shard_bytes, workers=1) | measure_opening(
+        dataset, scale.repeats
+    )
     for what in ("quick", "full"):
         repeats = scale.full_repeats if (what, size) == ("full", scale.sizes[-1]) else scale.repeats
         runs = [probe(what, dataset) for _ in range(repeats)]
@@ -130,12 +160,23 @@ def measure_built(release: Path, dataset: Path, size: int, shard_bytes: int, sca
 
 
 def build(release: Path, dataset: Path, shard_bytes: int, *, workers: int) -> dict[str, Any]:
-    """Time one ``ckshard build`` on as many cores as workers, scan and start included, and watch its memory."""
+    """Time one ``ckshard build`` on as many cores as workers, scan and start included, and watch
+    its memory.
+    """
     cores = sorted(os.sched_getaffinity(0))[-workers:]
-    program = f"import os; os.sched_setaffinity(0, {cores}); from shard_builder.cli import main; main()"
-    options = {"--size": PLANE, "--flow-method": "dis", "--shard-bytes": shard_bytes, "--workers": workers}
+    program = (
+        f"import os; os.sched_setaffinity(0, {cores}); from shard_builder.cli import main; main()"
+    )
+    options = {
+        "--size": PLANE,
+        "--flow-method": "dis",
+        "--shard-bytes": shard_bytes,
+        "--workers": workers,
+    }
     words = [str(word) for option in options.items() for word in option]
-    main_bytes, _, seconds = peak_memory([sys.executable, "-c", program, "build", str(release), str(dataset), *words])
+    main_bytes, _, seconds = peak_memory(
+        [sys.executable, "-c", program, "build", str(release), str(dataset), *words]
+    )
     return {"build_s": round(seconds, 2), "build_peak_bytes": main_bytes}
 
 
@@ -144,7 +185,8 @@ def measure_opening(dataset: Path, repeats: int) -> dict[str, Any]:
     manifest = read_manifest(dataset)
     batch = read_index(dataset / INDEX_NAME, streams=manifest.streams)
     ends = {
-        name: np.frombuffer(batch.column(name).buffers()[1], np.int32)[batch.num_rows] for name in ("key", "source")
+        name: np.frombuffer(batch.column(name).buffers()[1], np.int32)[batch.num_rows]
+        for name in ("key", "source")
     }
     return {
         "num_sequences": batch.num_rows,
@@ -172,10 +214,11 @@ def spread_runs(runs: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 
 def write_large_index(folder: Path, origin: Path, *, num_rows: int, num_shards: int) -> None:
-    """Write index and manifest of ``num_rows`` sequences in ``num_shards`` shards a stream, and no shards.
+    """Write index and manifest of ``num_rows`` sequences in ``num_shards`` shards a stream, and no
+    shards.
 
-    The rows are those of ``origin`` again and again, with fresh keys of eight characters and shard numbers; the manifest lists a
-    checksum of every shard that is not there.
+    The rows are those of ``origin`` again and again, with fresh keys of eight characters and shard
+    numbers; the manifest lists a checksum of every shard that is not there.
     """
     manifest = read_manifest(origin)
     batch = read_index(origin / INDEX_NAME, streams=manifest.streams)
@@ -184,19 +227,30 @@ def write_large_index(folder: Path, origin: Path, *, num_rows: int, num_shards: 
     shards = pa.array(np.arange(num_rows, dtype=np.int64) * num_shards // num_rows, pa.int32())
     columns |= {f"{stream}_shard": shards for stream in manifest.streams}
     for name, column in columns.items():
-        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+        table = table.set_column(
+            table.schema.get_field_index(name), table.schema.field(name), column
+        )
     (whole,) = table.combine_chunks().to_batches()
     folder.mkdir()
-    with pa.OSFile(str(folder / INDEX_NAME), "wb") as sink, pa.ipc.new_file(sink, whole.schema) as writer:
+    with (
+        pa.OSFile(str(folder / INDEX_NAME), "wb") as sink,
+        pa.ipc.new_file(sink, whole.schema) as writer,
+    ):
         writer.write_batch(whole)
-    names = {stream: [f"{stream}-{number:06d}" for number in range(num_shards)] for stream in manifest.streams}
+    names = {
+        stream: [f"{stream}-{number:06d}" for number in range(num_shards)]
+        for stream in manifest.streams
+    }
     tiled = replace(
         manifest,
         num_sequences=num_rows,
         streams={
             stream: replace(
                 entry,
-                shards=tuple(Shard(name=f"{name}.tar", num_samples=num_rows // num_shards) for name in names[stream]),
+                shards=tuple(
+                    Shard(name=f"{name}.tar", num_samples=num_rows // num_shards)
+                    for name in names[stream]
+                ),
             )
             for stream, entry in manifest.streams.items()
         },
@@ -211,16 +265,22 @@ def write_large_index(folder: Path, origin: Path, *, num_rows: int, num_shards: 
 
 
 def sequences_per_shard(shard_bytes: int) -> int:
-    """Ask the build how many sequences of ``CARRY_FRAMES`` frames it puts into a shard at its default codec and streams."""
+    """Ask the build how many sequences of ``CARRY_FRAMES`` frames it puts into a shard at its
+    default codec and streams.
+    """
     options = BuildOptions(shard_bytes=shard_bytes)
     frames = (Path("frame.png"),) * CARRY_FRAMES
     raw_bytes = 2 * options.width * options.height * (CARRY_FRAMES - 1)
     num_sequences = 2 + 20 * shard_bytes // raw_bytes
     sequences = tuple(
-        FaceSequence(key=f"S{n:07d}", subject="S", session="0", emotion="anger", code=1, frames=frames)
+        FaceSequence(
+            key=f"S{n:07d}", subject="S", session="0", emotion="anger", code=1, frames=frames
+        )
         for n in range(num_sequences)
     )
-    tasks = shard_build.cut_tasks(Source(kind="videos", sequences=sequences), Path(), Path(), options, [(1, "anger")])
+    tasks = shard_build.cut_tasks(
+        Source(kind="videos", sequences=sequences), Path(), Path(), options, [(1, "anger")]
+    )
     return len(tasks[0].sequences)
 
 
@@ -234,12 +294,17 @@ def machine_limits() -> dict[str, int]:
 
 
 def report(record: dict[str, Any]) -> None:
-    numbers = {name: value["median"] if isinstance(value, dict) else value for name, value in record.items()}
+    numbers = {
+        name: value["median"] if isinstance(value, dict) else value
+        for name, value in record.items()
+    }
     print(" ".join(f"{name}={value:g}" for name, value in numbers.items()), flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ckshard-scaling-") as folder:

@@ -1,4 +1,6 @@
-"""The record of bench.scaling as Markdown: pure functions that fill the blocks of docs/scaling.md."""
+"""The record of bench.scaling as Markdown: pure functions that fill the blocks of
+docs/scaling.md.
+"""
 
 from __future__ import annotations
 
@@ -64,20 +66,32 @@ def _count(value: float) -> str:
 
 def _setup_lines(record: Record) -> str:
     frames, machine, versions = record["frames"], record["machine"], record["versions"]
-    named = ", ".join(f"{name} {versions[name]}" for name in ("python", "numpy", "pyarrow", "opencv-python-headless"))
+    named = ", ".join(
+        f"{name} {versions[name]}"
+        for name in ("python", "numpy", "pyarrow", "opencv-python-headless")
+    )
     fewest = min(len(point["verify_full_s"]["runs"]) for point in record["built"])
     return "\n".join(
         [
-            f"Sequences of {frames['num_frames']} frames of {frames['width']}x{frames['height']}, {frames['flow_method']} flow, both "
-            f"streams, {frames['codec']}, planes of {frames['plane']}. {machine['processor']}, {machine['cores']} cores; {named}.",
-            f"Each measurement is a fresh process on one core, its files in the page cache; medians of {record['repeats']} with the "
-            f"range (full verification of the largest: {fewest}, builds: 1).",
+            (
+                f"Sequences of {frames['num_frames']} frames of"
+                f" {frames['width']}x{frames['height']}, {frames['flow_method']} flow, both"
+                f" streams, {frames['codec']}, planes of {frames['plane']}. {machine['processor']},"
+                f" {machine['cores']} cores; {named}."
+            ),
+            (
+                "Each measurement is a fresh process on one core, its files in the page cache;"
+                f" medians of {record['repeats']} with the range (full verification of the largest:"
+                f" {fewest}, builds: 1)."
+            ),
         ]
     )
 
 
 def _fit_row(record: Record, columns: Sequence[tuple[str, float] | None]) -> list[str]:
-    """Write the fits of a table's columns, each a name in the record and a factor, as the row at its foot."""
+    """Write the fits of a table's columns, each a name in the record and a factor, as the row at
+    its foot.
+    """
     cells = ["fit, n in millions: worst error"]
     for column in columns:
         if column is None:
@@ -85,7 +99,11 @@ def _fit_row(record: Record, columns: Sequence[tuple[str, float] | None]) -> lis
             continue
         line, factor = record["fits"][column[0]], column[1]
         terms = [("1", 1.0, ""), ("n", 1e6, " n"), ("n steps", 1e6, " n steps")]
-        parts = [f"{scale * factor * line[term]:,.3g}{name}" for term, scale, name in terms if line.get(term)]
+        parts = [
+            f"{scale * factor * line[term]:,.3g}{name}"
+            for term, scale, name in terms
+            if line.get(term)
+        ]
         cells.append(f"{' + '.join(parts)}: {100 * line['worst']:.0f} %")
     return cells
 
@@ -94,7 +112,9 @@ def _opening_table(record: Record) -> str:
     rows = []
     for point in [*record["built"], *record["index_only"]]:
         num = point["num_sequences"]
-        arrays = (f"{point[name] / num:.0f}" for name in ("kept_bytes", "planned_bytes", "peak_bytes"))
+        arrays = (
+            f"{point[name] / num:.0f}" for name in ("kept_bytes", "planned_bytes", "peak_bytes")
+        )
         rows.append(
             [
                 f"{num:,}" + ("" if "build_s" in point else ", index only"),
@@ -103,17 +123,32 @@ def _opening_table(record: Record) -> str:
                 _range(point["plan_s"], 1e3),
                 f"{steps_per_sample(num):.2f}",
                 _range(point["batch_plan_us"], digits=0),
-                f"{middle(point['anonymous_bytes']) / 1e6:.1f} of {middle(point['resident_bytes']) / 1e6:.1f}",
+                (
+                    f"{middle(point['anonymous_bytes']) / 1e6:.1f} of"
+                    f" {middle(point['resident_bytes']) / 1e6:.1f}"
+                ),
                 " / ".join(arrays),
                 _range(point["split_s"], 1e3),
                 f"{middle(point['split_bytes']) / 1e6:.1f}",
             ]
         )
-    fitted: list[tuple[str, float] | None] = [None, ("open_s", 1e3), ("plan_s with n steps", 1e3), None, None]
+    fitted: list[tuple[str, float] | None] = [
+        None,
+        ("open_s", 1e3),
+        ("plan_s with n steps", 1e3),
+        None,
+        None,
+    ]
     fitted += [("anonymous_bytes", 1e-6), None, ("split_s", 1e3), ("split_bytes", 1e-6)]
-    names = "sequences|shards|open, ms|plan of an epoch, ms|steps|plan of a batch, us|anonymous of resident MB"
+    names = (
+        "sequences|shards|open, ms|plan of an epoch, ms|steps|plan of a batch, us|anonymous of"
+        " resident MB"
+    )
     return "\n".join(
-        _table([*names.split("|"), "array bytes a sample", "split, ms", "MB"], [*rows, _fit_row(record, fitted)])
+        _table(
+            [*names.split("|"), "array bytes a sample", "split, ms", "MB"],
+            [*rows, _fit_row(record, fitted)],
+        )
     )
 
 
@@ -125,21 +160,36 @@ def _limits_block(record: Record) -> str:
     for name, what, digits in (("open_s", "open in", 3), ("plan_s", "plan an epoch in", 2)):
         held = "met" if point[name]["max"] < LIMITS[name] else "MISSED"
         lines.append(
-            f"- {num:,} samples {what} {point[name]['median']:.{digits}f} s ({point[name]['min']:.{digits}f} - "
-            f"{point[name]['max']:.{digits}f}); under {LIMITS[name]:g} s is {held}."
+            f"- {num:,} samples {what} {point[name]['median']:.{digits}f} s"
+            f" ({point[name]['min']:.{digits}f} - {point[name]['max']:.{digits}f}); under"
+            f" {LIMITS[name]:g} s is {held}."
         )
-    memory, kept, peak = (middle(point[name]) / num for name in ("anonymous_bytes", "kept_bytes", "peak_bytes"))
+    memory, kept, peak = (
+        middle(point[name]) / num for name in ("anonymous_bytes", "kept_bytes", "peak_bytes")
+    )
     held = "met" if max(memory, peak) < LIMITS["bytes_per_sample"] else "MISSED"
-    per_shard = (middle(many["anonymous_bytes"]) - middle(point["anonymous_bytes"])) / many["shards_per_stream"]
+    per_shard = (middle(many["anonymous_bytes"]) - middle(point["anonymous_bytes"])) / many[
+        "shards_per_stream"
+    ]
     fewest = per_shard / (LIMITS["bytes_per_sample"] - memory)
     lines += [
-        f"- They add {memory:.0f} bytes of anonymous memory a sample, {kept:.0f} of them kept in training, and peak at {peak:.0f} in "
-        f"arrays while the table is made; under {LIMITS['bytes_per_sample']:g} is {held}.",
-        f"- {worst['num_sequences']:,} samples, the worst number near a million, plan an epoch in {worst['plan_s']['median']:.2f} s "
-        f"({worst['plan_s']['min']:.2f} - {worst['plan_s']['max']:.2f}).",
-        f"- In {many['shards_per_stream']:,} shards a stream, what full-size CK+-like sequences make at 8 MiB each, the same rows open in "
-        f"{many['open_s']['median']:.2f} s and add {middle(many['anonymous_bytes']) / num:.0f} bytes a sample: a manifest of "
-        f"{many['manifest_bytes'] / 1e6:.0f} MB. The promise of memory needs {fewest:.0f} sequences a shard or more.",
+        (
+            f"- They add {memory:.0f} bytes of anonymous memory a sample, {kept:.0f} of them kept"
+            f" in training, and peak at {peak:.0f} in arrays while the table is made; under"
+            f" {LIMITS['bytes_per_sample']:g} is {held}."
+        ),
+        (
+            f"- {worst['num_sequences']:,} samples, the worst number near a million, plan an epoch"
+            f" in {worst['plan_s']['median']:.2f} s ({worst['plan_s']['min']:.2f} -"
+            f" {worst['plan_s']['max']:.2f})."
+        ),
+        (
+            f"- In {many['shards_per_stream']:,} shards a stream, what full-size CK+-like sequences"
+            f" make at 8 MiB each, the same rows open in {many['open_s']['median']:.2f} s and add"
+            f" {middle(many['anonymous_bytes']) / num:.0f} bytes a sample: a manifest of"
+            f" {many['manifest_bytes'] / 1e6:.0f} MB. The promise of memory needs {fewest:.0f}"
+            " sequences a shard or more."
+        ),
     ]
     return "\n".join(lines)
 
@@ -163,27 +213,44 @@ def _building_block(record: Record) -> str:
     lines = _table(names.split("|"), [*rows, _fit_row(record, fitted)])
     if record["cores"]:
         runs = [f"{run['build_s']:.1f} s on {run['workers']}" for run in record["cores"]]
-        lines += ["", f"Cores: {record['cores'][0]['num_sequences']:,} sequences are built in {', '.join(runs)}."]
+        lines += [
+            "",
+            (
+                f"Cores: {record['cores'][0]['num_sequences']:,} sequences are built in"
+                f" {', '.join(runs)}."
+            ),
+        ]
     return "\n".join(lines)
 
 
 def _carries(record: Record) -> list[Carry]:
-    return [Carry(record=record, shard_bytes=int(size)) for size in record["carry"]["sequences_per_shard"]]
+    return [
+        Carry(record=record, shard_bytes=int(size))
+        for size in record["carry"]["sequences_per_shard"]
+    ]
 
 
 def _carry_block(record: Record) -> str:
     num, carries = CARRY_SEQUENCES, _carries(record)
     many, few = record["index_only"][-1], record["index_only"][0]
-    listed = (many["manifest_bytes"] - few["manifest_bytes"]) / (many["shards_per_stream"] - few["shards_per_stream"])
+    listed = (many["manifest_bytes"] - few["manifest_bytes"]) / (
+        many["shards_per_stream"] - few["shards_per_stream"]
+    )
     same = ["the same"] * (len(carries) - 1)
     rows = [
         [
             "shards a stream (sequences in each)",
             *(f"{num / carry.density:,.0f} ({carry.density:,})" for carry in carries),
         ],
-        ["`manifest.json`", *(f"{num / carry.density * listed / 1e6:,.0f} MB" for carry in carries)],
+        [
+            "`manifest.json`",
+            *(f"{num / carry.density * listed / 1e6:,.0f} MB" for carry in carries),
+        ],
         ["open", *(f"{carry.open_s(num):,.0f} s" for carry in carries)],
-        ["anonymous bytes a sample, opened and planned", *(f"{carry.bytes_per_sample():.0f}" for carry in carries)],
+        [
+            "anonymous bytes a sample, opened and planned",
+            *(f"{carry.bytes_per_sample():.0f}" for carry in carries),
+        ],
         *([what, value, *same] for what, value in _carry_rows(carries[0], num)),
     ]
     sizes = (f"`--shard-bytes {carry.shard_bytes:,}`" for carry in carries)
@@ -196,13 +263,18 @@ def _carry_rows(carry: Carry, num: int) -> list[tuple[str, str]]:
     rows_gb, split_gb = num * carry.kept_bytes / 1e9, num * carry.slope("split_bytes") / 1e9
     table_gb = num * carry.flow_bytes * PAGE_ENTRY_BYTES / PAGE_BYTES / 1e9
     build_h, verify_h = (num * carry.slope(name) / 3600 for name in ("build_s", "verify_quick_s"))
-    peaks = [num * carry.slope(name) / 1e12 for name in ("build_peak_bytes", "verify_quick_peak_bytes")]
+    peaks = [
+        num * carry.slope(name) / 1e12 for name in ("build_peak_bytes", "verify_quick_peak_bytes")
+    ]
     return [
         (
             "`index.arrow`, and its page cache",
             f"{num * carry.row_bytes / 1e9:,.0f} GB, {carry.row_bytes:.0f} bytes a row",
         ),
-        (f"row arrays of a rank; of a host with {RANKS}", f"{rows_gb:,.1f} GB; {RANKS * rows_gb:,.0f} GB"),
+        (
+            f"row arrays of a rank; of a host with {RANKS}",
+            f"{rows_gb:,.1f} GB; {RANKS * rows_gb:,.0f} GB",
+        ),
         (
             "strings of a split, the same; minutes",
             f"{split_gb:,.0f} GB; {RANKS * split_gb:,.0f} GB; {_split_minutes(carry, num)}",
@@ -215,10 +287,16 @@ def _carry_rows(carry: Carry, num: int) -> list[tuple[str, str]]:
             f"build of tiny frames, {CORES} cores; verify --quick, one core",
             f"{build_h / CORES:,.1f} h if all of it were parallel; {verify_h:,.0f} h",
         ),
-        ("memory of the build's main process; of verify", f"{peaks[0]:,.2f} TB; {peaks[1]:,.2f} TB"),
+        (
+            "memory of the build's main process; of verify",
+            f"{peaks[0]:,.2f} TB; {peaks[1]:,.2f} TB",
+        ),
         (
             "flow shards, of a process's addresses; page tables of a rank that has read all",
-            f"{num * carry.flow_bytes / 1e12:,.0f} of {ADDRESS_SPACE / 1e12:,.0f} TB; {table_gb:,.0f} GB",
+            (
+                f"{num * carry.flow_bytes / 1e12:,.0f} of {ADDRESS_SPACE / 1e12:,.0f} TB;"
+                f" {table_gb:,.0f} GB"
+            ),
         ),
     ]
 
@@ -236,14 +314,23 @@ def _breaks_block(record: Record) -> str:
     found = [{entry.name: entry for entry in find_breaks(carry)} for carry in carries]
     sizes = [f"{carry.shard_bytes >> 20:,} MiB" for carry in carries]
     rows = [
-        [f"{name}: {entry.why}", *(_count(other[name].num_sequences) for other in found), entry.remedy]
+        [
+            f"{name}: {entry.why}",
+            *(_count(other[name].num_sequences) for other in found),
+            entry.remedy,
+        ]
         for name, entry in found[0].items()
     ]
     lines = _table(("limit of", *(f"sequences, {size} shards" for size in sizes), "then"), rows)
-    large = ", ".join(f"{name} ({_count(entry.num_sequences)})" for name, entry in list(found[-1].items())[:6])
+    large = ", ".join(
+        f"{name} ({_count(entry.num_sequences)})" for name, entry in list(found[-1].items())[:6]
+    )
     here = record["limits"]
     machine = (
-        f"The host carried to has {HOST_BYTES >> 30} GiB, {RANKS} ranks and {CORES} cores; the measuring machine "
-        f"{here['memory_bytes'] >> 30} GiB, {here['soft_open_files']:,} open files and {here['max_map_count']:,} maps."
+        f"The host carried to has {HOST_BYTES >> 30} GiB, {RANKS} ranks and {CORES} cores; the"
+        f" measuring machine {here['memory_bytes'] >> 30} GiB, {here['soft_open_files']:,} open"
+        f" files and {here['max_map_count']:,} maps."
     )
-    return "\n".join([*lines, "", f"With shards of {sizes[-1]} break, in this order: {large}. {machine}"])
+    return "\n".join(
+        [*lines, "", f"With shards of {sizes[-1]} break, in this order: {large}. {machine}"]
+    )

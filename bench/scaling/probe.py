@@ -1,4 +1,5 @@
-"""One measurement in a fresh process on one core, printed as JSON; started by bench.scaling. Linux only: it reads /proc/self.
+"""One measurement in a fresh process on one core, printed as JSON; started by bench.scaling. Linux
+only: it reads /proc/self.
 
 python -m bench.scaling.probe open DATASET
 """
@@ -29,7 +30,9 @@ STACK_LENGTH, BATCH_SIZE, NUM_BATCHES, NUM_FOLDS = 5, 32, 100, 10
 
 
 def open_and_plan(path: Path) -> tuple[Dataset, Plan, StreamMembers]:
-    """Do what the start of a training does to a dataset of which all rows train: open it, make the plan, find the members."""
+    """Do what the start of a training does to a dataset of which all rows train: open it, make the
+    plan, find the members.
+    """
     dataset = open_dataset(path)
     plan = make_plan(
         dataset,
@@ -45,11 +48,12 @@ def open_and_plan(path: Path) -> tuple[Dataset, Plan, StreamMembers]:
 
 
 def probe_open(path: Path) -> dict[str, float]:
-    """Time the first opening and the first epoch's plan of this process; measure the memory that both add and keep.
+    """Time the first opening and the first epoch's plan of this process; measure the memory that
+    both add and keep.
 
     Returns:
-        Seconds; ``batch_plan_us`` for a batch of 32; bytes added by opening and the plan of a whole epoch while both are held: resident,
-        and anonymous, which no other process shares.
+        Seconds; ``batch_plan_us`` for a batch of 32; bytes added by opening and the plan of a whole
+        epoch while both are held: resident, and anonymous, which no other process shares.
     """
     before = memory_bytes()
     begin = time.perf_counter()
@@ -83,7 +87,9 @@ def batch_plan_us(plan: Plan) -> float:
 
 
 def probe_batch(num: int) -> dict[str, float]:
-    """Time the plan of a batch out of ``num`` samples, with columns of one repeated value in place of a dataset's."""
+    """Time the plan of a batch out of ``num`` samples, with columns of one repeated value in place
+    of a dataset's.
+    """
     plan = Plan(
         rows=np.broadcast_to(np.int64(0), num),
         num_starts=np.broadcast_to(np.int64(2), num),
@@ -99,7 +105,8 @@ def probe_traced(path: Path) -> dict[str, float]:
     """Count the bytes that Python and NumPy allocate; without the clock, and the same in every run.
 
     Returns:
-        ``kept_bytes`` after opening, ``planned_bytes`` with an epoch's table, ``peak_bytes`` while the table is computed.
+        ``kept_bytes`` after opening, ``planned_bytes`` with an epoch's table, ``peak_bytes`` while
+        the table is computed.
     """
     tracemalloc.start()
     opened = open_and_plan(path)
@@ -114,7 +121,9 @@ def probe_traced(path: Path) -> dict[str, float]:
 
 
 def probe_split(path: Path) -> dict[str, float]:
-    """Time a subject split of an open dataset and its way back to rows, as ``cktrain`` makes it; measure what it keeps."""
+    """Time a subject split of an open dataset and its way back to rows, as ``cktrain`` makes it;
+    measure what it keeps.
+    """
     dataset = open_dataset(path)
     before, begin = memory_bytes(), time.perf_counter()
     made = _split(dataset)
@@ -122,13 +131,18 @@ def probe_split(path: Path) -> dict[str, float]:
     rows = [dataset.rows_of(keys) for keys in (made.train, made.val)]
     seconds = time.perf_counter() - begin
     assert len(subject_of) == len(dataset) == sum(map(len, rows))
-    return {"split_s": seconds, "split_bytes": float(memory_bytes()["resident"] - before["resident"])}
+    return {
+        "split_s": seconds,
+        "split_bytes": float(memory_bytes()["resident"] - before["resident"]),
+    }
 
 
 def _split(dataset: Dataset) -> Split:
     num_subjects = len(set(dataset.subjects))
     subjects = dataset.subjects if num_subjects > 1 else dataset.keys
-    return split_subject_kfold(dataset.keys, subjects, num_folds=max(2, min(NUM_FOLDS, num_subjects)), fold=0)
+    return split_subject_kfold(
+        dataset.keys, subjects, num_folds=max(2, min(NUM_FOLDS, num_subjects)), fold=0
+    )
 
 
 def probe_verify(path: Path, *, quick: bool) -> dict[str, float]:
@@ -137,12 +151,16 @@ def probe_verify(path: Path, *, quick: bool) -> dict[str, float]:
     found = verify_dataset(path, quick=quick)
     seconds = time.perf_counter() - begin
     if found.faults:
-        raise SystemExit(f"{path}: {len(found.faults)} faults, expected none; the first: {found.faults[0]}")
+        raise SystemExit(
+            f"{path}: {len(found.faults)} faults, expected none; the first: {found.faults[0]}"
+        )
     return {"seconds": seconds, "peak_bytes": float(peak_bytes() - before["resident"])}
 
 
 def probe_maps(path: Path) -> dict[str, float]:
-    """Read a member of every sequence; count the memory maps and the open file descriptors that a shard then holds."""
+    """Read a member of every sequence; count the memory maps and the open file descriptors that a
+    shard then holds.
+    """
     with open_dataset(path) as dataset:
         before = len(list(Path("/proc/self/fd").iterdir()))
         for row in range(len(dataset)):
@@ -157,19 +175,29 @@ def probe_maps(path: Path) -> dict[str, float]:
 def memory_bytes() -> dict[str, int]:
     """Return this process's memory: all that is resident, and the anonymous part of it."""
     lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
-    fields = {name: value.split()[0] for name, _, value in (line.partition(":") for line in lines) if value}
+    fields = {
+        name: value.split()[0]
+        for name, _, value in (line.partition(":") for line in lines)
+        if value
+    }
     return {"resident": 1024 * int(fields["Rss"]), "anonymous": 1024 * int(fields["Anonymous"])}
 
 
 def peak_bytes() -> int:
-    """Return the most that was ever resident of this process; getrusage would count its parent's, before exec."""
+    """Return the most that was ever resident of this process; getrusage would count its parent's,
+    before exec.
+    """
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("open", "traced", "split", "quick", "full", "maps", "batch"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "what", choices=("open", "traced", "split", "quick", "full", "maps", "batch")
+    )
     parser.add_argument("target", help="a dataset folder; for batch a number of samples")
     options = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -180,7 +208,12 @@ def main() -> None:
     elif what == "batch":
         found = probe_batch(int(options.target))
     else:
-        probe = {"open": probe_open, "traced": probe_traced, "split": probe_split, "maps": probe_maps}[what]
+        probe = {
+            "open": probe_open,
+            "traced": probe_traced,
+            "split": probe_split,
+            "maps": probe_maps,
+        }[what]
         found = probe(path)
     print(json.dumps(found))
 

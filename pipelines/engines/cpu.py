@@ -1,4 +1,6 @@
-"""The ``cpu`` engine: a thread pool cuts slices of batches with cv2 into reused, preallocated channels_last buffers."""
+"""The ``cpu`` engine: a thread pool cuts slices of batches with cv2 into reused, preallocated
+channels_last buffers.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def default_num_threads() -> int:
 
 @dataclass(slots=True, kw_only=True)
 class _Slot:
-    """One batch's buffer, as the threads write it, (B, 224, 224, C), and as it is handed over or copied, (B, C, 224, 224)."""
+    """One batch's buffer, as the threads write it, (B, 224, 224, C), and as it is handed over or
+    copied, (B, C, 224, 224).
+    """
 
     pixels: npt.NDArray[Any]
     images: torch.Tensor
@@ -43,7 +47,8 @@ class _Slot:
 
 
 class CpuEngine:
-    """Turns batch requests into batches, ``prefetch_depth`` batches ahead, without worker processes.
+    """Turns batch requests into batches, ``prefetch_depth`` batches ahead, without worker
+    processes.
 
     Args:
         reader: Where planes come from.
@@ -52,7 +57,7 @@ class CpuEngine:
         device: Where batches go; with CUDA the buffers are pinned and the copy overlaps.
         batch_size: Largest number of samples in a request.
         num_threads: Threads that cut; each takes a slice of a batch.
-        prefetch_depth: Batches in work ahead of the one handed over, >= 1.
+        prefetch_depth: Batches in progress ahead of the one handed over, >= 1.
         damage: What to do about damaged members.
     """
 
@@ -79,9 +84,12 @@ class CpuEngine:
         table = LevelTable(reader.stream, dtype) if is_float and on_cpu else None
         shape = (batch_size, INPUT_SIZE, INPUT_SIZE, reader.num_channels)
         self._slots = [
-            _make_slot(shape, dtype if on_cpu else torch.uint8, pinned=not on_cpu) for _ in range(prefetch_depth + 1)
+            _make_slot(shape, dtype if on_cpu else torch.uint8, pinned=not on_cpu)
+            for _ in range(prefetch_depth + 1)
         ]
-        self._free_cutters = deque(SampleCutter(reader.num_channels, table) for _ in range(num_threads))
+        self._free_cutters = deque(
+            SampleCutter(reader.num_channels, table) for _ in range(num_threads)
+        )
         # A process-wide setting: cv2's own threads would fight over the cores with this pool.
         cv2.setNumThreads(1)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="ckshard-cpu")
@@ -101,7 +109,9 @@ class CpuEngine:
             nonlocal number
             request = next(requests, None)
             if request is not None:
-                pending.append(self._submit(request, self._slots[number % len(self._slots)], is_left))
+                pending.append(
+                    self._submit(request, self._slots[number % len(self._slots)], is_left)
+                )
                 number += 1
 
         try:
@@ -133,12 +143,17 @@ class CpuEngine:
         num_slices = min(self._num_threads, size)
         bounds = [size * part // num_slices for part in range(num_slices + 1)]
         futures = [
-            self._pool.submit(self._cut_slice, request, slot, begin, end, is_left) for begin, end in pairwise(bounds)
+            self._pool.submit(self._cut_slice, request, slot, begin, end, is_left)
+            for begin, end in pairwise(bounds)
         ]
         return request, slot, futures
 
-    def _cut_slice(self, request: BatchRequest, slot: _Slot, begin: int, end: int, is_left: threading.Event) -> None:
-        """Cut the samples ``begin`` to ``end`` of a batch; nobody wants the rest once the loop has been left."""
+    def _cut_slice(
+        self, request: BatchRequest, slot: _Slot, begin: int, end: int, is_left: threading.Event
+    ) -> None:
+        """Cut the samples ``begin`` to ``end`` of a batch; nobody wants the rest once the loop has
+        been left.
+        """
         cutter, table = self._free_cutters.popleft(), request.table
         try:
             rows, starts = table.rows.tolist(), table.starts.tolist()
@@ -172,7 +187,10 @@ class CpuEngine:
         images = slot.images if size == len(slot.images) else slot.images[:size]
         if self._device.type != "cpu":
             images = images.to(self._device, non_blocking=True)
-            labels, valid = labels.to(self._device, non_blocking=True), valid.to(self._device, non_blocking=True)
+            labels, valid = (
+                labels.to(self._device, non_blocking=True),
+                valid.to(self._device, non_blocking=True),
+            )
             slot.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             slot.copied.record(torch.cuda.current_stream(self._device))
             if self._normalizer is not None:

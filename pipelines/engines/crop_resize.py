@@ -16,7 +16,8 @@ SIZE, WIDE_SIZE = (INPUT_SIZE, INPUT_SIZE), (INPUT_SIZE // 4, INPUT_SIZE)
 
 
 class SampleCutter:
-    """Cuts windows with cv2 into (224, 224, C) arrays; holds scratch memory, so each thread needs its own.
+    """Cuts windows with cv2 into (224, 224, C) arrays; holds scratch memory, so each thread needs
+    its own.
 
     Args:
         num_channels: Channels of a sample.
@@ -25,20 +26,29 @@ class SampleCutter:
 
     def __init__(self, num_channels: int, table: LevelTable | None = None) -> None:
         self._table = table
-        self._levels: UInt8 = np.empty((INPUT_SIZE, INPUT_SIZE, num_channels if table else 0), np.uint8)
+        self._levels: UInt8 = np.empty(
+            (INPUT_SIZE, INPUT_SIZE, num_channels if table else 0), np.uint8
+        )
         self._resized: UInt8 = np.empty((num_channels, INPUT_SIZE, INPUT_SIZE), np.uint8)
         self._mirrored: UInt8 = np.empty_like(self._resized)
         self._targets = list(self._resized)
         self._wide_targets = [target.reshape(INPUT_SIZE, -1, 4) for target in self._targets]
 
-    def cut(self, planes: list[UInt8], box: tuple[int, int, int, int], mirrored: bool, out: npt.NDArray[Any]) -> None:
+    def cut(
+        self,
+        planes: list[UInt8],
+        box: tuple[int, int, int, int],
+        mirrored: bool,
+        out: npt.NDArray[Any],
+    ) -> None:
         """Write one sample.
 
         Args:
             planes: 2L flow planes (H, W) as x1, y1, x2, y2, ..., or one RGB frame (H, W, 3).
             box: y, x, height, width of the crop, in pixels; it is resized bilinearly to 224x224.
             mirrored: Whether to flip left to right after the resize; x flow then becomes 255 - x.
-            out: (224, 224, C), C-contiguous: ``uint8`` levels, or normalised values as their table writes them.
+            out: (224, 224, C), C-contiguous: ``uint8`` levels, or normalised values as their table
+                writes them.
         """
         if self._table is None:
             self._cut_levels(planes, box, mirrored, out)
@@ -47,7 +57,11 @@ class SampleCutter:
             self._table.look_up(self._levels, out)
 
     def _cut_levels(
-        self, planes: list[UInt8], box: tuple[int, int, int, int], mirrored: bool, out: npt.NDArray[Any]
+        self,
+        planes: list[UInt8],
+        box: tuple[int, int, int, int],
+        mirrored: bool,
+        out: npt.NDArray[Any],
     ) -> None:
         y, x, height, width = box
         crop = slice(y, y + height), slice(x, x + width)
@@ -56,10 +70,12 @@ class SampleCutter:
             if mirrored:
                 cv2.flip(out, 1, dst=out)
             return
-        # Columns that stay as they are pass four at a time, as channels of one: fewer steps for the same levels.
+        # Columns that stay as they are pass four at a time, as channels of one: fewer steps for the
+        # same levels.
         is_wide = width == INPUT_SIZE
         size, targets = (WIDE_SIZE, self._wide_targets) if is_wide else (SIZE, self._targets)
-        # Few and short steps under the interpreter lock: another thread waits for it after each of its own resizes.
+        # Few and short steps under the interpreter lock: another thread waits for it after each of
+        # its own resizes.
         for plane, target in zip(planes, targets, strict=True):
             source = plane[crop].reshape(height, -1, 4) if is_wide else plane[crop]
             cv2.resize(source, size, target, 0, 0, cv2.INTER_LINEAR)

@@ -25,9 +25,11 @@ from shard_builder.errors import DamagedMemberError, DatasetError
 class DaliEngine:
     """Turns batch requests into batches with DALI, ``prefetch_depth`` batches ahead.
 
-    The graph decodes (nvJPEG for jpg on the GPU; raw and cached windows need no decoding), resizes the crop, and mirrors and normalises
-    in one operator. It writes HWC; its permuted view is channels_last without a copy. x flow of mirrored samples is turned by one XOR: on
-    the GPU in the graph, level by level; on the CPU afterwards, where NumPy takes a twentieth of the time of DALI's operator.
+    The graph decodes (nvJPEG for jpg on the GPU; raw and cached windows need no decoding), resizes
+    the crop, and mirrors and normalises in one operator. It writes HWC; its permuted view is
+    channels_last without a copy. x flow of mirrored samples is turned by one XOR: on the GPU in the
+    graph, level by level; on the CPU afterwards, where NumPy takes a twentieth of the time of
+    DALI's operator.
 
     Args:
         reader: Where encoded members and raw windows come from.
@@ -36,7 +38,7 @@ class DaliEngine:
         device: Where batches go; with CUDA everything after the read happens there.
         batch_size: Largest number of samples in a request.
         num_threads: DALI's threads.
-        prefetch_depth: Batches in work ahead of the one handed over, >= 1.
+        prefetch_depth: Batches in progress ahead of the one handed over, >= 1.
         damage: What to do about damaged members.
     """
 
@@ -54,11 +56,17 @@ class DaliEngine:
     ) -> None:
         self._reader, self._dtype, self._device = reader, dtype, device
         self._plan, self._damage = plan, damage
-        self._settings = {"batch_size": batch_size, "num_threads": num_threads, "prefetch_depth": prefetch_depth}
+        self._settings = {
+            "batch_size": batch_size,
+            "num_threads": num_threads,
+            "prefetch_depth": prefetch_depth,
+        }
         self._takes_boxes = takes_boxes(reader, device)
         self._turns = _turns(reader) if takes_turns(reader, device) else None
         plane_bytes = reader.num_channels * reader.height * reader.width
-        self._cuts: UInt8 = np.empty((0 if self._takes_boxes else batch_size, plane_bytes), np.uint8)
+        self._cuts: UInt8 = np.empty(
+            (0 if self._takes_boxes else batch_size, plane_bytes), np.uint8
+        )
         self._undecodable: dict[tuple[int, int], DamagedMemberError] = {}
         self._requests: Iterator[BatchRequest] = iter(())
         self._pending: deque[tuple[BatchRequest, Int64, Int64]] = deque()
@@ -72,7 +80,8 @@ class DaliEngine:
     def batches(self, requests: Iterator[BatchRequest]) -> Iterator[Batch]:
         """Yield one batch for each request, in order.
 
-        A loop that is left early leaves batches under way; the next loop throws them away, so that leaving costs nothing.
+        A loop that is left early leaves batches under way; the next loop throws them away, so that
+        leaving costs nothing.
         """
         if self._is_left:
             self._drain()
@@ -82,7 +91,9 @@ class DaliEngine:
         self._drain()
 
     def _run(self) -> Any:
-        """Return DALI's next output, or None after the last; batches that DALI can not decode are mended and fed again."""
+        """Return DALI's next output, or None after the last; batches that DALI cannot decode are
+        fixed and fed again.
+        """
         while self._pipeline is not None:
             try:
                 return self._pipeline.run(self._stream())[0]
@@ -99,7 +110,9 @@ class DaliEngine:
         return None
 
     def _drain(self) -> None:
-        """Throw away what was prefetched for a loop that was left, so that the next one starts clean."""
+        """Throw away what was prefetched for a loop that was left, so that the next one starts
+        clean.
+        """
         self._requests, self._is_left = iter(()), False
         self._pending.clear()
         if self._pipeline is not None:
@@ -108,25 +121,34 @@ class DaliEngine:
                     while True:
                         self._pipeline.run()
                 self._pipeline.reset()
-            except RuntimeError:  # a damaged image among what is thrown away: DALI can not go on after that
+            except RuntimeError:
+                # A damaged image among what is thrown away: DALI cannot go on after that.
                 self._pipeline = self._build()
 
     def _stream(self) -> torch.cuda.Stream | None:
-        """Return the stream that batches are used on, so that DALI reuses their memory only after that work."""
+        """Return the stream that batches are used on, so that DALI reuses their memory only after
+        that work.
+        """
         return torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
 
     def _build(self) -> Any:
-        return build_pipeline(self._reader, self._feed, dtype=self._dtype, device=self._device, **self._settings)
+        return build_pipeline(
+            self._reader, self._feed, dtype=self._dtype, device=self._device, **self._settings
+        )
 
     def _feed(self) -> tuple[list[Any], ...]:
-        """Return the next request as DALI takes it: the samples' members, boxes, flips, and what turns x flow."""
+        """Return the next request as DALI takes it: the samples' members, boxes, flips, and what
+        turns x flow.
+        """
         request = next(self._requests, None)
         if request is None:
             raise StopIteration
         table = request.table
         rows, boxes, flips = table.rows.copy(), table.boxes.copy(), table.mirrored.copy()
         samples = []
-        for index, (row, start) in enumerate(zip(rows.tolist(), table.starts.tolist(), strict=True)):
+        for index, (row, start) in enumerate(
+            zip(rows.tolist(), table.starts.tolist(), strict=True)
+        ):
             try:
                 samples.append(self._sample(row, start))
             except DamagedMemberError as error:
@@ -139,7 +161,11 @@ class DaliEngine:
                     read=self._sample,
                 )
                 samples.append(sample)
-                rows[index], boxes[index], flips[index] = neighbour.rows[0], neighbour.boxes[0], neighbour.mirrored[0]
+                rows[index], boxes[index], flips[index] = (
+                    neighbour.rows[0],
+                    neighbour.boxes[0],
+                    neighbour.mirrored[0],
+                )
         self._pending.append((request, rows, np.flatnonzero(flips)))
         sides = flips.astype(np.int32)
         if not self._takes_boxes:
@@ -155,7 +181,9 @@ class DaliEngine:
         )
 
     def _cut(self, window: UInt8, box: list[int], out: UInt8) -> UInt8:
-        """Copy a crop to the beginning of ``out``, which is free again as soon as DALI has copied the batch."""
+        """Copy a crop to the beginning of ``out``, which is free again as soon as DALI has copied
+        the batch.
+        """
         y, x, height, width = box
         rows, columns = slice(y, y + height), slice(x, x + width)
         crop = window[rows, columns] if self._reader.stream == "rgb" else window[:, rows, columns]
@@ -181,7 +209,9 @@ class DaliEngine:
         """
         found = False
         for request, _, _ in self._pending:
-            for row, start in zip(request.table.rows.tolist(), request.table.starts.tolist(), strict=True):
+            for row, start in zip(
+                request.table.rows.tolist(), request.table.starts.tolist(), strict=True
+            ):
                 try:
                     self._reader.window(row, start)
                 except DamagedMemberError as damaged:
@@ -190,7 +220,8 @@ class DaliEngine:
                         self._undecodable[row, start] = damaged
         if not found:
             raise DatasetError(
-                f"DALI failed: {str(error).strip().splitlines()[0]}\n  Try --loader cpu; --debug shows DALI's own message."
+                f"DALI failed: {str(error).strip().splitlines()[0]}\n  Try --loader cpu; --debug"
+                " shows DALI's own message."
             ) from error
 
     def _batch(self, request: BatchRequest, rows: Int64, mirrored: Int64, output: Any) -> Batch:
@@ -211,17 +242,21 @@ class DaliEngine:
 
 
 def _turns(reader: PlaneReader) -> UInt8:
-    """Return what the planes of a window of flow are XORed with, (2, C, 1, 1): nothing, and for mirrored ones 255 on x."""
+    """Return what the planes of a window of flow are XORed with, (2, C, 1, 1): nothing, and for
+    mirrored ones 255 on x.
+    """
     turns = np.zeros((2, reader.num_channels, 1, 1), np.uint8)
     turns[1, 0::2] = 255
     return turns
 
 
 def _turn_x_flow(images: np.ndarray, mirrored: Int64) -> None:
-    """Turn x flow of some samples in place, a pair of channels at a time: levels to 255 - level, normalised values to their negatives.
+    """Turn x flow of some samples in place, a pair of channels at a time: levels to 255 - level,
+    normalised values to their negatives.
 
     Args:
-        images: (N, H, W, C), C-contiguous, ``uint8``, ``float16`` or ``float32``; x is the first channel of each pair.
+        images: (N, H, W, C), C-contiguous, ``uint8``, ``float16`` or ``float32``; x is the first
+            channel of each pair.
         mirrored: Which samples, ``int64`` (k,).
     """
     bits = 8 * images.itemsize

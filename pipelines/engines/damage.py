@@ -43,7 +43,8 @@ class DamagePolicy:
 
         Args:
             error: What is wrong with it.
-            position: Position of the sample in the epoch; one that is met again (padding, a batch fed twice) counts once.
+            position: Position of the sample in the epoch; one that is met again (padding, a batch
+                fed twice) counts once.
 
         Raises:
             DamagedMemberError: The same, if the policy is to raise.
@@ -59,8 +60,9 @@ class DamagePolicy:
             self.errors.append(error)
             if len(self.errors) > MAX_FRACTION * self._num_samples:
                 raise DatasetError(
-                    f"{len(self.errors)} of {self._num_samples} samples of this epoch are damaged, over the {MAX_FRACTION:.0%} that "
-                    f"--on-error skip allows; the last one: {error}"
+                    f"{len(self.errors)} of {self._num_samples} samples of this epoch are damaged,"
+                    f" over the {MAX_FRACTION:.0%} that --on-error skip allows; the last one:"
+                    f" {error}"
                 ) from error
 
 
@@ -73,7 +75,8 @@ def find_neighbour(
     damage: DamagePolicy,
     read: Callable[[int, int], Sample],
 ) -> tuple[Sample, PlanTable]:
-    """Report a damaged sample and return what stands in for it: the next position of the plan that can be read.
+    """Report a damaged sample and return what stands in for it: the next position of the plan that
+    can be read.
 
     Args:
         plan: The plan.

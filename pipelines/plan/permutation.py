@@ -1,7 +1,9 @@
-"""Arithmetic randomness: a keyed permutation of 0..n-1 and counter-based draws; nothing is stored, any slice stands alone.
+"""Arithmetic randomness: a keyed permutation of 0..n-1 and counter-based draws; nothing is stored,
+any slice stands alone.
 
-The permutation is a balanced Feistel network over the next even power of two, with cycle walking (Black and Rogaway, "Ciphers with
-arbitrary finite domains", 2002). The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+The permutation is a balanced Feistel network over the next even power of two, with cycle walking
+(Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). The mixing function is the
+finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
 """
 
 from __future__ import annotations
@@ -61,8 +63,12 @@ def permute(positions: Int64, *, num: int, key: int) -> Int64:
     return values.astype(np.int64)
 
 
-def _permute_chunk(values: UInt64, num: int, keys: list[np.uint64], half_bits: np.uint64, half_mask: np.uint64) -> None:
-    """Encrypt values in place, those that fall out of ``0..num - 1`` again and again until none does."""
+def _permute_chunk(
+    values: UInt64, num: int, keys: list[np.uint64], half_bits: np.uint64, half_mask: np.uint64
+) -> None:
+    """Encrypt values in place, those that fall out of ``0..num - 1`` again and again until none
+    does.
+    """
     walking = np.arange(len(values))
     while walking.size:
         current = values[walking]
@@ -84,5 +90,9 @@ def draw_below(positions: Int64, bounds: Int64 | int, *, key: int) -> Int64:
     Returns:
         ``int64`` array of shape (k,). The bias is below ``bound / 2**32``.
     """
-    bits = mix64(mix64(positions.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key)) ^ np.uint64(key))
-    return ((bits >> np.uint64(32)) * np.asarray(bounds, np.uint64) >> np.uint64(32)).astype(np.int64)
+    bits = mix64(
+        mix64(positions.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(key)) ^ np.uint64(key)
+    )
+    return ((bits >> np.uint64(32)) * np.asarray(bounds, np.uint64) >> np.uint64(32)).astype(
+        np.int64
+    )

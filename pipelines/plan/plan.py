@@ -1,6 +1,8 @@
-"""The plan: an epoch's order and augmentation as a table, computed from (seed, epoch, position) alone.
+"""The plan: an epoch's order and augmentation as a table, computed from (seed, epoch, position)
+alone.
 
-It knows nothing of ranks, workers or engines; whoever asks for position p gets the same sample, window, crop and flip.
+It knows nothing of ranks, workers or engines; whoever asks for position p gets the same sample,
+window, crop and flip.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from pipelines.plan.crops import Boxes
 from pipelines.plan.permutation import Int64, derive_key, draw_below, permute
 
 PLAN_VERSION = 1
-"""Raised whenever the same (seed, epoch, position) would give another sample or geometry; a state of another version is refused."""
+"""Raised whenever the same (seed, epoch, position) would give another sample or geometry; a state
+of another version is refused."""
 
 SMALL_PLAN = 16384
-"""Up to so many samples an epoch's order is computed whole and kept: 128 KB save a batch of 32 a quarter of a millisecond."""
+"""Up to so many samples an epoch's order is computed whole and kept: 128 KB save a batch of 32 a
+quarter of a millisecond."""
 
 _ORDER, _WINDOW, _CROP, _MIRROR = range(4)
 
@@ -62,7 +66,8 @@ class Plan:
         first_starts: The first of these starts, ``int64`` (n,).
         crops: Boxes to draw from; validation gives one.
         seed: Seed of all draws.
-        is_training: Shuffled, random windows, crops and flips; else stored order, the centre window, the first crop, no flip.
+        is_training: Shuffled, random windows, crops and flips; else stored order, the centre
+            window, the first crop, no flip.
     """
 
     rows: Int64
@@ -91,12 +96,19 @@ class Plan:
                 boxes=np.repeat(self.crops[:1], len(positions), axis=0),
                 mirrored=np.zeros(len(positions), bool),
             )
-        order, window, crop, mirror = (derive_key(self.seed, epoch, lane) for lane in (_ORDER, _WINDOW, _CROP, _MIRROR))
-        members = _whole_order(num, order)[positions] if num <= SMALL_PLAN else permute(positions, num=num, key=order)
+        order, window, crop, mirror = (
+            derive_key(self.seed, epoch, lane) for lane in (_ORDER, _WINDOW, _CROP, _MIRROR)
+        )
+        members = (
+            _whole_order(num, order)[positions]
+            if num <= SMALL_PLAN
+            else permute(positions, num=num, key=order)
+        )
         return PlanTable(
             positions=positions,
             rows=self.rows[members],
-            starts=self.first_starts[members] + draw_below(positions, self.num_starts[members], key=window),
+            starts=self.first_starts[members]
+            + draw_below(positions, self.num_starts[members], key=window),
             boxes=self.crops[draw_below(positions, len(self.crops), key=crop)],
             mirrored=draw_below(positions, 2, key=mirror).astype(bool),
         )

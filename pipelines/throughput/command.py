@@ -15,7 +15,7 @@ from pipelines.loader_options import DTYPES, find_device
 from pipelines.throughput.measure import BenchOptions, BenchRecord, run_bench
 from shard_builder.console import make_console
 from shard_builder.errors import InputError
-from shard_builder.format.shards import write_atomically
+from shard_builder.files import write_atomically
 from shard_builder.progress import progress_bar
 
 COLOURS = {"png-tree": "#b45f4d", "cpu": "#3b7dd8", "dali": "#5a9e4b"}
@@ -35,7 +35,7 @@ def run_bench_command(
     json_path: Path | None,
     plot_path: Path | None,
 ) -> None:
-    """Run the benchmark and show what came of it.
+    """Run the benchmark and show its result.
 
     Raises:
         InputError: If an option does not fit the dataset or the machine.
@@ -48,7 +48,9 @@ def run_bench_command(
         raise InputError(f"--dtype {dtype!r}, expected one of {', '.join(kinds)}")
     for target in (json_path, plot_path):
         if target is not None and not target.parent.is_dir():
-            raise InputError(f"{target}: no such folder as {target.parent}, expected one\n  Make it first.")
+            raise InputError(
+                f"{target}: no such folder as {target.parent}, expected one\n  Make it first."
+            )
     console = make_console()
     with open_dataset(path) as dataset:
         options = BenchOptions(
@@ -74,13 +76,20 @@ def records_table(records: list[BenchRecord]) -> Table:
     """Lay out records; the last column compares medians with the PNG tree of the same stream."""
     first = records[0]
     table = Table(
-        title=f"samples/s, batches of {first.batch_size}, {first.threads} threads, {first.machine['processor']}"
+        title=(
+            f"samples/s, batches of {first.batch_size}, {first.threads} threads,"
+            f" {first.machine['processor']}"
+        )
     )
     for name in ("stream", "loader", "codec", "dtype"):
         table.add_column(name)
     for name in ("median", "range", "x png tree"):
         table.add_column(name, justify="right")
-    trees = {record.stream: record.samples_per_s["median"] for record in records if record.engine == "png-tree"}
+    trees = {
+        record.stream: record.samples_per_s["median"]
+        for record in records
+        if record.engine == "png-tree"
+    }
     for record in records:
         rate = record.samples_per_s
         table.add_row(
@@ -100,12 +109,20 @@ def plot_records(records: list[BenchRecord], path: Path) -> None:
     """Draw the medians as bars with their ranges, one panel a stream."""
     streams = list(dict.fromkeys(record.stream for record in records))
     figure = Figure(figsize=(8, 0.6 + 0.42 * len(records)), dpi=110, layout="constrained")
-    for stream, axes in zip(streams, figure.subplots(len(streams), 1, squeeze=False)[:, 0], strict=True):
+    for stream, axes in zip(
+        streams, figure.subplots(len(streams), 1, squeeze=False)[:, 0], strict=True
+    ):
         shown = [record for record in records if record.stream == stream][::-1]
         medians = [record.samples_per_s["median"] for record in shown]
         spread = [
-            [median - record.samples_per_s["min"] for median, record in zip(medians, shown, strict=True)],
-            [record.samples_per_s["max"] - median for median, record in zip(medians, shown, strict=True)],
+            [
+                median - record.samples_per_s["min"]
+                for median, record in zip(medians, shown, strict=True)
+            ],
+            [
+                record.samples_per_s["max"] - median
+                for median, record in zip(medians, shown, strict=True)
+            ],
         ]
         colours = [COLOURS.get(record.engine, CEILING_COLOUR) for record in shown]
         labels = [f"{record.name} ({record.codec})" for record in shown]

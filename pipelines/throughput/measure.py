@@ -1,4 +1,6 @@
-"""How many samples a second the engines deliver, beside the usual PNG tree and the ceilings of this machine."""
+"""How many samples a second the engines deliver, beside the usual PNG tree and the ceilings of this
+machine.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRecord:
-    """One line of the result; ``samples_per_s`` has ``median``, ``min`` and ``max`` over the repeats."""
+    """One line of the result; ``samples_per_s`` has ``median``, ``min`` and ``max`` over the
+    repeats.
+    """
 
     name: str
     engine: str
@@ -97,11 +101,15 @@ class Contender:
 
 
 def run_bench(
-    dataset: Dataset, options: BenchOptions, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+    dataset: Dataset,
+    options: BenchOptions,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[BenchRecord]:
     """Measure everything that this machine has, in turns.
 
-    ``raw`` planes and cached ones need no decoding, so only ``jpg`` and ``png`` have a decode-only ceiling.
+    ``raw`` planes and cached ones need no decoding, so only ``jpg`` and ``png`` have a decode-only
+    ceiling.
 
     Raises:
         InputError: If the dataset does not have a stream or is too small for a batch.
@@ -109,7 +117,9 @@ def run_bench(
     records = []
     for number, stream in enumerate(options.streams):
         with ExitStack() as stack:
-            contenders = [stack.enter_context(context) for context in _contenders(dataset, stream, options)]
+            contenders = [
+                stack.enter_context(context) for context in _contenders(dataset, stream, options)
+            ]
             rates = measure_in_turns(
                 contenders,
                 repeats=options.repeats,
@@ -118,7 +128,10 @@ def run_bench(
                     number * total + done, len(options.streams) * total
                 ),
             )
-            records += [_record(contender, stream, rates[contender.name], options) for contender in contenders]
+            records += [
+                _record(contender, stream, rates[contender.name], options)
+                for contender in contenders
+            ]
     return records
 
 
@@ -129,7 +142,8 @@ def measure_in_turns(
     seconds: float,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, list[float]]:
-    """Measure contenders in turns, so that a disturbance of the machine hits all alike; each warms up for one epoch.
+    """Measure contenders in turns, so that a disturbance of the machine hits all alike; each warms
+    up for one epoch.
 
     Args:
         contenders: What to measure, under different names.
@@ -204,7 +218,10 @@ def _loader(
             return num_samples
 
         kind = "cpu" if device == "cpu" else "gpu"
-        name = {"dali": f"dali on the {kind}", "cpu": "cpu" if kind == "cpu" else "cpu, to the gpu"}[engine]
+        name = {
+            "dali": f"dali on the {kind}",
+            "cpu": "cpu" if kind == "cpu" else "cpu, to the gpu",
+        }[engine]
         yield Contender(
             name=name + (", cached" if cache == "ram" else ""),
             engine=engine,
@@ -221,7 +238,9 @@ def _png_tree(dataset: Dataset, stream: str, options: BenchOptions) -> Iterator[
         samples = write_png_tree(reader, Path(folder), num_samples=TREE_SAMPLES)
         length = max(TREE_SAMPLES, options.batch_size * options.num_threads)
         tree = PngTree(samples, stream=stream, size=(reader.width, reader.height), length=length)
-        loader = make_png_loader(tree, batch_size=options.batch_size, num_workers=options.num_threads)
+        loader = make_png_loader(
+            tree, batch_size=options.batch_size, num_workers=options.num_threads
+        )
         yield Contender(
             name="png tree, DataLoader",
             engine="png-tree",
@@ -232,13 +251,24 @@ def _png_tree(dataset: Dataset, stream: str, options: BenchOptions) -> Iterator[
 
 
 @contextmanager
-def _ceiling(dataset: Dataset, stream: str, options: BenchOptions, *, with_decoding: bool) -> Iterator[Contender]:
-    """Threads that only decode windows, or that only copy the planes of windows that are decoded already."""
+def _ceiling(
+    dataset: Dataset, stream: str, options: BenchOptions, *, with_decoding: bool
+) -> Iterator[Contender]:
+    """Threads that only decode windows, or that only copy the planes of windows that are decoded
+    already.
+    """
     codec = dataset.stream(stream).codec
     reader = PlaneReader(dataset, stream=stream, stack_length=options.stack_length)
     num_rows, num_threads = len(dataset), options.num_threads
-    kept = [] if with_decoding else [reader.window(row, 0) for row in range(min(num_rows, TREE_SAMPLES))]
-    targets = [np.empty((reader.num_channels, reader.height, reader.width), np.uint8) for _ in range(num_threads)]
+    kept = (
+        []
+        if with_decoding
+        else [reader.window(row, 0) for row in range(min(num_rows, TREE_SAMPLES))]
+    )
+    targets = [
+        np.empty((reader.num_channels, reader.height, reader.width), np.uint8)
+        for _ in range(num_threads)
+    ]
 
     def work(part: int) -> int:
         for number in range(part, MIN_EPOCH_SAMPLES, num_threads):
@@ -247,7 +277,9 @@ def _ceiling(dataset: Dataset, stream: str, options: BenchOptions, *, with_decod
                 continue
             target = targets[part]
             for channel, plane in enumerate(kept[number % len(kept)]):
-                np.copyto(target[channel] if plane.ndim == 2 else target.reshape(plane.shape), plane)
+                np.copyto(
+                    target[channel] if plane.ndim == 2 else target.reshape(plane.shape), plane
+                )
         return len(range(part, MIN_EPOCH_SAMPLES, num_threads))
 
     cv2.setNumThreads(1)
@@ -261,7 +293,9 @@ def _ceiling(dataset: Dataset, stream: str, options: BenchOptions, *, with_decod
         )
 
 
-def _record(contender: Contender, stream: str, rates: list[float], options: BenchOptions) -> BenchRecord:
+def _record(
+    contender: Contender, stream: str, rates: list[float], options: BenchOptions
+) -> BenchRecord:
     return BenchRecord(
         name=contender.name,
         engine=contender.engine,

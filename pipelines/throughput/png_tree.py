@@ -1,7 +1,9 @@
-"""The way it is usually done, to compare with: a tree of PNG files read by the workers of a torch DataLoader.
+"""The way it is usually done, to compare with: a tree of PNG files read by the workers of a torch
+DataLoader.
 
-A flow sample is ten files; each is opened, decoded and resized to 340x256, then cropped, resized to 224 and flipped in Python, as
-two_stream_for_emotion_recognition does it. Only ``ckshard bench`` uses this.
+A flow sample is ten files; each is opened, decoded and resized to 340x256, then cropped, resized to
+224 and flipped in Python, as two_stream_for_emotion_recognition does it. Only ``ckshard bench``
+uses this.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from pipelines.engines.planes import PlaneReader
 from pipelines.plan.crops import INPUT_SIZE, multi_scale_crops
 
 CKPLUS_SIZE = (640, 490)
-"""Width and height of most of CK+'s images, and so of the seed's PNG files."""
+"""Width and height of most of CK+'s images, and so of the original's PNG files."""
 
 
 def write_png_tree(reader: PlaneReader, folder: Path, *, num_samples: int) -> list[list[Path]]:
-    """Write the first window of some sequences as PNG files of CK+'s size, one plane or frame a file.
+    """Write the first window of some sequences as PNG files of CK+'s size, one plane or frame a
+    file.
 
     Args:
         reader: Where the planes come from; they are enlarged to 640x490.
@@ -56,10 +59,14 @@ class PngTree(Dataset[torch.Tensor]):
         length: Samples of an epoch; the files are repeated up to it.
     """
 
-    def __init__(self, samples: list[list[Path]], *, stream: str, size: tuple[int, int], length: int) -> None:
+    def __init__(
+        self, samples: list[list[Path]], *, stream: str, size: tuple[int, int], length: int
+    ) -> None:
         self._samples, self._stream, self._size, self._length = samples, stream, size, length
         width, height = size
-        self._crops: list[list[int]] = multi_scale_crops(height=height, width=width, stream=stream).tolist()
+        self._crops: list[list[int]] = multi_scale_crops(
+            height=height, width=width, stream=stream
+        ).tolist()
 
     def __len__(self) -> int:
         return self._length
@@ -69,13 +76,24 @@ class PngTree(Dataset[torch.Tensor]):
         mirrored = random.random() < 0.5
         channels = []
         for number, path in enumerate(self._samples[index % len(self._samples)]):
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR if self._stream == "rgb" else cv2.IMREAD_GRAYSCALE)
+            image = cv2.imread(
+                str(path), cv2.IMREAD_COLOR if self._stream == "rgb" else cv2.IMREAD_GRAYSCALE
+            )
             if image is None:
-                raise FileNotFoundError(f"{path}: can not be read, expected a PNG file")
-            channels.append(self._cut(image, (y, x, height, width), mirrored, turned=number % 2 == 0))
+                raise FileNotFoundError(f"{path}: cannot be read, expected a PNG file")
+            channels.append(
+                self._cut(image, (y, x, height, width), mirrored, turned=number % 2 == 0)
+            )
         return torch.from_numpy(np.ascontiguousarray(np.dstack(channels).transpose(2, 0, 1)))
 
-    def _cut(self, image: cv2.typing.MatLike, box: tuple[int, int, int, int], mirrored: bool, *, turned: bool) -> UInt8:
+    def _cut(
+        self,
+        image: cv2.typing.MatLike,
+        box: tuple[int, int, int, int],
+        mirrored: bool,
+        *,
+        turned: bool,
+    ) -> UInt8:
         y, x, height, width = box
         if self._stream == "rgb":
             image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -87,7 +105,9 @@ class PngTree(Dataset[torch.Tensor]):
         return image.astype(np.uint8, copy=False)
 
 
-def make_png_loader(tree: PngTree, *, batch_size: int, num_workers: int) -> DataLoader[torch.Tensor]:
+def make_png_loader(
+    tree: PngTree, *, batch_size: int, num_workers: int
+) -> DataLoader[torch.Tensor]:
     """Return a DataLoader whose worker processes stay between epochs."""
     return DataLoader(
         tree,

@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from shard_builder.building.flow import Flow, LevelStatistics, make_flow_estimator, quantize_flow, to_gray
+from shard_builder.building.flow import (
+    Flow,
+    LevelStatistics,
+    make_flow_estimator,
+    quantize_flow,
+    to_gray,
+)
 from shard_builder.building.options import NUM_LAST_FRAMES, BuildOptions
 from shard_builder.errors import SourceError
 from shard_builder.format.codecs import encode_image, encode_raw
@@ -31,7 +37,9 @@ class EncodeStatistics:
     """What encoding saw and where its time went, in seconds."""
 
     levels: LevelStatistics = field(default_factory=LevelStatistics)
-    seconds: dict[str, float] = field(default_factory=lambda: {"read": 0.0, "flow": 0.0, "encode": 0.0})
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"read": 0.0, "flow": 0.0, "encode": 0.0}
+    )
 
 
 class SequenceEncoder:
@@ -46,7 +54,7 @@ class SequenceEncoder:
         """Read a sequence and return its members.
 
         Raises:
-            SourceError: If an image of it can not be decoded or has another size.
+            SourceError: If an image of it cannot be decoded or has another size.
         """
         frames = self._timed("read", self._frames(sequence))
         pairs = None if "flow" not in self.options.streams else self._pairs(sequence)
@@ -68,12 +76,17 @@ class SequenceEncoder:
             planes = [self._plane(levels) for levels in self._timed("read", pairs)]
         if number < 1:
             raise SourceError(
-                f"{sequence.frames[0]}: {number + 1} frames in sequence {sequence.key}, expected at least 2"
+                f"{sequence.frames[0]}: {number + 1} frames in sequence {sequence.key}, expected at"
+                " least 2"
             )
         return EncodedSequence(num_frames=number + 1, members=self._members(kept, planes))
 
     def _frames(self, sequence: FaceSequence) -> Iterator[Image]:
-        box = face_box(sequence, margin=self.options.crop_margin) if self.options.crop == "landmarks" else None
+        box = (
+            face_box(sequence, margin=self.options.crop_margin)
+            if self.options.crop == "landmarks"
+            else None
+        )
         for frame in iter_frames(sequence.frames):
             yield frame if box is None else crop_image(frame, box)
 
@@ -83,7 +96,8 @@ class SequenceEncoder:
             x, y = read_image(x_path, gray=True), read_image(y_path, gray=True)
             if x.shape != y.shape:
                 raise SourceError(
-                    f"{y_path}: {y.shape[1]}x{y.shape[0]} pixels, expected {x.shape[1]}x{x.shape[0]} as in {x_path}"
+                    f"{y_path}: {y.shape[1]}x{y.shape[0]} pixels, expected"
+                    f" {x.shape[1]}x{x.shape[0]} as in {x_path}"
                 )
             yield np.concatenate([x, y])
 
@@ -103,7 +117,9 @@ class SequenceEncoder:
     def _resize(self, image: Image) -> Image:
         return resize_image(image, width=self.options.width, height=self.options.height)
 
-    def _members(self, frames: list[tuple[int, Image]], planes: list[Image]) -> dict[str, dict[str, bytes]]:
+    def _members(
+        self, frames: list[tuple[int, Image]], planes: list[Image]
+    ) -> dict[str, dict[str, bytes]]:
         begin = time.perf_counter()
         members: dict[str, dict[str, bytes]] = {}
         codec, quality = self.options.codec, self.options.quality
@@ -113,17 +129,27 @@ class SequenceEncoder:
             else:
                 digits = max(3, len(str(frames[-1][0])))
                 members["rgb"] = {
-                    f"rgb-{number:0{digits}d}.{codec}": encode_image(frame, codec=codec, quality=quality)  # type: ignore[arg-type]
+                    f"rgb-{number:0{digits}d}.{codec}": encode_image(
+                        frame,
+                        codec=codec,  # type: ignore[arg-type]
+                        quality=quality,
+                    )
                     for number, frame in frames
                 }
         if "flow" in self.options.streams:
             if codec == "raw":
-                stack: npt.NDArray[np.uint8] = np.stack(planes).reshape(-1, self.options.height, self.options.width)
+                stack: npt.NDArray[np.uint8] = np.stack(planes).reshape(
+                    -1, self.options.height, self.options.width
+                )
                 members["flow"] = {"flow.npy": encode_raw(stack)}
             else:
                 digits = max(3, len(str(len(planes) - 1)))
                 members["flow"] = {
-                    f"flow-{number:0{digits}d}.{codec}": encode_image(plane, codec=codec, quality=quality)  # type: ignore[arg-type]
+                    f"flow-{number:0{digits}d}.{codec}": encode_image(
+                        plane,
+                        codec=codec,  # type: ignore[arg-type]
+                        quality=quality,
+                    )
                     for number, plane in enumerate(planes)
                 }
         self.statistics.seconds["encode"] += time.perf_counter() - begin

@@ -19,16 +19,21 @@ Flow = npt.NDArray[np.float32]
 
 
 def make_flow_estimator(method: FlowMethod) -> Callable[[Image, Image], Flow]:
-    """Return a function (gray frame k, gray frame k+1) -> flow of shape (H, W, 2), ``float32``, pixels per frame.
+    """Return a function (gray frame k, gray frame k+1) -> flow of shape (H, W, 2), ``float32``,
+    pixels per frame.
 
-    x is positive to the right, y downwards: what frame k shows at p, frame k+1 shows at p + flow(p).
-    ``farneback`` uses the parameters of prepare-ck-'s extract_flow.py; ``dis`` is OpenCV's dense inverse search, medium preset.
+    x is positive to the right, y downwards: what frame k shows at p, frame k+1 shows at p +
+    flow(p). ``farneback`` uses the parameters of prepare-ck-'s extract_flow.py; ``dis`` is OpenCV's
+    dense inverse search, medium preset.
     """
     if method == "farneback":
         return _farneback
     if method == "dis":
         estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        return lambda previous, following: np.asarray(estimator.calc(previous, following, None), np.float32)  # type: ignore[call-overload]
+        return lambda previous, following: np.asarray(
+            estimator.calc(previous, following, None),  # type: ignore[call-overload]
+            np.float32,
+        )
     raise ValueError(f"flow method {method!r}, expected one of {', '.join(FLOW_METHODS)}")
 
 
@@ -49,18 +54,22 @@ def _farneback(previous: Image, following: Image) -> Flow:
 
 
 def to_gray(image: Image) -> Image:
-    """Convert RGB (H, W, 3) ``uint8`` to the gray (H, W) that the flow is computed on (ITU-R BT.601 weights, as the seed)."""
+    """Convert RGB (H, W, 3) ``uint8`` to the gray (H, W) that the flow is computed on (ITU-R BT.601
+    weights, as the original).
+    """
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
 
 
 def quantize_flow(flow: npt.NDArray[np.floating[Any]], *, bound_px: float) -> npt.NDArray[np.uint8]:
-    """Map optical flow to 8-bit levels, as the seed stores it.
+    """Map optical flow to 8-bit levels, as the original stores it.
 
-    Displacements are clipped to ``[-bound_px, bound_px]`` and mapped linearly to 0..255, rounding half to even, so that zero
-    motion is 128. One level is ``2 * bound_px / 255`` pixels. The arithmetic keeps the input's dtype, as the seed's does.
+    Displacements are clipped to ``[-bound_px, bound_px]`` and mapped linearly to 0..255, rounding
+    half to even, so that zero motion is 128. One level is ``2 * bound_px / 255`` pixels. The
+    arithmetic keeps the input's dtype, as the original's does.
 
     Args:
-        flow: Displacements, any shape, any float dtype, in pixels per frame; x positive to the right, y downwards.
+        flow: Displacements, any shape, any float dtype, in pixels per frame; x positive to the
+            right, y downwards.
         bound_px: Largest displacement kept, in pixels, > 0.
 
     Returns:
@@ -86,7 +95,8 @@ def quantize_flow(flow: npt.NDArray[np.floating[Any]], *, bound_px: float) -> np
 
 
 def dequantize_flow(levels: npt.NDArray[np.uint8], *, bound_px: float) -> Flow:
-    """Map 8-bit levels back to displacements in pixels, ``float32``; rest (128) becomes half a level, not 0.
+    """Map 8-bit levels back to displacements in pixels, ``float32``; rest (128) becomes half a
+    level, not 0.
 
     >>> dequantize_flow(np.array([0, 255], np.uint8), bound_px=10.0).tolist()
     [-10.0, 10.0]

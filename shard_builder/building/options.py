@@ -26,11 +26,12 @@ class BuildOptions:
         frames: Which frames the rgb stream keeps.
         width: Width of planes and frames, in pixels.
         height: Height, in pixels; a multiple of 8, so that no JPEG block mixes x and y.
-        shard_bytes: Expected size at which the larger stream's shard is cut. 0 cuts into ``NUM_SHARDS``, of 8 MiB to 1 GiB: many enough
-            to build in parallel, few enough to map.
-        flow_method: ``farneback`` (the seed's parameters) or ``dis``.
+        shard_bytes: Expected size at which the larger stream's shard is cut. 0 cuts into
+            ``NUM_SHARDS``, of 8 MiB to 1 GiB: many enough to build in parallel, few enough to map.
+        flow_method: ``farneback`` (the original's parameters) or ``dis``.
         bound_px: Displacement at which flow saturates, in pixels per frame of the source.
-        crop: ``landmarks`` cuts one face box a sequence from CK+'s 68-point files; ``none`` keeps the frame.
+        crop: ``landmarks`` cuts one face box a sequence from CK+'s 68-point files; ``none`` keeps
+            the frame.
         crop_margin: Part of the box's size added on each side.
         seed: Seed of the global order.
         on_error: ``raise`` or ``skip``.
@@ -56,10 +57,22 @@ class BuildOptions:
     def __post_init__(self) -> None:
         known = bool(self.streams) and set(self.streams) <= set(STREAM_NAMES)
         _choice("--streams", ",".join(self.streams), ("rgb", "flow", "rgb,flow"), known)
-        object.__setattr__(self, "streams", tuple(name for name in STREAM_NAMES if name in self.streams))
+        object.__setattr__(
+            self, "streams", tuple(name for name in STREAM_NAMES if name in self.streams)
+        )
         _choice("--codec", self.codec, CODEC_NAMES, self.codec in CODEC_NAMES)
-        _choice("--frames", self.frames, ("all", "last", "last3"), self.frames in ("all", "last", "last3"))
-        _choice("--flow-method", self.flow_method, FLOW_METHOD_NAMES, self.flow_method in FLOW_METHOD_NAMES)
+        _choice(
+            "--frames",
+            self.frames,
+            ("all", "last", "last3"),
+            self.frames in ("all", "last", "last3"),
+        )
+        _choice(
+            "--flow-method",
+            self.flow_method,
+            FLOW_METHOD_NAMES,
+            self.flow_method in FLOW_METHOD_NAMES,
+        )
         _choice("--crop", self.crop, CROPS, self.crop in CROPS)
         _range("--quality", self.quality, 1, 100)
         _range("--size (width)", self.width, 8, 8192)
@@ -71,7 +84,8 @@ class BuildOptions:
         _range("--seed", self.seed, 0, (1 << 63) - 1)
         if self.height % 8:
             raise InputError(
-                f"--size: height {self.height} is not a multiple of 8, so that a JPEG block would mix x and y flow"
+                f"--size: height {self.height} is not a multiple of 8, so that a JPEG block would"
+                " mix x and y flow"
             )
 
 

@@ -1,4 +1,4 @@
-"""``ckshard prepare``: a CK+ release as the seed's two PNG trees, for code that reads files."""
+"""``ckshard prepare``: a CK+ release as the original's two PNG trees, for code that reads files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shard_builder.sources.sequence import FaceSequence, Source
 
 SCRATCH = ".prepare"
 NUM_CODES = 8
-"""The seed makes the folders 0 to 7; no sequence of CK+ has code 0."""
+"""The original makes the folders 0 to 7; no sequence of CK+ has code 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +51,11 @@ def prepare_trees(
     workers: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PrepareReport:
-    """Write ``rgb/<code>/<key>/`` (the release's own files) and ``flow/<code>/<key>/{x_flow,y_flow}/<key>_%08d.png``.
+    """Write ``rgb/<code>/<key>/`` (the release's own files) and
+    ``flow/<code>/<key>/{x_flow,y_flow}/<key>_%08d.png``.
 
-    A sequence appears under its final name when it is whole; started again, finished sequences are kept.
+    A sequence appears under its final name when it is whole; started again, finished sequences are
+    kept.
 
     Args:
         source: A scanned CK+ release.
@@ -65,17 +67,25 @@ def prepare_trees(
 
     Raises:
         InputError: If the source is no CK+ release, or ``out`` holds other files.
-        SourceError: If an image can not be read.
+        SourceError: If an image cannot be read.
         BuildError: If a worker died.
 
-    Source: prepare_ck.py and extract_flow.py of the seed (names, layout, parameters).
+    Source: prepare_ck.py and extract_flow.py of the original (names, layout, parameters).
     """
     if source.kind != "ckplus":
-        raise InputError(f"ckshard prepare writes trees of a CK+ release, but the source is read as {source.kind}")
-    foreign = [p.name for p in out.iterdir() if p.name not in ("rgb", "flow", SCRATCH)] if out.is_dir() else []
+        raise InputError(
+            "ckshard prepare writes trees of a CK+ release, but the source is read as"
+            f" {source.kind}"
+        )
+    foreign = (
+        [p.name for p in out.iterdir() if p.name not in ("rgb", "flow", SCRATCH)]
+        if out.is_dir()
+        else []
+    )
     if foreign or out.is_file():
         raise InputError(
-            f"{out}: holds {foreign[0] if foreign else 'a file'}, expected a new folder or one of ckshard prepare"
+            f"{out}: holds {foreign[0] if foreign else 'a file'}, expected a new folder or one of"
+            " ckshard prepare"
         )
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     for stream in ("rgb", "flow"):
@@ -86,7 +96,9 @@ def prepare_trees(
     totals = [0.0, 0.0, 0.0]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, min(workers, len(left))), mp_context=context) as pool:
-        futures = [pool.submit(prepare_sequence, sequence, out, flow_method, bound_px) for sequence in left]
+        futures = [
+            pool.submit(prepare_sequence, sequence, out, flow_method, bound_px) for sequence in left
+        ]
         try:
             for future in as_completed(futures):
                 totals = [before + new for before, new in zip(totals, future.result(), strict=True)]
@@ -94,7 +106,8 @@ def prepare_trees(
                 on_progress(done, len(source.sequences))
         except BrokenExecutor:
             raise BuildError(
-                "a worker died (out of memory, or killed)\n  Run the same command again: it goes on."
+                "a worker died (out of memory, or killed)\n  Run the same command again: it"
+                " goes on."
             ) from None
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -102,19 +115,27 @@ def prepare_trees(
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     num_pairs, worker_s, flow_s = totals
     return PrepareReport(
-        num_written=len(left), num_kept=num_kept, num_pairs=int(num_pairs), worker_s=worker_s, flow_s=flow_s
+        num_written=len(left),
+        num_kept=num_kept,
+        num_pairs=int(num_pairs),
+        worker_s=worker_s,
+        flow_s=flow_s,
     )
 
 
 def is_prepared(out: Path, sequence: FaceSequence) -> bool:
     """Return whether both folders of a sequence are there; they appear whole, flow last."""
-    return all((out / stream / str(sequence.code) / sequence.key).is_dir() for stream in ("rgb", "flow"))
+    return all(
+        (out / stream / str(sequence.code) / sequence.key).is_dir() for stream in ("rgb", "flow")
+    )
 
 
 def prepare_sequence(
     sequence: FaceSequence, out: Path, flow_method: str, bound_px: float
 ) -> tuple[float, float, float]:
-    """Write one sequence; return its number of flow pairs, the seconds it took, and those inside the flow estimator."""
+    """Write one sequence; return its number of flow pairs, the seconds it took, and those inside
+    the flow estimator.
+    """
     begin, flow_s = time.perf_counter(), 0.0
     cv2.setNumThreads(1)
     scratch = out / SCRATCH / sequence.key

@@ -1,4 +1,6 @@
-"""The unit of a build: one shard of each stream from a list of sequences. Runs in any process or host that sees the folders."""
+"""The unit of a build: one shard of each stream from a list of sequences. Runs in any process or
+host that sees the folders.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ import cv2
 from shard_builder.building.encode import EncodedSequence, SequenceEncoder
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
-from shard_builder.format.shards import FileDigest, Member, ShardWriter, digest_file, write_atomically
+from shard_builder.files import FileDigest, digest_file, write_atomically
+from shard_builder.format.shards import Member, ShardWriter
 from shard_builder.sources.sequence import FaceSequence
 
 BUILD_FOLDER = ".build"
@@ -41,19 +44,29 @@ class ShardTask:
         return self.dataset_dir / BUILD_FOLDER / f"shard-{self.number:06d}.json"
 
     def fingerprint(self) -> str:
-        """Hash everything that decides the shard's bytes: options, keys, labels, and the sizes of all source files."""
+        """Hash everything that decides the shard's bytes: options, keys, labels, and the sizes of
+        all source files.
+        """
         files = [
             [str(path.relative_to(self.source_root)), path.stat().st_size]
             for sequence in self.sequences
-            for path in (*sequence.frames, *(p for pair in sequence.pairs for p in pair), *sequence.landmarks)
+            for path in (
+                *sequence.frames,
+                *(p for pair in sequence.pairs for p in pair),
+                *sequence.landmarks,
+            )
         ]
-        text = json.dumps([asdict(self.options), self.number, [s.key for s in self.sequences], self.labels, files])
+        text = json.dumps(
+            [asdict(self.options), self.number, [s.key for s in self.sequences], self.labels, files]
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardResult:
-    """What comes back: index rows, digests, skips and statistics; small, whatever the shard's size."""
+    """What comes back: index rows, digests, skips and statistics; small, whatever the shard's
+    size.
+    """
 
     number: int
     rows: list[dict[str, Any]]
@@ -69,7 +82,7 @@ def run_shard_task(task: ShardTask) -> ShardResult:
     """Build the shards of one task, or prove by their checksums that they are finished already.
 
     Raises:
-        SourceError: If a sequence can not be read and the options do not say to skip it.
+        SourceError: If a sequence cannot be read and the options do not say to skip it.
         OSError: If the disk fails or is full; nothing is left under a final name that is not whole.
     """
     fingerprint = task.fingerprint()
@@ -107,7 +120,9 @@ def _build_shard(task: ShardTask) -> ShardResult:
     temporary_dir = task.dataset_dir / BUILD_FOLDER
     try:
         for stream in task.options.streams:
-            writers[stream] = ShardWriter(task.dataset_dir, task.shard_name(stream), temporary_dir=temporary_dir)
+            writers[stream] = ShardWriter(
+                task.dataset_dir, task.shard_name(stream), temporary_dir=temporary_dir
+            )
         for sequence, label in zip(task.sequences, task.labels, strict=True):
             try:
                 encoded = encoder.encode(sequence)
@@ -131,16 +146,26 @@ def _build_shard(task: ShardTask) -> ShardResult:
     return ShardResult(
         number=task.number,
         rows=rows,
-        files={name: digest for writer in writers.values() for name, digest in writer.files.items()},
+        files={
+            name: digest for writer in writers.values() for name, digest in writer.files.items()
+        },
         num_bytes={stream: writer.num_bytes for stream, writer in writers.items()},
         skipped=skipped,
-        levels={"num": levels.num_levels, "saturated": levels.num_saturated, "sum": levels.sum_levels},
+        levels={
+            "num": levels.num_levels,
+            "saturated": levels.num_saturated,
+            "sum": levels.sum_levels,
+        },
         seconds=encoder.statistics.seconds | {"pack": pack_seconds},
     )
 
 
 def _write_sample(
-    task: ShardTask, sequence: FaceSequence, label: int, encoded: EncodedSequence, writers: dict[str, ShardWriter]
+    task: ShardTask,
+    sequence: FaceSequence,
+    label: int,
+    encoded: EncodedSequence,
+    writers: dict[str, ShardWriter],
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "key": sequence.key,

@@ -1,4 +1,4 @@
-"""``ckshard build``: scan, build, and say what came of it."""
+"""``ckshard build``: scan, build, and say what was built."""
 
 from __future__ import annotations
 
@@ -38,7 +38,13 @@ def run_build(
     if workers < 0:
         raise InputError(f"--workers {workers}, expected 0 (all cores) or more")
     console = make_console()
-    source = scan_source(src, kind=kind, subjects=subjects, subject_pattern=subject_pattern, on_error=options.on_error)
+    source = scan_source(
+        src,
+        kind=kind,
+        subjects=subjects,
+        subject_pattern=subject_pattern,
+        on_error=options.on_error,
+    )
     console.print(source_line(source), highlight=False)
     console.print(source_table(source))
     begin = time.monotonic()
@@ -64,12 +70,20 @@ def run_build(
 def source_line(source: Source) -> str:
     """Say what a scan found."""
     subjects = len({sequence.subject for sequence in source.sequences})
-    return f"{len(source.sequences)} labelled sequences of {subjects} subjects, {source.num_unlabelled} unlabelled"
+    return (
+        f"{len(source.sequences)} labelled sequences of {subjects} subjects,"
+        f" {source.num_unlabelled} unlabelled"
+    )
 
 
 def source_table(source: Source) -> Table:
-    """Tabulate what a scan found; beside CK+'s official counts if every class has as many as CK+ or fewer."""
-    counts = {code: sum(sequence.code == code for sequence in source.sequences) for code, _ in source.class_table()}
+    """Tabulate what a scan found; beside CK+'s official counts if every class has as many as CK+ or
+    fewer.
+    """
+    counts = {
+        code: sum(sequence.code == code for sequence in source.sequences)
+        for code, _ in source.class_table()
+    }
     official = source.kind == "ckplus" and sum(counts.values()) == sum(CKPLUS_NUM_SEQUENCES)
     table = Table()
     table.add_column("class")
@@ -80,7 +94,8 @@ def source_table(source: Source) -> Table:
         row = [name, str(counts[code])]
         if official:
             row.append(
-                f"{CKPLUS_NUM_SEQUENCES[code]}" + ("" if counts[code] == CKPLUS_NUM_SEQUENCES[code] else "  differs")
+                f"{CKPLUS_NUM_SEQUENCES[code]}"
+                + ("" if counts[code] == CKPLUS_NUM_SEQUENCES[code] else "  differs")
             )
         table.add_row(*row)
     if source.skipped:
@@ -91,15 +106,29 @@ def source_table(source: Source) -> Table:
 def stream_table(built: BuildReport, *, seconds: float) -> Table:
     """Tabulate size, compression and speed of each stream."""
     manifest = built.manifest
-    table = Table(title=f"built in {seconds:.1f} s, {built.num_pairs / max(seconds, 1e-9):.1f} pairs/s")
+    table = Table(
+        title=f"built in {seconds:.1f} s, {built.num_pairs / max(seconds, 1e-9):.1f} pairs/s"
+    )
     for name in ("stream", "codec", "samples", "members", "shards", "MB", "of raw", "saturated"):
         table.add_column(name, justify="left" if name in ("stream", "codec") else "right")
     plane = manifest.geometry.height * manifest.geometry.width
     num_frames = built.num_pairs + manifest.num_sequences
     for name, stream in manifest.streams.items():
-        kept = {"all": num_frames, "last": manifest.num_sequences, "last3": 3 * manifest.num_sequences}
-        raw = 2 * plane * built.num_pairs if name == "flow" else 3 * plane * kept[stream.frames or "all"]
-        saturated = f"{100 * manifest.flow.saturated_fraction:.2f} %" if name == "flow" and manifest.flow else ""
+        kept = {
+            "all": num_frames,
+            "last": manifest.num_sequences,
+            "last3": 3 * manifest.num_sequences,
+        }
+        raw = (
+            2 * plane * built.num_pairs
+            if name == "flow"
+            else 3 * plane * kept[stream.frames or "all"]
+        )
+        saturated = (
+            f"{100 * manifest.flow.saturated_fraction:.2f} %"
+            if name == "flow" and manifest.flow
+            else ""
+        )
         table.add_row(
             name,
             stream.codec if stream.quality is None else f"{stream.codec} {stream.quality}",
@@ -118,19 +147,27 @@ def report_lines(built: BuildReport, dataset: Path) -> list[str]:
     manifest, lines = built.manifest, []
     total = sum(built.seconds.values())
     if total:
-        shares = ", ".join(f"{name} {100 * value / total:.0f} %" for name, value in built.seconds.items())
+        shares = ", ".join(
+            f"{name} {100 * value / total:.0f} %" for name, value in built.seconds.items()
+        )
         lines.append(f"worker time {total:.1f} s: {shares}")
     if built.num_reused_shards:
-        lines.append(f"{built.num_reused_shards} of {built.num_shards} shards were finished already and kept")
+        lines.append(
+            f"{built.num_reused_shards} of {built.num_shards} shards were finished already and kept"
+        )
     if manifest.source["num_skipped"]:
-        lines.append(f"{manifest.source['num_skipped']} sequences skipped, see {dataset / 'skipped.jsonl'}")
+        lines.append(
+            f"{manifest.source['num_skipped']} sequences skipped, see {dataset / 'skipped.jsonl'}"
+        )
     if manifest.flow and manifest.flow.saturated_fraction > ABSURD_SATURATION:
         lines.append(
-            f"warning: {100 * manifest.flow.saturated_fraction:.1f} % of the flow saturates at {manifest.flow.bound_px} px a frame, "
-            "expected under 5 %; is the video cut, or --bound-px too small?"
+            f"warning: {100 * manifest.flow.saturated_fraction:.1f} % of the flow saturates at"
+            f" {manifest.flow.bound_px} px a frame, expected under 5 %; is the video cut, or"
+            " --bound-px too small?"
         )
     if manifest.flow and abs(manifest.flow.mean_level - 128) > ABSURD_MEAN_OFFSET:
         lines.append(
-            f"warning: the mean flow level is {manifest.flow.mean_level:.1f}, expected about 128; does the camera move?"
+            f"warning: the mean flow level is {manifest.flow.mean_level:.1f}, expected about 128;"
+            " does the camera move?"
         )
     return lines

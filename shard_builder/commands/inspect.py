@@ -12,23 +12,30 @@ from shard_builder.inspection.quality import codec_errors, shuffle_quality
 
 
 def run_inspect(dataset: Path, *, html: Path | None, lossless: Path | None) -> None:
-    """Print what a dataset holds, and write its page; with a lossless build of the same source also the codec's error."""
+    """Print what a dataset holds, and write its page; with a lossless build of the same source also
+    the codec's error.
+    """
     console = make_console()
     inspection = inspect_dataset(dataset)
-    tables = (overview_table(inspection), class_table(inspection), length_table(inspection), stream_table(inspection))
+    tables = (
+        overview_table(inspection),
+        class_table(inspection),
+        length_table(inspection),
+        stream_table(inspection),
+    )
     for table in (*tables, subject_table(inspection)):
         console.print(table)
     quality = shuffle_quality(inspection)
     console.print(
-        f"shuffle: {quality.window} consecutive samples have {quality.entropy_bits:.2f} bits of class entropy, random orders "
-        f"{quality.ideal_bits:.2f}",
+        f"shuffle: {quality.window} consecutive samples have {quality.entropy_bits:.2f} bits of"
+        f" class entropy, random orders {quality.ideal_bits:.2f}",
         highlight=False,
     )
     errors = codec_errors(inspection, inspect_dataset(lossless)) if lossless else []
     for error in errors:
         console.print(
-            f"codec error, {error.stream}: {error.mean_abs:.2f} levels on average, {error.largest} at most, PSNR {error.psnr_db:.1f} dB "
-            f"({error.num_compared} compared)",
+            f"codec error, {error.stream}: {error.mean_abs:.2f} levels on average, {error.largest}"
+            f" at most, PSNR {error.psnr_db:.1f} dB ({error.num_compared} compared)",
             highlight=False,
         )
     if html:
@@ -46,15 +53,20 @@ def overview_table(inspection: Inspection) -> Table:
     table.add_row("source", str(manifest.source["kind"]))
     table.add_row("sequences", f"{manifest.num_sequences} of {manifest.num_subjects} subjects")
     table.add_row(
-        "not used", f"{manifest.source['num_unlabelled']} unlabelled, {manifest.source['num_skipped']} skipped"
+        "not used",
+        f"{manifest.source['num_unlabelled']} unlabelled, {manifest.source['num_skipped']} skipped",
     )
     table.add_row("frames of a sequence", f"{least} to {most}, median {median:g}")
-    table.add_row("size", f"{manifest.geometry.width}x{manifest.geometry.height}, crop {manifest.crop}")
+    table.add_row(
+        "size", f"{manifest.geometry.width}x{manifest.geometry.height}, crop {manifest.crop}"
+    )
     if manifest.flow:
         flow = manifest.flow
         table.add_row("flow", f"{flow.method}, bound {flow.bound_px:g} px a frame")
         table.add_row(
-            "flow levels", f"{100 * flow.saturated_fraction:.2f} % at the bound, mean {flow.mean_level:.1f} (rest 128)"
+            "flow levels",
+            f"{100 * flow.saturated_fraction:.2f} % at the bound, mean {flow.mean_level:.1f} (rest"
+            " 128)",
         )
     return table
 

@@ -1,4 +1,4 @@
-"""``ckshard prepare``: scan, write the trees, say what came of it."""
+"""``ckshard prepare``: scan, write the trees, and say what was written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from shard_builder.progress import progress_bar
 from shard_builder.sources.ckplus import scan_ckplus
 
 
-def run_prepare(src: Path, out: Path, *, flow_method: str, bound_px: float, workers: int, on_error: str) -> None:
+def run_prepare(
+    src: Path, out: Path, *, flow_method: str, bound_px: float, workers: int, on_error: str
+) -> None:
     """Prepare and print."""
     if workers < 0:
         raise InputError(f"--workers {workers}, expected 0 (all cores) or more")
@@ -37,12 +39,17 @@ def run_prepare(src: Path, out: Path, *, flow_method: str, bound_px: float, work
     seconds = time.monotonic() - begin
     kept = f", {done.num_kept} were there already" if done.num_kept else ""
     console.print(
-        f"{out}: {done.num_written} sequences{kept}; {done.num_pairs} flow pairs in {seconds:.1f} s "
-        f"({done.num_pairs / max(seconds, 1e-9):.1f} pairs/s)",
+        f"{out}: {done.num_written} sequences{kept}; {done.num_pairs} flow pairs in {seconds:.1f} s"
+        f" ({done.num_pairs / max(seconds, 1e-9):.1f} pairs/s)",
         highlight=False,
     )
     if done.worker_s:
         share = 100 * done.flow_s / done.worker_s
-        console.print(f"worker time {done.worker_s:.1f} s, {share:.1f} % of it in the flow estimator", highlight=False)
+        console.print(
+            f"worker time {done.worker_s:.1f} s, {share:.1f} % of it in the flow estimator",
+            highlight=False,
+        )
     for fault in source.skipped:
-        console.print(f"skipped {fault.key}: {fault.reason.splitlines()[0]}", highlight=False, markup=False)
+        console.print(
+            f"skipped {fault.key}: {fault.reason.splitlines()[0]}", highlight=False, markup=False
+        )

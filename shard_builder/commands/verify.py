@@ -17,13 +17,19 @@ def run_verify(dataset: Path, *, quick: bool, workers: int) -> int:
         raise InputError(f"--workers {workers}, expected 0 (all cores) or more")
     console = make_console()
     with progress_bar("verifying shards", console=console) as report:
-        found = verify_dataset(dataset, quick=quick, workers=workers or os.cpu_count() or 1, on_progress=report)
+        found = verify_dataset(
+            dataset, quick=quick, workers=workers or os.cpu_count() or 1, on_progress=report
+        )
     for fault in found.faults:
         console.print(str(fault), highlight=False, markup=False)
-    looked = f"{found.num_files} files, {found.num_members} members, {found.num_decoded} of them decoded"
+    looked = (
+        f"{found.num_files} files, {found.num_members} members, {found.num_decoded} of them decoded"
+    )
     if found.faults:
         console.print(f"{dataset}: {len(found.faults)} faults in {looked}", highlight=False)
-        console.print("  Build the dataset again, or copy it again from where it is whole.", highlight=False)
+        console.print(
+            "  Build the dataset again, or copy it again from where it is whole.", highlight=False
+        )
         return 1
     console.print(f"{dataset}: all promises hold ({looked})", highlight=False)
     return 0

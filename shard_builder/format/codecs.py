@@ -20,21 +20,31 @@ def encode_image(image: Image, *, codec: Codec, quality: int | None) -> bytes:
     """Encode a gray (H, W) or RGB (H, W, 3) ``uint8`` image as JPEG or PNG.
 
     Raises:
-        ValueError: If the codec has no encoder (``raw`` is written by :func:`encode_raw`) or OpenCV refuses the image.
+        ValueError: If the codec has no encoder (``raw`` is written by :func:`encode_raw`) or OpenCV
+            refuses the image.
     """
     if codec == "jpg":
         suffix, parameters = ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95 if quality is None else quality]
     elif codec == "png":
-        # Flow planes are smooth: run lengths make them smaller (44 against 54 kB at 640x490) and faster (2.7 against 5.1 ms).
-        flow_like = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-        suffix, parameters = ".png", flow_like if image.ndim == 2 else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+        # Flow planes are smooth: run lengths make them smaller (44 against 54 kB at 640x490) and
+        # faster (2.7 against 5.1 ms).
+        flow_like = [
+            cv2.IMWRITE_PNG_COMPRESSION,
+            1,
+            cv2.IMWRITE_PNG_STRATEGY,
+            cv2.IMWRITE_PNG_STRATEGY_RLE,
+        ]
+        suffix, parameters = (
+            ".png",
+            (flow_like if image.ndim == 2 else [cv2.IMWRITE_PNG_COMPRESSION, 3]),
+        )
     else:
         raise ValueError(f"codec {codec!r} has no image encoder, expected jpg or png")
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
     done, data = cv2.imencode(suffix, image, parameters)
     if not done:
-        raise ValueError(f"OpenCV can not encode an image of shape {image.shape} as {codec}")
+        raise ValueError(f"OpenCV cannot encode an image of shape {image.shape} as {codec}")
     return data.tobytes()
 
 
@@ -64,7 +74,8 @@ def _decode(data: bytes | memoryview | npt.NDArray[np.uint8], flags: int) -> Ima
 
 
 def parse_npy_header(data: bytes | memoryview) -> tuple[int, tuple[int, ...]]:
-    """Read the header of an npy file of version 1.0 with C-ordered ``uint8`` data, without numpy's loader (and so without pickle).
+    """Read the header of an npy file of version 1.0 with C-ordered ``uint8`` data, without numpy's
+    loader (and so without pickle).
 
     Returns:
         The offset of the first data byte, and the shape.
@@ -80,7 +91,13 @@ def parse_npy_header(data: bytes | memoryview) -> tuple[int, tuple[int, ...]]:
         header = ast.literal_eval(bytes(memoryview(data)[10:offset]).decode("latin1"))
         descr, order, shape = header["descr"], header["fortran_order"], tuple(header["shape"])
     except (ValueError, SyntaxError, KeyError, TypeError) as error:
-        raise ValueError(f"npy header can not be parsed ({error})") from None
-    if descr not in ("|u1", "u1") or order is not False or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise ValueError(f"npy of {descr!r}, fortran_order {order}, shape {shape}; expected C-ordered uint8")
+        raise ValueError(f"npy header cannot be parsed ({error})") from None
+    if (
+        descr not in ("|u1", "u1")
+        or order is not False
+        or not all(isinstance(n, int) and n >= 0 for n in shape)
+    ):
+        raise ValueError(
+            f"npy of {descr!r}, fortran_order {order}, shape {shape}; expected C-ordered uint8"
+        )
     return offset, shape

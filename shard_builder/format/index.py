@@ -1,4 +1,6 @@
-"""``index.arrow``: one row a sequence, memory-mapped, with the place of every member as ready-to-use lists."""
+"""``index.arrow``: one row a sequence, memory-mapped, with the place of every member as
+ready-to-use lists.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from shard_builder.errors import DatasetError
-from shard_builder.format.shards import FileDigest, digest_file
+from shard_builder.files import FileDigest, digest_file
 
 INDEX_NAME = "index.arrow"
 STREAMS = ("rgb", "flow")
@@ -21,7 +23,10 @@ def index_schema(streams: Iterable[str]) -> pa.Schema:
     fields: list[pa.Field[Any]] = [
         pa.field("key", pa.string(), nullable=False),
         pa.field("label", pa.int32(), nullable=False),
-        *(pa.field(name, pa.string(), nullable=False) for name in ("emotion", "subject", "session", "source")),
+        *(
+            pa.field(name, pa.string(), nullable=False)
+            for name in ("emotion", "subject", "session", "source")
+        ),
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("num_pairs", pa.int32(), nullable=False),
     ]
@@ -30,7 +35,11 @@ def index_schema(streams: Iterable[str]) -> pa.Schema:
         fields.append(pa.field(f"{stream}_shard", pa.int32(), nullable=False))
         for name, kind in (("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())):
             fields.append(
-                pa.field(f"{stream}_{name}", pa.list_(pa.field("item", kind, nullable=False)), nullable=False)
+                pa.field(
+                    f"{stream}_{name}",
+                    pa.list_(pa.field("item", kind, nullable=False)),
+                    nullable=False,
+                )
             )
     return pa.schema(fields)
 
@@ -54,14 +63,17 @@ def read_index(path: Path, *, streams: Iterable[str]) -> pa.RecordBatch:
     """Map an index into memory; nothing but its few hundred bytes of schema is read.
 
     Raises:
-        DatasetError: If the file is missing, is not Arrow, claims more than it holds, or has other columns.
+        DatasetError: If the file is missing, is not Arrow, claims more than it holds, or has other
+            columns.
     """
     try:
         with pa.memory_map(str(path)) as source:
             size = source.size()
             reader = pa.ipc.open_file(source)
             if reader.num_record_batches != 1:
-                raise DatasetError(_fault(path, f"{reader.num_record_batches} record batches, expected 1"))
+                raise DatasetError(
+                    _fault(path, f"{reader.num_record_batches} record batches, expected 1")
+                )
             batch = reader.get_batch(0)
     except FileNotFoundError:
         raise DatasetError(_fault(path, "is missing, expected beside manifest.json")) from None
@@ -71,13 +83,18 @@ def read_index(path: Path, *, streams: Iterable[str]) -> pa.RecordBatch:
     if not batch.schema.equals(expected):
         differing = set(map(str, batch.schema)) ^ set(map(str, expected))
         raise DatasetError(
-            _fault(path, f"other columns than this version's: {', '.join(sorted(differing)) or 'order'}")
+            _fault(
+                path,
+                f"other columns than this version's: {', '.join(sorted(differing)) or 'order'}",
+            )
         )
     try:
         batch.validate()
     except pa.ArrowException as error:
         raise DatasetError(
-            _fault(path, f"claims {batch.num_rows} rows that its {size} bytes can not hold ({error})")
+            _fault(
+                path, f"claims {batch.num_rows} rows that its {size} bytes cannot hold ({error})"
+            )
         ) from None
     return batch
 

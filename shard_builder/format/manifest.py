@@ -1,4 +1,6 @@
-"""``manifest.json``: what a dataset folder is, and the checksum of everything in it. Written last."""
+"""``manifest.json``: what a dataset folder is, and the checksum of everything in it. Written
+last.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from shard_builder.errors import DatasetError
+from shard_builder.files import FileDigest, write_atomically
 from shard_builder.format.codecs import CODECS
 from shard_builder.format.index import STREAMS
-from shard_builder.format.shards import FileDigest, write_atomically
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = "ckshard-dataset"
@@ -40,12 +42,14 @@ class Geometry:
 
     def __post_init__(self) -> None:
         if not (0 < self.height <= 1 << 14 and 0 < self.width <= 1 << 14):
-            raise ValueError(f"geometry {self.width}x{self.height}, expected 1..16384 pixels a side")
+            raise ValueError(
+                f"geometry {self.width}x{self.height}, expected 1..16384 pixels a side"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowSettings:
-    """How the flow was computed and quantised, and what came of it."""
+    """How the flow was computed and quantised, and what its levels are like."""
 
     method: str
     bound_px: float
@@ -99,11 +103,16 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if [c.label for c in self.classes] != list(range(len(self.classes))):
-            raise ValueError(f"class labels {[c.label for c in self.classes]}, expected 0, 1, 2, ...")
+            raise ValueError(
+                f"class labels {[c.label for c in self.classes]}, expected 0, 1, 2, ..."
+            )
         for name in self.streams:
             if name not in STREAMS:
                 raise ValueError(f"stream {name!r}, expected one of {', '.join(STREAMS)}")
-        for name in [*self.files, *(shard.name for stream in self.streams.values() for shard in stream.shards)]:
+        for name in [
+            *self.files,
+            *(shard.name for stream in self.streams.values() for shard in stream.shards),
+        ]:
             if not FILE_PATTERN.fullmatch(name):
                 raise ValueError(f"file name {name!r}, expected names like rgb-000000.tar")
 
@@ -113,37 +122,49 @@ class Manifest:
         return tuple(c.name for c in self.classes)
 
     def to_json(self) -> str:
-        """Return the file's text: sorted keys, no time stamps, so that equal datasets have equal manifests."""
+        """Return the file's text: sorted keys, no time stamps, so that equal datasets have equal
+        manifests.
+        """
         record = asdict(self) | {"format": MANIFEST_FORMAT, "version": MANIFEST_VERSION}
         return json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def write_manifest(dataset_dir: Path, manifest: Manifest, *, temporary_dir: Path) -> None:
     """Write ``manifest.json``, the last file of a build."""
-    write_atomically(dataset_dir / MANIFEST_NAME, manifest.to_json().encode(), temporary_dir=temporary_dir)
+    write_atomically(
+        dataset_dir / MANIFEST_NAME, manifest.to_json().encode(), temporary_dir=temporary_dir
+    )
 
 
 def read_manifest(dataset_dir: Path) -> Manifest:
     """Read and check ``manifest.json``.
 
     Raises:
-        DatasetError: If the folder or the file is missing, is not ours, has another version, or breaks a rule.
+        DatasetError: If the folder or the file is missing, is not ours, has another version, or
+            breaks a rule.
     """
     path = dataset_dir / MANIFEST_NAME
     if not dataset_dir.is_dir():
         raise DatasetError(
-            f"{dataset_dir}: no such folder, expected a dataset\n  Build it: ckshard build SRC {dataset_dir}"
+            f"{dataset_dir}: no such folder, expected a dataset\n  Build it: ckshard build SRC"
+            f" {dataset_dir}"
         )
     if not path.is_file():
         unfinished = (dataset_dir / ".build").is_dir()
-        what = "a build that did not finish" if unfinished else "not a dataset: no manifest.json in it"
-        raise DatasetError(f"{dataset_dir}: {what}\n  Run the same command again: ckshard build SRC {dataset_dir}")
+        what = (
+            "a build that did not finish" if unfinished else "not a dataset: no manifest.json in it"
+        )
+        raise DatasetError(
+            f"{dataset_dir}: {what}\n  Run the same command again: ckshard build SRC {dataset_dir}"
+        )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DatasetError(f"{path}: is not JSON ({error})\n  Build the dataset again.") from None
     if not isinstance(record, dict) or record.get("format") != MANIFEST_FORMAT:
-        raise DatasetError(f"{path}: not a manifest of ckshard, expected format {MANIFEST_FORMAT!r}")
+        raise DatasetError(
+            f"{path}: not a manifest of ckshard, expected format {MANIFEST_FORMAT!r}"
+        )
     if record.get("version") != MANIFEST_VERSION:
         raise DatasetError(
             f"{path}: version {record.get('version')!r}, expected {MANIFEST_VERSION}\n"
@@ -152,7 +173,9 @@ def read_manifest(dataset_dir: Path) -> Manifest:
     try:
         return _from_record(record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{path}: {type(error).__name__}: {error}\n  Build the dataset again.") from None
+        raise DatasetError(
+            f"{path}: {type(error).__name__}: {error}\n  Build the dataset again."
+        ) from None
 
 
 def _from_record(record: dict[str, Any]) -> Manifest:
@@ -176,5 +199,7 @@ def _from_record(record: dict[str, Any]) -> Manifest:
 
 
 def manifest_sha256(dataset_dir: Path) -> str:
-    """Return the SHA-256 of ``manifest.json``; through its checksums it stands for the whole dataset."""
+    """Return the SHA-256 of ``manifest.json``; through its checksums it stands for the whole
+    dataset.
+    """
     return hashlib.sha256((dataset_dir / MANIFEST_NAME).read_bytes()).hexdigest()

@@ -1,7 +1,8 @@
 """Write one tar shard and its DALI index, deterministically, under a temporary name until whole.
 
-The bytes are those of webdataset's TarWriter with ``mtime=0`` (a test compares them). The standard library writes the headers, because
-importing webdataset imports torch, which costs each build process seconds and a gigabyte of address space.
+The bytes are those of webdataset's TarWriter with ``mtime=0`` (a test compares them). The standard
+library writes the headers, because importing webdataset imports torch, which costs each build
+process seconds and a gigabyte of address space.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import os
 import tarfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from shard_builder.sources.sequence import KEY_PATTERN
+from shard_builder.files import FileDigest, sync_folder, write_atomically
+from shard_builder.keys import KEY_PATTERN
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
 OWNER = "bigdata"
@@ -32,18 +34,6 @@ class Member:
     crc32: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileDigest:
-    """Size and SHA-256 of a finished file."""
-
-    num_bytes: int
-    sha256: str
-
-    def to_json(self) -> dict[str, object]:
-        """Return the manifest's form."""
-        return asdict(self)
-
-
 def member_header(name: str, num_bytes: int) -> bytes:
     """Return the 512-byte USTAR header of a regular member.
 
@@ -55,43 +45,15 @@ def member_header(name: str, num_bytes: int) -> bytes:
     return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
 
 
-def digest_file(path: Path) -> FileDigest:
-    """Hash a file in blocks of 1 MiB."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return FileDigest(num_bytes=path.stat().st_size, sha256=digest.hexdigest())
-
-
-def write_atomically(path: Path, data: bytes, *, temporary_dir: Path | None = None) -> FileDigest:
-    """Write a small file under a temporary name, flush it to the disk and rename it."""
-    temporary = (temporary_dir or path.parent) / (path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return FileDigest(num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable (where the system lets a folder be opened)."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 class ShardWriter:
-    """Write samples to ``<folder>/<name>.tar`` and its index to ``<name>.idx``; both appear in :meth:`finish`.
+    """Write samples to ``<folder>/<name>.tar`` and its index to ``<name>.idx``; both appear in
+    :meth:`finish`.
 
     Args:
         folder: Where the finished files go.
         name: Stem of both files, ``flow-000000``.
-        temporary_dir: Where they are written, on the same file system; it keeps nothing after :meth:`close`.
+        temporary_dir: Where they are written, on the same file system; it keeps nothing after
+            :meth:`close`.
     """
 
     def __init__(self, folder: Path, name: str, *, temporary_dir: Path) -> None:
@@ -107,7 +69,8 @@ class ShardWriter:
         self._index_lines: list[str] = []
 
     def write(self, key: str, members: Mapping[str, bytes]) -> dict[str, Member]:
-        """Append one sample; its members are written in the order of their extensions, as webdataset does.
+        """Append one sample; its members are written in the order of their extensions, as
+        webdataset does.
 
         Raises:
             ValueError: If the key is not one that every reader takes.
@@ -119,11 +82,16 @@ class ShardWriter:
             data = members[extension]
             self._append(member_header(f"{key}.{extension}", len(data)))
             places[extension] = Member(
-                extension=extension, offset=self._position, num_bytes=len(data), crc32=zlib.crc32(data)
+                extension=extension,
+                offset=self._position,
+                num_bytes=len(data),
+                crc32=zlib.crc32(data),
             )
             self._append(data)
             self._append(b"\0" * (-len(data) % BLOCK_BYTES))
-        groups = (f"{p.extension} {p.offset} {p.num_bytes} {key}.{p.extension}" for p in places.values())
+        groups = (
+            f"{p.extension} {p.offset} {p.num_bytes} {key}.{p.extension}" for p in places.values()
+        )
         self._index_lines.append(" ".join(groups))
         self.num_samples += 1
         return places
@@ -144,7 +112,9 @@ class ShardWriter:
         self._temporary.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Flush tar and index to the disk and give them their names; ``files`` then holds their digests."""
+        """Flush tar and index to the disk and give them their names; ``files`` then holds their
+        digests.
+        """
         end = 2 * BLOCK_BYTES
         self._append(b"\0" * (end + -(self._position + end) % tarfile.RECORDSIZE))
         self._file.flush()
@@ -153,7 +123,9 @@ class ShardWriter:
         tar_digest = FileDigest(num_bytes=self._position, sha256=self._digest.hexdigest())
         text = "\n".join([f"{INDEX_VERSION} {self.num_samples}", *self._index_lines]) + "\n"
         index_digest = write_atomically(
-            self._folder / f"{self.name}.idx", text.encode("ascii"), temporary_dir=self._temporary_dir
+            self._folder / f"{self.name}.idx",
+            text.encode("ascii"),
+            temporary_dir=self._temporary_dir,
         )
         self._temporary.replace(self._folder / f"{self.name}.tar")
         sync_folder(self._folder)

@@ -1,4 +1,6 @@
-"""``ckshard verify``: every promise of a dataset folder, all that are broken, each with its place."""
+"""``ckshard verify``: every promise of a dataset folder, all that are broken, each with its
+place.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from shard_builder.errors import DatasetError
+from shard_builder.files import digest_file
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import MANIFEST_NAME, Manifest, read_manifest
-from shard_builder.format.shards import digest_file
 from shard_builder.format.verify_shard import Fault, StreamChecks, check_shard
-from shard_builder.sources.sequence import KEY_PATTERN
+from shard_builder.keys import KEY_PATTERN
 
 SCRATCH = {MANIFEST_NAME, ".build"}
 
@@ -43,7 +45,8 @@ def verify_dataset(
     workers: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> VerifyReport:
-    """Check manifest, sizes and checksums, tar headers, ``.idx`` and ``index.arrow`` against each other, and decode every member.
+    """Check manifest, sizes and checksums, tar headers, ``.idx`` and ``index.arrow`` against each
+    other, and decode every member.
 
     Args:
         path: The dataset folder.
@@ -60,7 +63,9 @@ def verify_dataset(
         batch = read_index(path / INDEX_NAME, streams=manifest.streams)
     except DatasetError as error:
         faults.append(Fault(file=INDEX_NAME, what=str(error).splitlines()[0]))
-        return VerifyReport(faults=tuple(faults), num_files=len(manifest.files), num_members=0, num_decoded=0)
+        return VerifyReport(
+            faults=tuple(faults), num_files=len(manifest.files), num_members=0, num_decoded=0
+        )
     rows: list[dict[str, Any]] = batch.to_pylist()
     faults += check_rows(rows, manifest)
     tasks = [
@@ -83,14 +88,22 @@ def verify_dataset(
             num_members += found.num_members
             num_decoded += found.num_decoded
             on_progress(done, len(tasks))
-    ordered = sorted(set(faults), key=lambda fault: (fault.file, fault.offset or 0, fault.member or "", fault.what))
+    ordered = sorted(
+        set(faults),
+        key=lambda fault: (fault.file, fault.offset or 0, fault.member or "", fault.what),
+    )
     return VerifyReport(
-        faults=tuple(ordered), num_files=len(manifest.files), num_members=num_members, num_decoded=num_decoded
+        faults=tuple(ordered),
+        num_files=len(manifest.files),
+        num_members=num_members,
+        num_decoded=num_decoded,
     )
 
 
 def check_files(path: Path, manifest: Manifest, *, quick: bool) -> Iterable[Fault]:
-    """Compare the folder's files with the manifest: missing, additional, of another size or checksum."""
+    """Compare the folder's files with the manifest: missing, additional, of another size or
+    checksum.
+    """
     for name, expected in sorted(manifest.files.items()):
         file = path / name
         if not file.is_file():
@@ -98,7 +111,10 @@ def check_files(path: Path, manifest: Manifest, *, quick: bool) -> Iterable[Faul
             continue
         size = file.stat().st_size
         if size != expected.num_bytes:
-            yield Fault(file=name, what=f"has {size} bytes, expected {expected.num_bytes} as in the manifest")
+            yield Fault(
+                file=name,
+                what=f"has {size} bytes, expected {expected.num_bytes} as in the manifest",
+            )
         elif not quick and digest_file(file).sha256 != expected.sha256:
             yield Fault(file=name, what="its SHA-256 differs from the manifest's")
     for entry in sorted(file.name for file in path.iterdir()):
@@ -119,18 +135,27 @@ def check_rows(rows: list[dict[str, Any]], manifest: Manifest) -> Iterable[Fault
         members = sum(len(row[f"{stream}_offset"]) for row in rows)
         counts.append((f"{stream} num_members", members, entry.num_members))
         samples = Counter(row[f"{stream}_shard"] for row in rows)
-        counts += [(f"samples of {shard.name}", samples[n], shard.num_samples) for n, shard in enumerate(entry.shards)]
+        counts += [
+            (f"samples of {shard.name}", samples[n], shard.num_samples)
+            for n, shard in enumerate(entry.shards)
+        ]
     labels = Counter(row["label"] for row in rows)
-    counts += [(f"sequences of {c.name}", labels[c.label], c.num_sequences) for c in manifest.classes]
+    counts += [
+        (f"sequences of {c.name}", labels[c.label], c.num_sequences) for c in manifest.classes
+    ]
     for what, found, expected in counts:
         if found != expected:
-            yield Fault(file=INDEX_NAME, what=f"{what}: {found}, expected {expected} as in the manifest")
+            yield Fault(
+                file=INDEX_NAME, what=f"{what}: {found}, expected {expected} as in the manifest"
+            )
     names = dict(enumerate(manifest.class_names))
     for key, count in Counter(row["key"] for row in rows).items():
         if count > 1:
             yield Fault(file=INDEX_NAME, member=key, what=f"key appears {count} times")
         if not KEY_PATTERN.fullmatch(key):
-            yield Fault(file=INDEX_NAME, member=key, what="key is not 1 to 80 characters of A-Z a-z 0-9 _ -")
+            yield Fault(
+                file=INDEX_NAME, member=key, what="key is not 1 to 80 characters of A-Z a-z 0-9 _ -"
+            )
     for row in rows:
         if names.get(row["label"]) != row["emotion"]:
             wanted = names.get(row["label"], f"no class: there are {len(names)}")

@@ -88,8 +88,14 @@ def check_shard(checks: StreamChecks, stream: str, number: int) -> ShardFindings
     rows = checks.rows.get((stream, number), [])
     expected = [row["key"] for row in rows]
     if list(samples) != expected:
-        odd = next((key for key in [*samples, *expected] if key not in samples or key not in expected), "their order")
-        what = f"{len(samples)} samples, expected {len(expected)} as in {INDEX_NAME}; they differ in {odd}"
+        odd = next(
+            (key for key in [*samples, *expected] if key not in samples or key not in expected),
+            "their order",
+        )
+        what = (
+            f"{len(samples)} samples, expected {len(expected)} as in {INDEX_NAME}; they differ in"
+            f" {odd}"
+        )
         found.faults.append(Fault(file=name, what=what))
     for row in rows:
         if row["key"] in samples:
@@ -98,7 +104,9 @@ def check_shard(checks: StreamChecks, stream: str, number: int) -> ShardFindings
 
 
 def _iter_entries(name: str, content: memoryview, faults: list[Fault]) -> Iterator[_Entry]:
-    """Yield the members of a tar by its headers; a broken header or a missing end is a fault and ends it."""
+    """Yield the members of a tar by its headers; a broken header or a missing end is a fault and
+    ends it.
+    """
     position = 0
     while position + BLOCK_BYTES <= len(content):
         block = bytes(content[position : position + BLOCK_BYTES])
@@ -109,15 +117,24 @@ def _iter_entries(name: str, content: memoryview, faults: list[Fault]) -> Iterat
         try:
             header = tarfile.TarInfo.frombuf(block, "ascii", "strict")
         except (tarfile.HeaderError, UnicodeError) as error:
-            faults.append(Fault(file=name, what=f"header at byte {position} is broken ({error}); the rest is not read"))
+            faults.append(
+                Fault(
+                    file=name,
+                    what=f"header at byte {position} is broken ({error}); the rest is not read",
+                )
+            )
             return
         start = position + BLOCK_BYTES
         if start + header.size > len(content):
-            what = f"is cut short: needs {header.size} bytes, {max(0, len(content) - start)} are there"
+            what = (
+                f"is cut short: needs {header.size} bytes, {max(0, len(content) - start)} are there"
+            )
             faults.append(Fault(file=name, offset=start, member=header.name, what=what))
             return
         if not header.isreg():
-            faults.append(Fault(file=name, offset=start, member=header.name, what="is not a regular file"))
+            faults.append(
+                Fault(file=name, offset=start, member=header.name, what="is not a regular file")
+            )
         yield _Entry(name=header.name, offset=start, data=content[start : start + header.size])
         position = start + -(-header.size // BLOCK_BYTES) * BLOCK_BYTES
     faults.append(Fault(file=name, what="has no end mark: the tar is cut short"))
@@ -129,54 +146,92 @@ def _check_idx(tar: Path, samples: dict[str, list[_Entry]]) -> Iterator[Fault]:
     if not path.is_file():
         return
     lines = path.read_text(encoding="ascii", errors="replace").splitlines()
-    groups = ((f"{e.extension} {e.offset} {len(e.data)} {e.name}" for e in entries) for entries in samples.values())
+    groups = (
+        (f"{e.extension} {e.offset} {len(e.data)} {e.name}" for e in entries)
+        for entries in samples.values()
+    )
     expected = [f"{INDEX_VERSION} {len(samples)}", *map(" ".join, groups)]
     for number, (line, wanted) in enumerate(zip(lines, expected, strict=False), start=1):
         if line != wanted:
             what = f"line {number} is {line[:60]!r}, expected {wanted[:60]!r} as in {tar.name}"
             yield Fault(file=path.name, what=what)
     if len(lines) != len(expected):
-        yield Fault(file=path.name, what=f"{len(lines)} lines, expected {len(expected)} as {tar.name} has samples")
+        yield Fault(
+            file=path.name,
+            what=f"{len(lines)} lines, expected {len(expected)} as {tar.name} has samples",
+        )
 
 
 def _check_sample(
-    checks: StreamChecks, stream: str, shard: str, row: dict[str, Any], entries: list[_Entry], found: ShardFindings
+    checks: StreamChecks,
+    stream: str,
+    shard: str,
+    row: dict[str, Any],
+    entries: list[_Entry],
+    found: ShardFindings,
 ) -> None:
     key = row["key"]
     by_extension = {entry.extension: entry for entry in entries}
     if len(by_extension) != len(entries) or list(by_extension) != sorted(by_extension):
-        found.faults.append(Fault(file=shard, member=key, what="members are repeated or not sorted by extension"))
+        found.faults.append(
+            Fault(file=shard, member=key, what="members are repeated or not sorted by extension")
+        )
     metadata = {name: row[name] for name in ROW_FIELDS}
-    for extension, wanted in (("cls", str(row["label"])), ("json", json.dumps(metadata, sort_keys=True))):
+    for extension, wanted in (
+        ("cls", str(row["label"])),
+        ("json", json.dumps(metadata, sort_keys=True)),
+    ):
         entry = by_extension.pop(extension, None)
         text = None if entry is None else bytes(entry.data).decode(errors="replace")
         if text != wanted:
             offset = None if entry is None else entry.offset
-            what = f"holds {text!r}, expected {wanted!r} as in {INDEX_NAME}" if entry else "is missing"
-            found.faults.append(Fault(file=shard, offset=offset, member=f"{key}.{extension}", what=what))
+            what = (
+                f"holds {text!r}, expected {wanted!r} as in {INDEX_NAME}" if entry else "is missing"
+            )
+            found.faults.append(
+                Fault(file=shard, offset=offset, member=f"{key}.{extension}", what=what)
+            )
     names = member_extensions(checks.manifest, stream, row)
     if set(by_extension) != set(names):
         odd = sorted(set(by_extension) ^ set(names))[0]
         what = f"{len(by_extension)} {stream} members, expected {len(names)}; they differ in {odd}"
         found.faults.append(Fault(file=shard, member=key, what=what))
         return
-    places = zip(row[f"{stream}_offset"], row[f"{stream}_size"], row[f"{stream}_crc32"], strict=False)
-    if not len(row[f"{stream}_offset"]) == len(row[f"{stream}_size"]) == len(row[f"{stream}_crc32"]) == len(names):
+    places = zip(
+        row[f"{stream}_offset"], row[f"{stream}_size"], row[f"{stream}_crc32"], strict=False
+    )
+    if (
+        not len(row[f"{stream}_offset"])
+        == len(row[f"{stream}_size"])
+        == len(row[f"{stream}_crc32"])
+        == len(names)
+    ):
         what = f"lists {len(row[f'{stream}_offset'])} {stream} members, expected {len(names)}"
         found.faults.append(Fault(file=INDEX_NAME, member=key, what=what))
     for name, (offset, size, crc32) in zip(names, places, strict=False):
         entry = by_extension[name]
         if (offset, size) != (entry.offset, len(entry.data)):
-            what = f"lies at byte {entry.offset} with {len(entry.data)} bytes, {INDEX_NAME} says {offset} and {size}"
-            found.faults.append(Fault(file=shard, offset=entry.offset, member=entry.name, what=what))
+            what = (
+                f"lies at byte {entry.offset} with {len(entry.data)} bytes, {INDEX_NAME} says"
+                f" {offset} and {size}"
+            )
+            found.faults.append(
+                Fault(file=shard, offset=entry.offset, member=entry.name, what=what)
+            )
         elif zlib.crc32(entry.data) != crc32:
-            what = f"CRC-32 is {zlib.crc32(entry.data):08x}, expected {crc32:08x} as in {INDEX_NAME}"
-            found.faults.append(Fault(file=shard, offset=entry.offset, member=entry.name, what=what))
+            what = (
+                f"CRC-32 is {zlib.crc32(entry.data):08x}, expected {crc32:08x} as in {INDEX_NAME}"
+            )
+            found.faults.append(
+                Fault(file=shard, offset=entry.offset, member=entry.name, what=what)
+            )
         if checks.decode:
             found.num_decoded += 1
             what = _decoding_fault(checks.manifest, stream, row, entry.data)
             if what:
-                found.faults.append(Fault(file=shard, offset=entry.offset, member=entry.name, what=what))
+                found.faults.append(
+                    Fault(file=shard, offset=entry.offset, member=entry.name, what=what)
+                )
 
 
 def member_extensions(manifest: Manifest, stream: str, row: dict[str, Any]) -> list[str]:
@@ -214,6 +269,8 @@ def _decoding_fault(manifest: Manifest, stream: str, row: dict[str, Any], data: 
         return ""
     image = decode_gray(data) if stream == "flow" else decode_rgb(data)
     if image is None:
-        return "can not be decoded"
+        return "cannot be decoded"
     wanted = (2 * height, width) if stream == "flow" else (height, width, 3)
-    return "" if image.shape == wanted else f"holds an image of shape {image.shape}, expected {wanted}"
+    return (
+        "" if image.shape == wanted else f"holds an image of shape {image.shape}, expected {wanted}"
+    )

@@ -91,12 +91,17 @@ def inspect_dataset(path: Path) -> Inspection:
     """
     manifest = read_manifest(path)
     return Inspection(
-        path=path, manifest=manifest, rows=read_index(path / INDEX_NAME, streams=manifest.streams).to_pylist()
+        path=path,
+        manifest=manifest,
+        rows=read_index(path / INDEX_NAME, streams=manifest.streams).to_pylist(),
     )
 
 
-def write_page(inspection: Inspection, out: Path, *, quality: Any, errors: Sequence[Any] = ()) -> None:
-    """Write one self-contained HTML page: tables, histograms, and of each class some peak frames with their flow.
+def write_page(
+    inspection: Inspection, out: Path, *, quality: Any, errors: Sequence[Any] = ()
+) -> None:
+    """Write one self-contained HTML page: tables, histograms, and of each class some peak frames
+    with their flow.
 
     Args:
         inspection: What to show.
@@ -130,7 +135,9 @@ def rows_of_class(inspection: Inspection, label: int) -> list[dict[str, Any]]:
 
 
 def sample_pictures(inspection: Inspection, row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row's key, subject and pictures as data addresses: the peak frame, and flow at three moments."""
+    """Return a row's key, subject and pictures as data addresses: the peak frame, and flow at three
+    moments.
+    """
     pictures = []
     streams, flow = inspection.manifest.streams, inspection.manifest.flow
     if "rgb" in streams:
@@ -139,12 +146,24 @@ def sample_pictures(inspection: Inspection, row: dict[str, Any]) -> dict[str, An
         for part in (1, 2, 3):
             number = row["num_pairs"] * part // 4
             levels = read_pair(inspection, row, number)
-            pictures.append((f"flow of pair {number + 1}", jpeg_address(flow_to_rgb(levels, bound_px=flow.bound_px))))
-    return {"key": row["key"], "subject": row["subject"], "num_frames": row["num_frames"], "pictures": pictures}
+            pictures.append(
+                (
+                    f"flow of pair {number + 1}",
+                    jpeg_address(flow_to_rgb(levels, bound_px=flow.bound_px)),
+                )
+            )
+    return {
+        "key": row["key"],
+        "subject": row["subject"],
+        "num_frames": row["num_frames"],
+        "pictures": pictures,
+    }
 
 
 def flow_histogram(inspection: Inspection) -> Histogram:
-    """Count the pixels of the shown samples' flow by speed, in pixels a frame; the last bin holds all that is faster."""
+    """Count the pixels of the shown samples' flow by speed, in pixels a frame; the last bin holds
+    all that is faster.
+    """
     flow = inspection.manifest.flow
     if "flow" not in inspection.manifest.streams or flow is None:
         return []
@@ -190,5 +209,7 @@ def _array(data: bytes) -> npt.NDArray[np.uint8]:
 
 def _decoded(image: Image | None, row: dict[str, Any]) -> Image:
     if image is None:
-        raise DatasetError(f"{row['key']}: a member can not be decoded\n  Run: ckshard verify DATASET")
+        raise DatasetError(
+            f"{row['key']}: a member cannot be decoded\n  Run: ckshard verify DATASET"
+        )
     return image

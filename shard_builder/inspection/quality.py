@@ -1,4 +1,6 @@
-"""Two figures of quality: how well the shards are shuffled, and what the codec costs against a lossless build."""
+"""Two figures of quality: how well the shards are shuffled, and what the codec costs against a
+lossless build.
+"""
 
 from __future__ import annotations
 
@@ -51,12 +53,16 @@ class CodecError:
 
 
 def shuffle_quality(inspection: Inspection) -> ShuffleQuality:
-    """Compare the entropy of the classes in windows of consecutive samples with that of random orders."""
+    """Compare the entropy of the classes in windows of consecutive samples with that of random
+    orders.
+    """
     labels = np.array([row["label"] for row in inspection.rows])
     window = min(WINDOW, len(labels))
     generator = np.random.Generator(np.random.Philox(0))
     ideal = [_mean_entropy(generator.permutation(labels), window) for _ in range(NUM_PERMUTATIONS)]
-    return ShuffleQuality(window=window, entropy_bits=_mean_entropy(labels, window), ideal_bits=float(np.mean(ideal)))
+    return ShuffleQuality(
+        window=window, entropy_bits=_mean_entropy(labels, window), ideal_bits=float(np.mean(ideal))
+    )
 
 
 def _mean_entropy(labels: Any, window: int) -> float:
@@ -78,18 +84,32 @@ def codec_errors(inspection: Inspection, lossless: Inspection) -> list[CodecErro
     missing = [row["key"] for row in rows if row["key"] not in other]
     if missing or inspection.manifest.geometry != lossless.manifest.geometry:
         what = f"lacks {missing[0]}" if missing else "has another frame size"
-        raise InputError(f"--lossless {lossless.path}: {what}, expected a build of the same source and size")
+        raise InputError(
+            f"--lossless {lossless.path}: {what}, expected a build of the same source and size"
+        )
     errors = []
     for stream, entry in inspection.manifest.streams.items():
-        if stream not in lossless.manifest.streams or lossless.manifest.streams[stream].codec == "jpg":
-            raise InputError(f"--lossless {lossless.path}: has no lossless {stream}, expected codec png or raw")
+        if (
+            stream not in lossless.manifest.streams
+            or lossless.manifest.streams[stream].codec == "jpg"
+        ):
+            raise InputError(
+                f"--lossless {lossless.path}: has no lossless {stream}, expected codec png or raw"
+            )
         if entry.codec == "jpg":
-            errors.append(_codec_error(stream, inspection, lossless, [(row, other[row["key"]]) for row in rows]))
+            errors.append(
+                _codec_error(
+                    stream, inspection, lossless, [(row, other[row["key"]]) for row in rows]
+                )
+            )
     return errors
 
 
 def _codec_error(
-    stream: str, inspection: Inspection, lossless: Inspection, rows: list[tuple[dict[str, Any], dict[str, Any]]]
+    stream: str,
+    inspection: Inspection,
+    lossless: Inspection,
+    rows: list[tuple[dict[str, Any], dict[str, Any]]],
 ) -> CodecError:
     total = square = 0.0
     largest = count = 0
@@ -105,4 +125,6 @@ def _codec_error(
         largest = max(largest, int(difference.max()))
         count += difference.size
     psnr = float(10 * np.log10(255**2 / (square / count))) if square else float("inf")
-    return CodecError(stream=stream, num_compared=len(rows), mean_abs=total / count, largest=largest, psnr_db=psnr)
+    return CodecError(
+        stream=stream, num_compared=len(rows), mean_abs=total / count, largest=largest, psnr_db=psnr
+    )

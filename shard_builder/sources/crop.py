@@ -36,17 +36,24 @@ def read_landmarks(path: Path) -> npt.NDArray[np.float64]:
     """
     try:
         points = np.array(
-            [[float(number) for number in line.split()] for line in path.read_text().splitlines() if line.strip()]
+            [
+                [float(number) for number in line.split()]
+                for line in path.read_text().splitlines()
+                if line.strip()
+            ]
         )
     except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: landmarks can not be read ({error})") from None
+        raise SourceError(f"{path}: landmarks cannot be read ({error})") from None
     if points.shape != (NUM_LANDMARKS, 2) or not np.isfinite(points).all():
-        raise SourceError(f"{path}: landmarks of shape {points.shape}, expected {NUM_LANDMARKS} lines of x and y")
+        raise SourceError(
+            f"{path}: landmarks of shape {points.shape}, expected {NUM_LANDMARKS} lines of x and y"
+        )
     return points
 
 
 def face_box(sequence: FaceSequence, *, margin: float) -> Box:
-    """Return one square box that holds the landmarks of all frames of a sequence; one box, so that the crop adds no motion.
+    """Return one square box that holds the landmarks of all frames of a sequence; one box, so that
+    the crop adds no motion.
 
     Args:
         sequence: A sequence with landmark files.
@@ -57,8 +64,9 @@ def face_box(sequence: FaceSequence, *, margin: float) -> Box:
     """
     if not sequence.landmarks:
         raise SourceError(
-            f"{sequence.frames[0].parent}: no landmark file for each frame of {sequence.key}, expected by --crop landmarks\n"
-            "  Unpack Landmarks.zip into the release, or use --crop none."
+            f"{sequence.frames[0].parent}: no landmark file for each frame of {sequence.key},"
+            " expected by --crop landmarks\n  Unpack Landmarks.zip into the release, or use --crop"
+            " none."
         )
     points = np.concatenate([read_landmarks(path) for path in sequence.landmarks])
     low, high = points.min(axis=0), points.max(axis=0)

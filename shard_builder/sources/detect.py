@@ -40,14 +40,24 @@ def scan_source(
     if kind == "auto":
         kind = detect_source(root)
     if kind == "videos":
-        return scan_videos(root, subjects=subjects, subject_pattern=subject_pattern, on_error=on_error)
+        return scan_videos(
+            root, subjects=subjects, subject_pattern=subject_pattern, on_error=on_error
+        )
     if subjects is not None or subject_pattern:
-        raise InputError(f"--subjects and --subject-pattern are for videos, but {root} is read as {kind}")
-    return scan_tree(root, on_error=on_error) if kind == "tree" else scan_ckplus(root, on_error=on_error)
+        raise InputError(
+            f"--subjects and --subject-pattern are for videos, but {root} is read as {kind}"
+        )
+    return (
+        scan_tree(root, on_error=on_error)
+        if kind == "tree"
+        else scan_ckplus(root, on_error=on_error)
+    )
 
 
 def detect_source(root: Path) -> str:
-    """Tell what a folder holds; ``ckplus`` if it can not be told, whose scan says what is expected."""
+    """Tell what a folder holds; ``ckplus`` if it cannot be told, whose scan says what is
+    expected.
+    """
     if (root / "rgb").is_dir() and any((root / "rgb").glob("[0-7]/*")):
         return "tree"
     if root.is_dir():

@@ -1,4 +1,6 @@
-"""Images to arrays: any bit depth, gray or colour, to 8-bit RGB; and the one resize of a frame or plane."""
+"""Images to arrays: any bit depth, gray or colour, to 8-bit RGB; and the one resize of a frame or
+plane.
+"""
 
 from __future__ import annotations
 
@@ -23,29 +25,35 @@ def read_image(path: Path, *, gray: bool = False) -> Image:
         gray: Whether to return one channel.
 
     Returns:
-        ``uint8`` RGB of shape (H, W, 3); a gray file has three equal channels. With ``gray``, shape (H, W).
+        ``uint8`` RGB of shape (H, W, 3); a gray file has three equal channels. With ``gray``, shape
+        (H, W).
 
     Raises:
-        SourceError: If the file can not be read or decoded.
+        SourceError: If the file cannot be read or decoded.
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise SourceError(f"{path}: can not be read ({error.strerror})") from None
-    image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB) if data.size else None
+        raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+    image = (
+        cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB)
+        if data.size
+        else None
+    )
     if image is None:
         raise SourceError(
-            f"{path}: can not be decoded, expected a whole image ({data.size} bytes found)\n"
-            "  Copy the file from the release again, or leave its sequence out with --on-error skip."
+            f"{path}: cannot be decoded, expected a whole image ({data.size} bytes found)\n  Copy"
+            " the file from the release again, or leave its sequence out with --on-error skip."
         )
     return image.astype(np.uint8, copy=False)
 
 
 def iter_frames(paths: tuple[Path, ...]) -> Iterator[Image]:
-    """Yield the frames of a sequence in order, as RGB (H, W, 3) ``uint8``; a single video file yields its own.
+    """Yield the frames of a sequence in order, as RGB (H, W, 3) ``uint8``; a single video file
+    yields its own.
 
     Raises:
-        SourceError: If a frame can not be decoded, or its size differs from the first frame's.
+        SourceError: If a frame cannot be decoded, or its size differs from the first frame's.
     """
     if len(paths) == 1 and paths[0].suffix.lower() in VIDEO_SUFFIXES:
         yield from iter_video(paths[0])
@@ -57,7 +65,8 @@ def iter_frames(paths: tuple[Path, ...]) -> Iterator[Image]:
             size = image.shape
         elif image.shape != size:
             raise SourceError(
-                f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected {size[1]}x{size[0]} as in {paths[0].name}"
+                f"{path}: {image.shape[1]}x{image.shape[0]} pixels, expected {size[1]}x{size[0]} as"
+                f" in {paths[0].name}"
             )
         yield image
 
@@ -83,7 +92,8 @@ def iter_video(path: Path) -> Iterator[Image]:
         capture.release()
     if size is None:
         raise SourceError(
-            f"{path}: no frame can be decoded, expected a video\n  Convert it: ffmpeg -i {path.name} video.mp4"
+            f"{path}: no frame can be decoded, expected a video\n  Convert it: ffmpeg -i"
+            f" {path.name} video.mp4"
         )
 
 
@@ -96,6 +106,9 @@ def resize_image(image: Image, *, width: int, height: int) -> Image:
     Returns:
         ``uint8``, shape (height, width) or (height, width, 3).
 
-    Source: ck.py of two_stream_for_emotion_recognition resizes to 340x256 with OpenCV's default, bilinear.
+    Source: ck.py of two_stream_for_emotion_recognition resizes to 340x256 with OpenCV's default,
+        bilinear.
     """
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR).astype(
+        np.uint8, copy=False
+    )

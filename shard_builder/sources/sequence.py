@@ -1,13 +1,24 @@
-"""One facial expression: the frames of a subject's session, from the neutral to the peak frame, and its emotion."""
+"""One facial expression: the frames of a subject's session, from the neutral to the peak frame, and
+its emotion.
+"""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,80}")
-CKPLUS_EMOTIONS = ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
+from shard_builder.keys import KEY_PATTERN
+
+CKPLUS_EMOTIONS = (
+    "neutral",
+    "anger",
+    "contempt",
+    "disgust",
+    "fear",
+    "happy",
+    "sadness",
+    "surprise",
+)
 """CK+'s emotion names; the position is CK+'s code."""
 CKPLUS_NUM_SEQUENCES = (0, 45, 18, 59, 25, 69, 28, 83)
 """Labelled sequences of the CK+ release per code, 327 in all (Lucey et al. 2010)."""
@@ -24,7 +35,8 @@ class FaceSequence:
         emotion: Class name.
         code: The source's own number of the class; CK+ counts 0 (neutral) to 7 (surprise).
         frames: Image files in order, or a single video file.
-        pairs: Quantised optical flow on disk as (x, y) image files, one pair a step, if the source has it.
+        pairs: Quantised optical flow on disk as (x, y) image files, one pair a step, if the source
+            has it.
         landmarks: CK+'s 68-point files, one a frame, if the source has them.
         num_video_frames: What a video's header says of its length; None for image files.
     """
@@ -50,10 +62,13 @@ class FaceSequence:
         if not self.frames:
             raise ValueError(f"sequence {self.key} has no frames")
         if self.pairs and len(self.pairs) != len(self.frames) - 1:
-            raise ValueError(f"sequence {self.key} has {len(self.pairs)} pairs, expected {len(self.frames) - 1}")
+            raise ValueError(
+                f"sequence {self.key} has {len(self.pairs)} pairs, expected {len(self.frames) - 1}"
+            )
         if self.landmarks and len(self.landmarks) != len(self.frames):
             raise ValueError(
-                f"sequence {self.key} has {len(self.landmarks)} landmark files, expected {len(self.frames)}"
+                f"sequence {self.key} has {len(self.landmarks)} landmark files, expected"
+                f" {len(self.frames)}"
             )
 
 
@@ -83,7 +98,9 @@ class Source:
     skipped: tuple[SkippedSequence, ...] = ()
 
     def class_table(self) -> list[tuple[int, str]]:
-        """List the classes as (code, name), by code; of CK+ always its seven, neutral only if it occurs."""
+        """List the classes as (code, name), by code; of CK+ always its seven, neutral only if it
+        occurs.
+        """
         codes = {sequence.code: sequence.emotion for sequence in self.sequences}
         if self.kind in ("ckplus", "tree"):
             codes |= {code: CKPLUS_EMOTIONS[code] for code in range(1, 8)}

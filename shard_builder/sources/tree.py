@@ -1,4 +1,6 @@
-"""Scan a prepared tree, as ``ckshard prepare`` writes it: ``rgb/<code>/<key>/`` and ``flow/<code>/<key>/{x_flow,y_flow}/``."""
+"""Scan a prepared tree, as ``ckshard prepare`` writes it: ``rgb/<code>/<key>/`` and
+``flow/<code>/<key>/{x_flow,y_flow}/``.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,15 @@ import re
 from pathlib import Path
 
 from shard_builder.errors import SourceError
-from shard_builder.sources.ckplus import OnError, check_same_size, natural_key, raise_or_keep, relative_name
-from shard_builder.sources.sequence import CKPLUS_EMOTIONS, KEY_PATTERN, FaceSequence, SkippedSequence, Source
+from shard_builder.keys import KEY_PATTERN
+from shard_builder.sources.ckplus import (
+    OnError,
+    check_same_size,
+    natural_key,
+    raise_or_keep,
+    relative_name,
+)
+from shard_builder.sources.sequence import CKPLUS_EMOTIONS, FaceSequence, SkippedSequence, Source
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 FRAME_NUMBER = re.compile(r"(\d+)$")
@@ -16,43 +25,61 @@ FRAME_NUMBER = re.compile(r"(\d+)$")
 def scan_tree(root: Path, *, on_error: OnError = "raise") -> Source:
     """Scan a prepared tree. Without a ``flow`` folder, flow is computed from the frames.
 
-    The subject is what comes before the first underscore of the sequence's folder name. Hidden and foreign files are ignored.
+    The subject is what comes before the first underscore of the sequence's folder name. Hidden and
+    foreign files are ignored.
 
     Args:
         root: Folder with ``rgb`` and, if it was prepared, ``flow`` in it.
-        on_error: ``raise`` reports the first fault; ``skip`` leaves the faulty sequence out and lists it.
+        on_error: ``raise`` reports the first fault; ``skip`` leaves the faulty sequence out and
+            lists it.
 
     Raises:
-        SourceError: If there are no sequences, or (``raise``) for a class folder that is no CK+ code, a gap in the frame numbers, a
-            size change, a missing x or y plane, or a number of pairs that does not fit the frames.
+        SourceError: If there are no sequences, or (``raise``) for a class folder that is no CK+
+            code, a gap in the frame numbers, a size change, a missing x or y plane, or a number of
+            pairs that does not fit the frames.
     """
     if not (root / "rgb").is_dir():
-        raise SourceError(f"{root}: no folder rgb in it, expected a prepared tree: rgb/<code>/<sequence>/*.png")
+        raise SourceError(
+            f"{root}: no folder rgb in it, expected a prepared tree: rgb/<code>/<sequence>/*.png"
+        )
     faults: list[SkippedSequence] = []
     sequences = []
-    for folder in sorted(path for path in (root / "rgb").glob("*/*") if path.is_dir() and path.name[0] != "."):
+    for folder in sorted(
+        path for path in (root / "rgb").glob("*/*") if path.is_dir() and path.name[0] != "."
+    ):
         try:
             sequences.append(_sequence(root, folder))
         except SourceError as error:
-            faults.append(SkippedSequence(key=folder.name, path=relative_name(folder, root), reason=str(error)))
+            faults.append(
+                SkippedSequence(
+                    key=folder.name, path=relative_name(folder, root), reason=str(error)
+                )
+            )
     seen: dict[str, FaceSequence] = {}
     for sequence in sequences:
         if sequence.key in seen:
             first = seen[sequence.key].frames[0].parent
             raise SourceError(
-                f"{sequence.frames[0].parent}: second folder of {sequence.key}, expected one; the first is {first}"
+                f"{sequence.frames[0].parent}: second folder of {sequence.key}, expected one; the"
+                f" first is {first}"
             )
         seen[sequence.key] = sequence
     raise_or_keep(faults, on_error)
     if not sequences:
-        raise SourceError(f"{root}: no sequences, expected folders like rgb/3/S005_001 with images in them")
-    return Source(kind="tree", sequences=tuple(seen[key] for key in sorted(seen)), skipped=tuple(faults))
+        raise SourceError(
+            f"{root}: no sequences, expected folders like rgb/3/S005_001 with images in them"
+        )
+    return Source(
+        kind="tree", sequences=tuple(seen[key] for key in sorted(seen)), skipped=tuple(faults)
+    )
 
 
 def _sequence(root: Path, folder: Path) -> FaceSequence:
     code = folder.parent.name
     if code not in tuple("01234567"):
-        raise SourceError(f"{folder}: class folder {code!r}, expected CK+'s codes 0 to 7 (1 anger ... 7 surprise)")
+        raise SourceError(
+            f"{folder}: class folder {code!r}, expected CK+'s codes 0 to 7 (1 anger ... 7 surprise)"
+        )
     if not KEY_PATTERN.fullmatch(folder.name):
         raise SourceError(f"{folder}: expected a name of 1 to 80 characters of A-Z a-z 0-9 _ -")
     frames = images_in(folder)
@@ -68,7 +95,11 @@ def _sequence(root: Path, folder: Path) -> FaceSequence:
         emotion=CKPLUS_EMOTIONS[int(code)],
         code=int(code),
         frames=frames,
-        pairs=_pairs(root / "flow" / code / folder.name, len(frames)) if (root / "flow").is_dir() else (),
+        pairs=(
+            _pairs(root / "flow" / code / folder.name, len(frames))
+            if (root / "flow").is_dir()
+            else ()
+        ),
     )
 
 
@@ -76,12 +107,15 @@ def _pairs(folder: Path, num_frames: int) -> tuple[tuple[Path, Path], ...]:
     planes = []
     for axis in ("x_flow", "y_flow"):
         if not (folder / axis).is_dir():
-            raise SourceError(f"{folder / axis}: no such folder, expected the flow planes of {folder.name}")
+            raise SourceError(
+                f"{folder / axis}: no such folder, expected the flow planes of {folder.name}"
+            )
         files = images_in(folder / axis)
         if len(files) != num_frames - 1:
             raise SourceError(
-                f"{folder / axis}: {len(files)} planes, expected {num_frames - 1} for {num_frames} frames\n"
-                "  Prepare the sequence again: remove its flow folder and run ckshard prepare."
+                f"{folder / axis}: {len(files)} planes, expected {num_frames - 1} for {num_frames}"
+                " frames\n  Prepare the sequence again: remove its flow folder and run ckshard"
+                " prepare."
             )
         check_consecutive(files)
         check_same_size(files)
@@ -90,8 +124,14 @@ def _pairs(folder: Path, num_frames: int) -> tuple[tuple[Path, Path], ...]:
 
 
 def images_in(folder: Path) -> tuple[Path, ...]:
-    """Return the images of a folder in the order of the numbers in their names; hidden and other files are left out."""
-    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "." and p.is_file()]
+    """Return the images of a folder in the order of the numbers in their names; hidden and other
+    files are left out.
+    """
+    found = [
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "." and p.is_file()
+    ]
     return tuple(sorted(found, key=natural_key))
 
 
@@ -106,9 +146,12 @@ def check_consecutive(files: tuple[Path, ...]) -> None:
         match = FRAME_NUMBER.search(path.stem)
         if match is None:
             raise SourceError(
-                f"{path}: no frame number at the end of its name, expected one like S005_001_00000001.png"
+                f"{path}: no frame number at the end of its name, expected one like"
+                " S005_001_00000001.png"
             )
         number = int(match[1])
         if previous is not None and number != previous + 1:
-            raise SourceError(f"{path}: frame {number} follows frame {previous}, expected frame {previous + 1}")
+            raise SourceError(
+                f"{path}: frame {number} follows frame {previous}, expected frame {previous + 1}"
+            )
         previous = number

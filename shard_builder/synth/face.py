@@ -1,4 +1,6 @@
-"""Draw a neutral face: an identity of shape, skin, hair, light and background, seeded by the subject."""
+"""Draw a neutral face: an identity of shape, skin, hair, light and background, seeded by the
+subject.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Face:
 
 
 def neutral_landmarks(generator: np.random.Generator) -> Points:
-    """Draw 68 points in face units (half the face's width), the origin between the eyes' height and the nose; subjects differ."""
+    """Draw 68 points in face units (half the face's width), the origin between the eyes' height and
+    the nose; subjects differ.
+    """
     eye_x, eye_y = generator.uniform(0.37, 0.46), generator.uniform(-0.26, -0.16)
     eye_half, eye_open = generator.uniform(0.13, 0.18), generator.uniform(0.045, 0.075)
     brow_y, brow_arch = eye_y - generator.uniform(0.2, 0.3), generator.uniform(0.03, 0.09)
@@ -42,10 +46,19 @@ def neutral_landmarks(generator: np.random.Generator) -> Points:
     along = np.linspace(0, 1, 5)
     brow = np.stack([-0.76 + 0.56 * along, brow_y - brow_arch * np.sin(np.pi * along)], axis=1)
     bridge = np.stack([np.zeros(4), np.linspace(eye_y, nose_y - 0.1, 4)], axis=1)
-    nostrils = np.stack([np.linspace(-nose_half, nose_half, 5), nose_y + np.array([0, 0.03, 0.05, 0.03, 0])], axis=1)
+    nostrils = np.stack(
+        [np.linspace(-nose_half, nose_half, 5), nose_y + np.array([0, 0.03, 0.05, 0.03, 0])], axis=1
+    )
     third = eye_half / 3
     eye = np.array(
-        [[-eye_half, 0], [-third, -eye_open], [third, -eye_open], [eye_half, 0], [third, eye_open], [-third, eye_open]]
+        [
+            [-eye_half, 0],
+            [-third, -eye_open],
+            [third, -eye_open],
+            [eye_half, 0],
+            [third, eye_open],
+            [-third, eye_open],
+        ]
     )
     left_eye, right_eye = eye + [-eye_x, eye_y], eye + [eye_x, eye_y]
     across = np.linspace(-mouth_half, mouth_half, 7)
@@ -81,13 +94,18 @@ def draw_face(generator: np.random.Generator, *, height: int, width: int) -> Fac
         width: Picture width in pixels.
     """
     unit = width / 640 * generator.uniform(98, 138)
-    center = np.array([width / 2, height * 0.46]) + generator.uniform(-1, 1, 2) * [0.085 * width, 0.05 * height]
+    center = np.array([width / 2, height * 0.46]) + generator.uniform(-1, 1, 2) * [
+        0.085 * width,
+        0.05 * height,
+    ]
     points = neutral_landmarks(generator) * unit * [1, generator.uniform(0.97, 1.12)] + center
     canvas = _Canvas(generator, height, width, unit)
     canvas.background()
     tone = generator.uniform(85, 215)
     tint = np.array([1.0, generator.uniform(0.78, 0.88), generator.uniform(0.62, 0.78)])
-    hair = generator.uniform(15, 120 if tone > 120 else 60) * np.array([1.0, 0.9, generator.uniform(0.7, 0.9)])
+    hair = generator.uniform(15, 120 if tone > 120 else 60) * np.array(
+        [1.0, 0.9, generator.uniform(0.7, 0.9)]
+    )
     _draw_head(canvas, points, tone * tint, hair)
     _draw_features(canvas, points, tone * tint, hair)
     return Face(image=canvas.finish(), landmarks=points, unit_px=float(unit))
@@ -96,7 +114,9 @@ def draw_face(generator: np.random.Generator, *, height: int, width: int) -> Fac
 class _Canvas:
     """A colour picture that takes soft-edged shapes."""
 
-    def __init__(self, generator: np.random.Generator, height: int, width: int, unit: float) -> None:
+    def __init__(
+        self, generator: np.random.Generator, height: int, width: int, unit: float
+    ) -> None:
         self.generator, self.unit = generator, unit
         self.image = np.zeros((height, width, 3), np.float32)
 
@@ -108,12 +128,16 @@ class _Canvas:
         self.image[:] = plain[..., None]
 
     def noise(self, scale: float) -> FloatImage:
-        """Return smooth noise of unit deviation; ``scale`` is the grain's size as part of the width."""
+        """Return smooth noise of unit deviation; ``scale`` is the grain's size as part of the
+        width.
+        """
         height, width = self.image.shape[:2]
         coarse = self.generator.standard_normal(
             (max(2, round(height / (scale * width))), max(2, round(1 / scale)))
         ).astype(np.float32)
-        return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.float32, copy=False)
+        return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(
+            np.float32, copy=False
+        )
 
     def blend(self, mask: FloatImage, color: npt.NDArray[np.float64] | FloatImage) -> None:
         self.image += mask[..., None] * (np.asarray(color, np.float32) - self.image)
@@ -128,32 +152,48 @@ class _Canvas:
         return mask
 
     def line(
-        self, path: Points, color: npt.NDArray[np.float64], *, thick: float, soft: float, opacity: float = 1.0
+        self,
+        path: Points,
+        color: npt.NDArray[np.float64],
+        *,
+        thick: float,
+        soft: float,
+        opacity: float = 1.0,
     ) -> None:
         mask = np.zeros(self.image.shape[:2], np.float32)
         thickness = max(1, round(thick * self.unit))
-        cv2.polylines(mask, [np.round(path * 16).astype(np.int32)], False, 1.0, thickness, cv2.LINE_AA, 4)
+        cv2.polylines(
+            mask, [np.round(path * 16).astype(np.int32)], False, 1.0, thickness, cv2.LINE_AA, 4
+        )
         self.blend(self.soften(mask, soft) * opacity, color)
 
     def soften(self, mask: FloatImage, soft: float) -> FloatImage:
-        return cv2.GaussianBlur(mask, (0, 0), max(0.4, soft * self.unit)).astype(np.float32, copy=False)
+        return cv2.GaussianBlur(mask, (0, 0), max(0.4, soft * self.unit)).astype(
+            np.float32, copy=False
+        )
 
     def finish(self) -> FloatImage:
         """Add the light's direction and the camera's blur."""
         height, width = self.image.shape[:2]
         direction = self.generator.uniform(0, 2 * np.pi)
         rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-        light = 1 + self.generator.uniform(0.05, 0.22) * (np.cos(direction) * columns + 0.6 * np.sin(direction) * rows)
+        light = 1 + self.generator.uniform(0.05, 0.22) * (
+            np.cos(direction) * columns + 0.6 * np.sin(direction) * rows
+        )
         lit = np.clip(self.image * light[..., None].astype(np.float32), 0, 255)
         return np.asarray(cv2.GaussianBlur(lit, (0, 0), max(0.5, 0.9 * width / 640)), np.float32)
 
 
 def _ellipse(center: Points, radius_x: float, radius_y: float) -> Points:
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    return np.stack([center[0] + radius_x * np.cos(angle), center[1] + radius_y * np.sin(angle)], axis=1)
+    return np.stack(
+        [center[0] + radius_x * np.cos(angle), center[1] + radius_y * np.sin(angle)], axis=1
+    )
 
 
-def _draw_head(canvas: _Canvas, points: Points, skin: npt.NDArray[np.float64], hair: npt.NDArray[np.float64]) -> None:
+def _draw_head(
+    canvas: _Canvas, points: Points, skin: npt.NDArray[np.float64], hair: npt.NDArray[np.float64]
+) -> None:
     generator, unit = canvas.generator, canvas.unit
     middle = (points[0] + points[16]) / 2
     hair_long = generator.random() < 0.45
@@ -165,21 +205,34 @@ def _draw_head(canvas: _Canvas, points: Points, skin: npt.NDArray[np.float64], h
     canvas.polygon(clothes, np.full(3, generator.uniform(20, 230)), soft=0.03)
     angle = np.linspace(0, -np.pi, 24)[1:-1]
     forehead = np.stack(
-        [middle[0] + unit * np.cos(angle), middle[1] + generator.uniform(0.95, 1.15) * unit * np.sin(angle)], axis=1
+        [
+            middle[0] + unit * np.cos(angle),
+            middle[1] + generator.uniform(0.95, 1.15) * unit * np.sin(angle),
+        ],
+        axis=1,
     )
     face = canvas.polygon(np.concatenate([points[:17], forehead]), skin, soft=0.025)
     texture = 9 * canvas.noise(0.014) + 8 * canvas.noise(0.04) + 3 * canvas.noise(0.007)
     canvas.image += (face * texture * generator.uniform(0.6, 1.3))[..., None]
-    canvas.image *= (1 - 0.18 * canvas.soften(face, 0.02) * (1 - canvas.soften(face, 0.25)))[..., None]
+    canvas.image *= (1 - 0.18 * canvas.soften(face, 0.02) * (1 - canvas.soften(face, 0.25)))[
+        ..., None
+    ]
     for side in (-1, 1):
         cheek = _ellipse(middle + np.array([side * 0.52, 0.38]) * unit, 0.24 * unit, 0.2 * unit)
         canvas.polygon(cheek, skin * generator.uniform(1.04, 1.16), soft=0.12, opacity=0.6)
     fringe = generator.uniform(-0.95, -0.72) * unit + middle[1]
     top = np.array([[-1.1 * unit, -1.2 * unit], [1.1 * unit, -1.2 * unit]]) + middle
     bent = np.array(
-        [[middle[0] + 1.05 * unit, fringe + 0.3 * unit], [middle[0] + generator.uniform(-0.5, 0.5) * unit, fringe]]
+        [
+            [middle[0] + 1.05 * unit, fringe + 0.3 * unit],
+            [middle[0] + generator.uniform(-0.5, 0.5) * unit, fringe],
+        ]
     )
-    canvas.polygon(np.concatenate([top, bent, [[middle[0] - 1.05 * unit, fringe + 0.3 * unit]]]), hair, soft=0.05)
+    canvas.polygon(
+        np.concatenate([top, bent, [[middle[0] - 1.05 * unit, fringe + 0.3 * unit]]]),
+        hair,
+        soft=0.05,
+    )
     if generator.random() < 0.25:
         beard = np.concatenate([points[3:14], points[[54, 57, 48]]])
         canvas.polygon(beard, hair, soft=0.09, opacity=generator.uniform(0.3, 0.7))
@@ -209,13 +262,19 @@ def _draw_features(
     canvas.line(points[27:31] + [0.07 * unit, 0], skin * 0.78, thick=0.05, soft=0.03, opacity=0.7)
     canvas.line(points[27:31] - [0.02 * unit, 0], skin * 1.18, thick=0.05, soft=0.025, opacity=0.6)
     for nostril in (points[32], points[34]):
-        canvas.polygon(_ellipse(nostril, 0.045 * unit, 0.025 * unit), skin * 0.35, soft=0.012, opacity=0.9)
+        canvas.polygon(
+            _ellipse(nostril, 0.045 * unit, 0.025 * unit), skin * 0.35, soft=0.012, opacity=0.9
+        )
     canvas.line(points[31:36], skin * 0.66, thick=0.02, soft=0.015, opacity=0.8)
-    lips = skin * np.array([generator.uniform(0.78, 0.9), generator.uniform(0.58, 0.75), generator.uniform(0.6, 0.78)])
+    lips = skin * np.array(
+        [generator.uniform(0.78, 0.9), generator.uniform(0.58, 0.75), generator.uniform(0.6, 0.78)]
+    )
     canvas.polygon(points[48:60], lips, soft=0.014)
     canvas.line(points[60:65], np.full(3, 22.0), thick=0.034, soft=0.009)
     for side in (-1, 1):
-        fold = np.array([points[33] + [side * 0.24 * unit, 0], points[51] + [side * 0.42 * unit, 0.02 * unit]])
+        fold = np.array(
+            [points[33] + [side * 0.24 * unit, 0], points[51] + [side * 0.42 * unit, 0.02 * unit]]
+        )
         canvas.line(fold, skin * 0.75, thick=0.02, soft=0.025, opacity=generator.uniform(0.2, 0.8))
     if generator.random() < 0.2:
         for eye in (points[36:42], points[42:48]):

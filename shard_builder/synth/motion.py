@@ -1,4 +1,6 @@
-"""Move a neutral face: class-specific displacements of 68 landmarks, spread to a dense field, with a time course and nuisances."""
+"""Move a neutral face: class-specific displacements of 68 landmarks, spread to a dense field, with
+a time course and nuisances.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,12 @@ UPPER_LIP, LOWER_LIP = [49, 50, 51, 52, 53, 61, 62, 63], [55, 56, 57, 58, 59, 65
 
 
 def expression_displacements(emotion: str, generator: np.random.Generator) -> Points:
-    """Return the displacement of each landmark from the neutral to the peak frame, (68, 2), in half face widths, y downwards.
+    """Return the displacement of each landmark from the neutral to the peak frame, (68, 2), in half
+    face widths, y downwards.
 
-    The action units are the prototypes of the Facial Action Coding System that CK+'s labels were checked against (Lucey et al. 2010):
-    anger 4+7+23, contempt one-sided 14, disgust 9+10, fear 1+2+4+5+20, happy 6+12, sadness 1+4+15, surprise 1+2+5+26.
+    The action units are the prototypes of the Facial Action Coding System that CK+'s labels were
+    checked against (Lucey et al. 2010): anger 4+7+23, contempt one-sided 14, disgust 9+10, fear
+    1+2+4+5+20, happy 6+12, sadness 1+4+15, surprise 1+2+5+26.
     """
     move = np.zeros((NUM_LANDMARKS, 2))
     if emotion == "anger":
@@ -94,9 +98,11 @@ class Motion:
 
     Args:
         face: The neutral face.
-        peak_field: Displacement of the peak frame, (H, W, 2): the peak shows at p what the neutral frame shows at p - field(p).
+        peak_field: Displacement of the peak frame, (H, W, 2): the peak shows at p what the neutral
+            frame shows at p - field(p).
         landmark_shift: The same at the landmarks, (68, 2).
-        course: Part of the displacement reached at each frame, (N,), 0 at the neutral and 1 at the peak frame.
+        course: Part of the displacement reached at each frame, (N,), 0 at the neutral and 1 at the
+            peak frame.
         drift_px: Translation of the head at each frame, (N, 2).
         light: Gray levels added at each frame, (N,).
     """
@@ -111,8 +117,12 @@ class Motion:
     def render(self, number: int, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
         """Draw frame ``number`` with fresh sensor noise: ``uint8`` (H, W, 3) RGB."""
         height, width = self.peak_field.shape[:2]
-        columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        shift = self.peak_field * np.float32(self.course[number]) + self.drift_px[number].astype(np.float32)
+        columns, rows = np.meshgrid(
+            np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+        )
+        shift = self.peak_field * np.float32(self.course[number]) + self.drift_px[number].astype(
+            np.float32
+        )
         moved = cv2.remap(
             self.face.image,
             columns - shift[..., 0],
@@ -120,13 +130,19 @@ class Motion:
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        noise = generator.standard_normal((height, width), dtype=np.float32) * np.float32(NOISE_LEVELS)
-        return np.clip(moved + (noise + np.float32(self.light[number]))[..., None], 0, 255).astype(np.uint8)
+        noise = generator.standard_normal((height, width), dtype=np.float32) * np.float32(
+            NOISE_LEVELS
+        )
+        return np.clip(moved + (noise + np.float32(self.light[number]))[..., None], 0, 255).astype(
+            np.uint8
+        )
 
     def true_flow(self, number: int) -> FloatImage:
-        """Return the known flow from frame ``number`` to the next, (H, W, 2) ``float32`` in pixels, x right, y down.
+        """Return the known flow from frame ``number`` to the next, (H, W, 2) ``float32`` in pixels,
+        x right, y down.
 
-        It is exact where the displacement varies slowly against its own size, which holds on faces drawn here.
+        It is exact where the displacement varies slowly against its own size, which holds on faces
+        drawn here.
         """
         step = np.float32(self.course[number + 1] - self.course[number])
         drift = self.drift_px[number + 1] - self.drift_px[number]
@@ -134,11 +150,17 @@ class Motion:
 
     def landmarks(self, number: int) -> Points:
         """Return the 68 landmarks in frame ``number``, (68, 2) pixels."""
-        return np.asarray(self.face.landmarks + self.landmark_shift * self.course[number] + self.drift_px[number])
+        return np.asarray(
+            self.face.landmarks + self.landmark_shift * self.course[number] + self.drift_px[number]
+        )
 
 
-def make_motion(face: Face, emotion: str, *, num_frames: int, generator: np.random.Generator) -> Motion:
-    """Draw the motion of one sequence: a subject's own strength and asymmetry, an onset of varying speed, a drifting head and light."""
+def make_motion(
+    face: Face, emotion: str, *, num_frames: int, generator: np.random.Generator
+) -> Motion:
+    """Draw the motion of one sequence: a subject's own strength and asymmetry, an onset of varying
+    speed, a drifting head and light.
+    """
     shift = expression_displacements(emotion, generator) * generator.uniform(0.75, 1.25)
     shift += shift * generator.normal(0, 0.12, shift.shape)
     shift_px = shift * face.unit_px
@@ -156,7 +178,9 @@ def make_motion(face: Face, emotion: str, *, num_frames: int, generator: np.rand
 
 
 def _onset(num_frames: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Rise from 0 to 1 over most of the sequence, at a varying speed; hold the peak for what is left."""
+    """Rise from 0 to 1 over most of the sequence, at a varying speed; hold the peak for what is
+    left.
+    """
     length = max(2, round((num_frames - 1) * generator.uniform(0.8, 1.0)))
     part = np.clip(np.arange(num_frames) / length, 0, 1) ** generator.uniform(0.8, 1.4)
     smooth = part * part * (3 - 2 * part)
@@ -165,7 +189,9 @@ def _onset(num_frames: int, generator: np.random.Generator) -> npt.NDArray[np.fl
 
 
 def _spread(shift_px: Points, face: Face, *, height: int, width: int) -> FloatImage:
-    """Spread the landmarks' displacements with Gaussian weights; far from all landmarks nothing moves."""
+    """Spread the landmarks' displacements with Gaussian weights; far from all landmarks nothing
+    moves.
+    """
     step = max(2, round(face.unit_px / 12))
     rows, columns = np.arange(0, height + step, step), np.arange(0, width + step, step)
     grid = np.stack(np.meshgrid(columns, rows), axis=-1).astype(np.float64)
@@ -173,5 +199,9 @@ def _spread(shift_px: Points, face: Face, *, height: int, width: int) -> FloatIm
     distance = np.square(grid[:, :, None] - target).sum(axis=-1)
     weight = np.exp(-distance / (2 * (SPREAD * face.unit_px) ** 2))
     coarse = (weight @ shift_px) / (weight.sum(axis=-1, keepdims=True) + 0.08)
-    map_x, map_y = np.meshgrid(np.arange(width, dtype=np.float32) / step, np.arange(height, dtype=np.float32) / step)
-    return cv2.remap(coarse.astype(np.float32), map_x, map_y, cv2.INTER_LINEAR).astype(np.float32, copy=False)
+    map_x, map_y = np.meshgrid(
+        np.arange(width, dtype=np.float32) / step, np.arange(height, dtype=np.float32) / step
+    )
+    return cv2.remap(coarse.astype(np.float32), map_x, map_y, cv2.INTER_LINEAR).astype(
+        np.float32, copy=False
+    )

@@ -17,8 +17,9 @@ COUNTER_HEIGHT = 0.035
 def add_quirks(images: Path, labels: Path) -> None:
     """Make a release as untidy as copies in the wild, without a fault in it.
 
-    A frame counter burnt into the lower edge of every picture, an unlabelled sequence with an empty label folder, ``.DS_Store`` and
-    ``Thumbs.db`` in between, labels without blanks, and the images one folder deeper.
+    A frame counter burnt into the lower edge of every picture, an unlabelled sequence with an empty
+    label folder, ``.DS_Store`` and ``Thumbs.db`` in between, labels without blanks, and the images
+    one folder deeper.
 
     Args:
         images: Folder of the subjects' images.
@@ -59,7 +60,9 @@ def break_release(name: str, images: Path, labels: Path) -> None:
     """
     if name not in FAULTS:
         raise InputError(f"--broken {name!r}, expected one of {', '.join(FAULTS)}")
-    session = sorted(path for path in images.rglob("*") if path.is_dir() and list(path.glob("*.png")))[0]
+    session = sorted(
+        path for path in images.rglob("*") if path.is_dir() and list(path.glob("*.png"))
+    )[0]
     frames = sorted(session.glob("*.png"))
     label = next((labels / session.parent.name / session.name).glob("*_emotion.txt"))
     FAULTS[name](frames, label)
@@ -72,7 +75,9 @@ def _burn_counter(path: Path) -> None:
     scale = COUNTER_HEIGHT * height / 22  # cv2's font is 22 pixels high at scale 1
     text = f"00:00:{int(path.stem[-8:]):02d}:00"
     color = (235,) * (1 if image.ndim == 2 else 3)
-    cv2.putText(image, text, (4, height - 4), cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA)
+    cv2.putText(
+        image, text, (4, height - 4), cv2.FONT_HERSHEY_SIMPLEX, scale, color, 1, cv2.LINE_AA
+    )
     cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
 
 

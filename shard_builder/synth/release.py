@@ -1,7 +1,9 @@
-"""``ckshard synth``: a CK+-shaped release of drawn faces with known motion, for those who do not have CK+.
+"""``ckshard synth``: a CK+-shaped release of drawn faces with known motion, for those who do not
+have CK+.
 
-A subject's identity (face, skin, hair, light, background, place in the picture) decides most of the pixels; only the motion and the
-shape of the peak frame tell the class. Everything follows from (seed, subject, sequence).
+A subject's identity (face, skin, hair, light, background, place in the picture) decides most of the
+pixels; only the motion and the shape of the peak frame tell the class. Everything follows from
+(seed, subject, sequence).
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ COLOR_EVERY = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseOptions:
-    """What a release is drawn with; ``image_scale`` scales pictures and motion alike (1 is CK+'s 640x490)."""
+    """What a release is drawn with; ``image_scale`` scales pictures and motion alike (1 is CK+'s
+    640x490).
+    """
 
     num_subjects: int = 30
     seed: int = 0
@@ -88,15 +92,22 @@ def write_release(
     Raises:
         InputError: If ``out`` is not empty and not to be overwritten, or a value is out of range.
     """
-    options = ReleaseOptions(num_subjects=num_subjects, seed=seed, image_scale=image_scale, max_frames=max_frames)
+    options = ReleaseOptions(
+        num_subjects=num_subjects, seed=seed, image_scale=image_scale, max_frames=max_frames
+    )
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
-        raise InputError(f"{out}: exists, expected a new folder\n  Choose another OUT, or replace it with --overwrite.")
+        raise InputError(
+            f"{out}: exists, expected a new folder\n  Choose another OUT, or replace it with"
+            " --overwrite."
+        )
     temporary = out.with_name(out.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     lengths = []
     try:
-        for done, length in enumerate(_run(temporary, options, max(1, min(workers, num_subjects))), start=1):
+        for done, length in enumerate(
+            _run(temporary, options, max(1, min(workers, num_subjects))), start=1
+        ):
             lengths.append(length)
             if on_progress:
                 on_progress(done, num_subjects)
@@ -110,7 +121,9 @@ def write_release(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return ReleaseSummary(
-        num_subjects=num_subjects, num_sequences=sum(map(len, lengths)), num_frames=sum(map(sum, lengths))
+        num_subjects=num_subjects,
+        num_sequences=sum(map(len, lengths)),
+        num_frames=sum(map(sum, lengths)),
     )
 
 
@@ -126,7 +139,11 @@ def _run(root: Path, options: ReleaseOptions, workers: int) -> map[list[int]]:
 def subject_name(number: int, options: ReleaseOptions) -> str:
     """Return CK+-like ids: S005, S006, ...; the colour subjects are S501, S502, ..."""
     if is_color(number):
-        return f"S{501 + number // COLOR_EVERY:03d}" if options.num_subjects < 480 else f"S{number:03d}"
+        return (
+            f"S{501 + number // COLOR_EVERY:03d}"
+            if options.num_subjects < 480
+            else f"S{number:03d}"
+        )
     return f"S{5 + number:03d}" if options.num_subjects < 480 else f"S{number:03d}"
 
 
@@ -137,19 +154,33 @@ def is_color(number: int) -> bool:
 
 def draw_subject(number: int, options: ReleaseOptions) -> Face:
     """Draw the neutral face of subject ``number``, gray (three equal channels) or in colour."""
-    height, width = round((480 if is_color(number) else 490) * options.image_scale), round(640 * options.image_scale)
+    height, width = (
+        round((480 if is_color(number) else 490) * options.image_scale),
+        round(640 * options.image_scale),
+    )
     face = draw_face(_generator(options.seed, number), height=height, width=width)
     if is_color(number):
         return face
     gray = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
-    return Face(image=np.repeat(gray[..., None], 3, axis=2), landmarks=face.landmarks, unit_px=face.unit_px)
+    return Face(
+        image=np.repeat(gray[..., None], 3, axis=2), landmarks=face.landmarks, unit_px=face.unit_px
+    )
 
 
-def draw_sequence(face: Face, number: int, code: int, options: ReleaseOptions) -> tuple[Motion, np.random.Generator]:
-    """Draw the motion of a subject's sequence of class ``code`` (1..7), and the generator of its sensor noise."""
+def draw_sequence(
+    face: Face, number: int, code: int, options: ReleaseOptions
+) -> tuple[Motion, np.random.Generator]:
+    """Draw the motion of a subject's sequence of class ``code`` (1..7), and the generator of its
+    sensor noise.
+    """
     generator = _generator(options.seed, number, code)
-    num_frames = int(np.clip(round(generator.lognormal(np.log(16), 0.42)), MIN_FRAMES, options.max_frames))
-    return make_motion(face, CKPLUS_EMOTIONS[code], num_frames=num_frames, generator=generator), generator
+    num_frames = int(
+        np.clip(round(generator.lognormal(np.log(16), 0.42)), MIN_FRAMES, options.max_frames)
+    )
+    return (
+        make_motion(face, CKPLUS_EMOTIONS[code], num_frames=num_frames, generator=generator),
+        generator,
+    )
 
 
 def write_subject(root: Path, options: ReleaseOptions, number: int) -> list[int]:
@@ -160,15 +191,26 @@ def write_subject(root: Path, options: ReleaseOptions, number: int) -> list[int]
     lengths = []
     for session, code in enumerate(codes, start=1):
         motion, generator = draw_sequence(face, number, int(code), options)
-        write_sequence(root, subject, f"{session:03d}", int(code), motion, generator, color=is_color(number))
+        write_sequence(
+            root, subject, f"{session:03d}", int(code), motion, generator, color=is_color(number)
+        )
         lengths.append(len(motion.course))
     return lengths
 
 
 def write_sequence(
-    root: Path, subject: str, session: str, code: int, motion: Motion, generator: np.random.Generator, *, color: bool
+    root: Path,
+    subject: str,
+    session: str,
+    code: int,
+    motion: Motion,
+    generator: np.random.Generator,
+    *,
+    color: bool,
 ) -> None:
-    """Write the frames, the label of the last frame and the landmarks of all frames of one sequence."""
+    """Write the frames, the label of the last frame and the landmarks of all frames of one
+    sequence.
+    """
     stem = f"{subject}_{session}"
     folders = [root / kind / subject / session for kind in (IMAGES, LABELS, LANDMARKS)]
     for folder in folders:
@@ -178,8 +220,10 @@ def write_sequence(
         frame = motion.render(index, generator)
         image = frame[..., ::-1] if color else frame[..., 0]
         path = folders[0] / f"{stem}_{index + 1:08d}.png"
-        if not cv2.imwrite(os.fspath(path), np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-            raise OSError(f"{path}: can not be written")
+        if not cv2.imwrite(
+            os.fspath(path), np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 1]
+        ):
+            raise OSError(f"{path}: cannot be written")
         lines = "".join(f"   {x:.7e}   {y:.7e}\n" for x, y in motion.landmarks(index))
         (folders[2] / f"{stem}_{index + 1:08d}_landmarks.txt").write_text(lines)
     (folders[1] / f"{stem}_{num_frames:08d}_emotion.txt").write_text(f"   {code:.7e}\n")

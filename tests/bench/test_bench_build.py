@@ -1,4 +1,5 @@
-"""The build benchmark: the seed-style peer computes the same integers, the record has its shape, the text renders."""
+"""The build benchmark: the original-style peer computes the same integers, the record has its
+shape, the text renders."""
 
 from __future__ import annotations
 
@@ -14,7 +15,13 @@ import pytest
 
 import bench.building.__main__
 import bench.building.model
-from bench.building.__main__ import BenchScale, prepare_like_the_seed, run_build_bench, seed_levels, worker_counts
+from bench.building.__main__ import (
+    BenchScale,
+    original_levels,
+    prepare_like_the_original,
+    run_build_bench,
+    worker_counts,
+)
 from bench.building.model import build_blocks, speed_ups, spread
 from shard_builder.building.flow import quantize_flow
 from shard_builder.building.prepare import prepare_sequence
@@ -29,14 +36,18 @@ def check_shape(record: dict[str, object], *, counts: tuple[int, ...], repeats: 
     assert [(r["name"], r["workers"]) for r in records] == [
         *(("ckshard build", count) for count in counts),
         ("ckshard prepare", 1),
-        ("seed-style", 1),
+        ("original-style", 1),
     ]
     for entry in records:
         speed = entry["pairs_per_s"]
         assert len(speed["runs"]) == repeats
         assert speed["min"] <= speed["median"] <= speed["max"] and speed["min"] > 0
         assert speed["median"] == pytest.approx(statistics.median(speed["runs"]), abs=1e-3)
-        assert entry["extrapolated"] == (entry["name"] == "seed-style") == (entry["start_s"] is None)
+        assert (
+            entry["extrapolated"]
+            == (entry["name"] == "original-style")
+            == (entry["start_s"] is None)
+        )
     assert set(records[0]["shares_pct"]) == {"read", "flow", "encode", "pack"}
     assert len(record["speed_ups"]) == 2 * len(counts)
     assert [row["codec"] for row in record["bytes"]] == ["jpg", "png", "raw"]
@@ -48,32 +59,52 @@ def check_shape(record: dict[str, object], *, counts: tuple[int, ...], repeats: 
     assert record["machine"]["processor"] and record["versions"]["opencv-python-headless"]
 
 
-def test_the_seed_style_loop_gives_the_integers_of_quantize_flow() -> None:
+def test_the_original_style_loop_gives_the_integers_of_quantize_flow() -> None:
     generator = np.random.default_rng(0)
     flow = generator.uniform(-12, 12, (40, 50)).astype(np.float32)
-    flow[0, :8] = [-10, 10, 0, -0.0, np.nextafter(np.float32(10), np.float32(11)), -99, 99, 10 / 255]
-    flow[1] = ((np.arange(50) + 0.5) * 20 / 255 - 10).astype(np.float32)  # halves, where rounding could differ
-    assert np.array_equal(seed_levels(flow), quantize_flow(flow, bound_px=10))
+    flow[0, :8] = [
+        -10,
+        10,
+        0,
+        -0.0,
+        np.nextafter(np.float32(10), np.float32(11)),
+        -99,
+        99,
+        10 / 255,
+    ]
+    flow[1] = ((np.arange(50) + 0.5) * 20 / 255 - 10).astype(
+        np.float32
+    )  # halves, where rounding could differ
+    assert np.array_equal(original_levels(flow), quantize_flow(flow, bound_px=10))
 
 
-def test_the_seed_style_preparation_writes_the_pictures_of_prepare(tmp_path: Path) -> None:
+def test_the_original_style_preparation_writes_the_pictures_of_prepare(tmp_path: Path) -> None:
     write_release(tmp_path / "release", num_subjects=1, image_scale=0.1, max_frames=6)
     sequence = scan_ckplus(tmp_path / "release").sequences[0]
     for stream in ("rgb", "flow"):
         (tmp_path / "tree" / stream / str(sequence.code)).mkdir(parents=True)
     prepare_sequence(sequence, tmp_path / "tree", "farneback", 10.0)
-    run = prepare_like_the_seed(sequence.frames[:3], tmp_path / sequence.key)
+    run = prepare_like_the_original(sequence.frames[:3], tmp_path / sequence.key)
     assert run.num_pairs == 2
     for axis in ("x_flow", "y_flow"):
         files = sorted((tmp_path / sequence.key / axis).iterdir())
-        assert [file.name for file in files] == [f"{sequence.key}_{number:08d}.png" for number in (1, 2)]
+        assert [file.name for file in files] == [
+            f"{sequence.key}_{number:08d}.png" for number in (1, 2)
+        ]
         for file in files:
             twin = tmp_path / "tree" / "flow" / str(sequence.code) / sequence.key / axis / file.name
             assert np.array_equal(cv2.imread(str(file), -1), cv2.imread(str(twin), -1))
 
 
 def test_a_tiny_run_gives_the_documented_record(tmp_path: Path) -> None:
-    scale = BenchScale(num_subjects=1, image_scale=0.1, max_frames=6, repeats=1, seed_pairs=1, worker_counts=(1, 2))
+    scale = BenchScale(
+        num_subjects=1,
+        image_scale=0.1,
+        max_frames=6,
+        repeats=1,
+        original_pairs=1,
+        worker_counts=(1, 2),
+    )
     record = json.loads(json.dumps(run_build_bench(tmp_path, scale)))
     check_shape(record, counts=(1, 2), repeats=1)
     assert record["release"] == {"width": 64, "height": 49, "num_sequences": 7}
@@ -82,29 +113,45 @@ def test_a_tiny_run_gives_the_documented_record(tmp_path: Path) -> None:
 
 def test_the_committed_record_renders() -> None:
     record = json.loads(RECORD.read_text(encoding="utf-8"))
-    assert record["repeats"] >= 5 and (record["release"]["width"], record["release"]["height"]) == (640, 490)
-    check_shape(record, counts=worker_counts(record["machine"]["usable_cores"]), repeats=record["repeats"])
+    assert record["repeats"] >= 5 and (record["release"]["width"], record["release"]["height"]) == (
+        640,
+        490,
+    )
+    check_shape(
+        record, counts=worker_counts(record["machine"]["usable_cores"]), repeats=record["repeats"]
+    )
     blocks = build_blocks(record)
     assert set(blocks) == {"build", "bytes"}
     for entry in record["records"]:
         assert f"{entry['pairs_per_s']['median']:.2f}" in blocks["build"]
     for row in record["bytes"]:
         assert f"| {row['flow_bytes_per_pair']:,} |" in blocks["bytes"]
-    assert "extrapolated" in blocks["build"] and all("reckoned" in block for block in blocks.values())
+    assert "extrapolated" in blocks["build"] and all(
+        "estimated" in block for block in blocks.values()
+    )
 
 
 def test_ratios_are_those_of_medians_with_the_range_of_single_turns() -> None:
     def entry(name: str, workers: int, runs: list[float]) -> dict[str, object]:
-        return {"name": name, "workers": workers, "extrapolated": name == "seed-style", "pairs_per_s": spread(runs)}
+        return {
+            "name": name,
+            "workers": workers,
+            "extrapolated": name == "original-style",
+            "pairs_per_s": spread(runs),
+        }
 
     one, two = entry("ckshard build", 1, [8, 10, 12]), entry("ckshard build", 2, [20, 18, 15])
-    found = speed_ups([one, two, entry("seed-style", 1, [1, 2, 1])])
+    found = speed_ups([one, two, entry("original-style", 1, [1, 2, 1])])
     assert [(f["of"], f["over"]) for f in found] == [
         ("ckshard build, 2 workers", "ckshard build, 1 worker"),
-        ("ckshard build, 1 worker", "seed-style, 1 worker"),
-        ("ckshard build, 2 workers", "seed-style, 1 worker"),
+        ("ckshard build, 1 worker", "original-style, 1 worker"),
+        ("ckshard build, 2 workers", "original-style, 1 worker"),
     ]
-    assert [(f["ratio"], f["min"], f["max"]) for f in found] == [(1.8, 1.25, 2.5), (10, 5, 12), (18, 9, 20)]
+    assert [(f["ratio"], f["min"], f["max"]) for f in found] == [
+        (1.8, 1.25, 2.5),
+        (10, 5, 12),
+        (18, 9, 20),
+    ]
 
 
 @pytest.mark.parametrize("module", [bench.building.__main__, bench.building.model])

@@ -1,4 +1,5 @@
-"""``bench/gpu.sh``: the table of a record, what becomes of steps that fail or can not run, and the word where there is no GPU."""
+"""``bench/gpu.sh``: the table of a record, what becomes of steps that fail or cannot run, and the
+word where there is no GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +15,15 @@ import torch
 
 import bench.gpu.report
 from bench.gpu.report import gpu_blocks
-from bench.gpu.run import CPU_SCALE, GPU_SCALE, Step, count_tests, import_error, make_steps, run_step
+from bench.gpu.run import (
+    CPU_SCALE,
+    GPU_SCALE,
+    Step,
+    count_tests,
+    import_error,
+    make_steps,
+    run_step,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -58,14 +67,27 @@ def small_record() -> dict[str, object]:
         "revision": None,
         "tests": {"passed": 3, "failed": 1, "skipped": 0},
         "loaders": {
-            "records": [loader("tree", "png-tree", 200), loader("dali to the GPU, jpg", "dali", 5000)],
+            "records": [
+                loader("tree", "png-tree", 200),
+                loader("dali to the GPU, jpg", "dali", 5000),
+            ],
             "skipped": [{"name": "webdataset, jpg", "reason": "No module named 'webdataset'"}],
         },
         "training": [training],
         "steps": [
             {"name": "data", "seconds": 12.3, "ok": True, "reason": ""},
-            {"name": "tests", "seconds": 9.0, "ok": False, "reason": "FAILED a | b\n1 failed\nexit status 1"},
-            {"name": "train flow raw", "seconds": 0.0, "ok": False, "reason": "not run: time is up"},
+            {
+                "name": "tests",
+                "seconds": 9.0,
+                "ok": False,
+                "reason": "FAILED a | b\n1 failed\nexit status 1",
+            },
+            {
+                "name": "train flow raw",
+                "seconds": 0.0,
+                "ok": False,
+                "reason": "not run: time is up",
+            },
         ],
     }
 
@@ -74,11 +96,20 @@ def test_a_record_becomes_one_table() -> None:
     blocks = gpu_blocks(small_record())
     assert set(blocks) == {"gpu"}
     for line in (
-        "| load flow: dali to the GPU, jpg | uint8, batch 32, 16 threads or processes | 5,000 | 4,999 - 5,001 | 25.00 |",
+        (
+            "| load flow: dali to the GPU, jpg | uint8, batch 32, 16 threads or processes | 5,000 |"
+            " 4,999 - 5,001 | 25.00 |"
+        ),
         "| load flow: webdataset, jpg | left out: No module named 'webdataset' | - | - | - |",
-        "| train resnet152 rgb, jpg: real, dali engine | bf16, NCHW, batch 56, data wait 0.25 % | 95.0 | 80.0 - 99.0 | 0.950 |",
+        (
+            "| train resnet152 rgb, jpg: real, dali engine | bf16, NCHW, batch 56, data wait 0.25 %"
+            " | 95.0 | 80.0 - 99.0 | 0.950 |"
+        ),
         "| step data | 12 s | - | - | - |",
-        "| step tests | failed: 3 passed, 1 failed, 0 skipped; FAILED a / b; 1 failed; exit status 1 | - | - | - |",
+        (
+            "| step tests | failed: 3 passed, 1 failed, 0 skipped; FAILED a / b; 1 failed; exit"
+            " status 1 | - | - | - |"
+        ),
         "| step train flow raw | not run: time is up | - | - | - |",
     ):
         assert line in blocks["gpu"]
@@ -87,18 +118,30 @@ def test_a_record_becomes_one_table() -> None:
 
 
 def test_a_record_without_any_result_is_a_table_of_steps() -> None:
-    steps = [{"name": "tests", "seconds": 0.0, "ok": False, "reason": "not run: pytest is not installed"}]
+    steps = [
+        {"name": "tests", "seconds": 0.0, "ok": False, "reason": "not run: pytest is not installed"}
+    ]
     empty = {"tests": None, "loaders": None, "training": [], "driver": None, "steps": steps}
-    table = [line for line in gpu_blocks(small_record() | empty)["gpu"].splitlines() if line.startswith("|")]
+    table = [
+        line
+        for line in gpu_blocks(small_record() | empty)["gpu"].splitlines()
+        if line.startswith("|")
+    ]
     assert table[2:] == ["| step tests | not run: pytest is not installed | - | - | - |"]
 
 
-def test_a_step_that_fails_hangs_or_can_not_run_is_recorded(tmp_path: Path) -> None:
-    def run(program: str, *, limit_s: float = 60, left_s: float = 60, **options: object) -> dict[str, object]:
-        step = Step(name="a step", command=[sys.executable, "-c", program], limit_s=limit_s, **options)  # type: ignore[arg-type]
+def test_a_step_that_fails_hangs_or_cannot_run_is_recorded(tmp_path: Path) -> None:
+    def run(
+        program: str, *, limit_s: float = 60, left_s: float = 60, **options: object
+    ) -> dict[str, object]:
+        step = Step(
+            name="a step", command=[sys.executable, "-c", program], limit_s=limit_s, **options
+        )  # type: ignore[arg-type]
         return run_step(step, tmp_path, good=["data"], limit_s=left_s)
 
-    good = run("import os; print(os.environ['MARK'])", needs=("data",), environment=(("MARK", "set"),))
+    good = run(
+        "import os; print(os.environ['MARK'])", needs=("data",), environment=(("MARK", "set"),)
+    )
     assert good["ok"] and good["reason"] == "" and (tmp_path / "a-step.txt").read_text() == "set\n"
     failed = run("raise SystemExit('it broke')")
     assert not failed["ok"] and failed["reason"] == "it broke\nexit status 1"
@@ -115,7 +158,9 @@ def test_a_step_that_fails_hangs_or_can_not_run_is_recorded(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("scale", [GPU_SCALE, CPU_SCALE])
-def test_the_steps_cover_both_streams_and_need_steps_before_them(scale: object, tmp_path: Path) -> None:
+def test_the_steps_cover_both_streams_and_need_steps_before_them(
+    scale: object, tmp_path: Path
+) -> None:
     names: list[str] = []
     for step in make_steps(scale, tmp_path, on_gpu=scale is GPU_SCALE):  # type: ignore[arg-type]
         assert set(step.needs) <= set(names) and step.limit_s < 1000
@@ -127,7 +172,9 @@ def test_the_steps_cover_both_streams_and_need_steps_before_them(scale: object, 
 def test_counts_are_those_of_pytests_file(tmp_path: Path) -> None:
     path = tmp_path / "tests.xml"
     assert count_tests(path) is None
-    path.write_text('<testsuites><testsuite errors="1" failures="2" skipped="3" tests="10"/></testsuites>')
+    path.write_text(
+        '<testsuites><testsuite errors="1" failures="2" skipped="3" tests="10"/></testsuites>'
+    )
     assert count_tests(path) == {"passed": 4, "failed": 3, "skipped": 3}
 
 
@@ -140,7 +187,9 @@ def test_a_missing_module_is_named() -> None:
 def test_without_a_gpu_it_names_the_alternative_and_exits_2(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHON": sys.executable}
     command = ["bash", str(ROOT / "bench" / "gpu.sh"), "results"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 2 and not done.stdout
     assert "finds no GPU" in done.stderr and "bash bench/gpu.sh --cpu results" in done.stderr
     assert done.stderr.count("\n") == 1 and not list(tmp_path.iterdir())

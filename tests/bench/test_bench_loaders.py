@@ -1,4 +1,5 @@
-"""make bench: every contender delivers the same windows, what is missing is said, and the record becomes tables; never how fast."""
+"""make bench: every contender delivers the same windows, what is missing is said, and the record
+becomes tables; never how fast."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ import pytest
 import bench.loaders.windows as windows
 from bench.loaders.__main__ import OURS, PEERS, measure_loaders, open_contenders
 from bench.loaders.report import loader_blocks, plot_loaders
-from bench.loaders.windows import RandomCut, WindowFolders, decode_tall, encode_tall, iter_windows, make_window_folders
+from bench.loaders.windows import (
+    RandomCut,
+    WindowFolders,
+    decode_tall,
+    encode_tall,
+    iter_windows,
+    make_window_folders,
+)
 from pipelines.dataset import open_dataset
 from pipelines.engines.planes import PlaneReader
 from pipelines.plan.crops import multi_scale_crops
@@ -32,7 +40,11 @@ def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short epochs, in this process and in the workers that it starts."""
     monkeypatch.setenv("BENCH_SAMPLES", str(NUM))
     monkeypatch.setenv("BENCH_WORKERS", "1")
-    for module in {"bench.loaders.windows", "bench.loaders.__main__", *(module for module, _, _ in PEERS)}:
+    for module in {
+        "bench.loaders.windows",
+        "bench.loaders.__main__",
+        *(module for module, _, _ in PEERS),
+    }:
         try:
             loaded = importlib.import_module(module)
         except ImportError:
@@ -47,7 +59,9 @@ def test_every_sequence_is_one_window(folders: WindowFolders, few_samples: None)
         assert raw.keys == jpg.keys and set(raw.num_pairs) == {windows.STACK_LENGTH}
         reader = PlaneReader(raw, stream="flow", stack_length=windows.STACK_LENGTH)
         seen = list(iter_windows(folders))
-        assert len(seen) == NUM and np.array_equal(seen[len(raw) + 2], np.stack(reader.window(2, 0)))
+        assert len(seen) == NUM and np.array_equal(
+            seen[len(raw) + 2], np.stack(reader.window(2, 0))
+        )
         files = sorted((folders.png_tree / "flow").glob("*/*/*_flow/*.png"))
         assert len(files) == windows.NUM_PLANES * len(raw)
     again = make_window_folders(folders.raw.parent, num_subjects=1)
@@ -55,7 +69,9 @@ def test_every_sequence_is_one_window(folders: WindowFolders, few_samples: None)
 
 
 @pytest.mark.parametrize(("suffix", "allowed"), [(".png", 0), (".jpg", 12)])
-def test_tall_images_hold_a_window(suffix: str, allowed: int, folders: WindowFolders, few_samples: None) -> None:
+def test_tall_images_hold_a_window(
+    suffix: str, allowed: int, folders: WindowFolders, few_samples: None
+) -> None:
     window = next(iter_windows(folders))
     found = decode_tall(encode_tall(window, suffix))
     assert found.shape == window.shape and np.abs(found.astype(int) - window).max() <= allowed
@@ -77,11 +93,15 @@ def test_cuts_are_crops_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_peers_and_engines_deliver_every_window_once(folders: WindowFolders, few_samples: None) -> None:
+def test_peers_and_engines_deliver_every_window_once(
+    folders: WindowFolders, few_samples: None
+) -> None:
     """What is installed here is opened and measured; what is not is left out with a reason."""
     record = measure_loaders(folders, repeats=5, seconds=0.0, only=("torch", "webdataset", "dali"))
     names = Counter(entry["name"] for entry in record["records"])
-    assert max(names.values()) == 1 and len([e for e in record["records"] if e["is_ours"]]) >= len(OURS)
+    assert max(names.values()) == 1 and len([e for e in record["records"] if e["is_ours"]]) >= len(
+        OURS
+    )
     assert {entry["engine"] for entry in record["records"]} >= {
         "torch",
         "png-tree",
@@ -133,7 +153,12 @@ def record_of(speeds: dict[str, tuple[bool, str, str, float]]) -> dict[str, obje
                 "codec": codec,
                 "batch_size": 32,
                 "threads": 2,
-                "samples_per_s": {"median": rate, "min": rate - 1, "max": rate + 1, "runs": [rate - 1, rate, rate + 1]},
+                "samples_per_s": {
+                    "median": rate,
+                    "min": rate - 1,
+                    "max": rate + 1,
+                    "runs": [rate - 1, rate, rate + 1],
+                },
             }
             for name, (is_ours, engine, codec, rate) in speeds.items()
         ],
@@ -143,7 +168,7 @@ def record_of(speeds: dict[str, tuple[bool, str, str, float]]) -> dict[str, obje
 def test_tables_and_figure_of_a_record(tmp_path: Path) -> None:
     record = record_of(
         {
-            "DataLoader, PNG tree (the seed)": (False, "png-tree", "png", 50.0),
+            "DataLoader, PNG tree (the original)": (False, "png-tree", "png", 50.0),
             "DataLoader, mapped array": (False, "torch", "raw", 1000.0),
             "SPDL, raw": (False, "spdl", "raw", 2000.0),
             "cpu, raw": (True, "cpu", "raw", 3000.0),
@@ -164,4 +189,12 @@ def test_the_committed_record_has_five_turns_of_everything() -> None:
     record = json.loads(path.read_text())
     assert {len(entry["samples_per_s"]["runs"]) for entry in record["records"]} <= set(range(5, 20))
     peers = {entry["engine"] for entry in record["records"] if not entry["is_ours"]}
-    assert peers >= {"png-tree", "torch", "webdataset", "dali-reader", "streaming", "litdata", "spdl"}
+    assert peers >= {
+        "png-tree",
+        "torch",
+        "webdataset",
+        "dali-reader",
+        "streaming",
+        "litdata",
+        "spdl",
+    }

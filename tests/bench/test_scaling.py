@@ -1,4 +1,5 @@
-"""The scaling model: a tiny run has the record's shape, the fits are right, memory a sample is bounded, the text is the record's."""
+"""The scaling model: a tiny run has the record's shape, the fits are right, memory a sample is
+bounded, the text is the record's."""
 
 from __future__ import annotations
 
@@ -24,7 +25,15 @@ from shard_builder.building.options import BuildOptions
 from shard_builder.sources.ckplus import scan_ckplus
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-OPENED = ("open_s", "plan_s", "batch_plan_us", "resident_bytes", "anonymous_bytes", "split_s", "split_bytes")
+OPENED = (
+    "open_s",
+    "plan_s",
+    "batch_plan_us",
+    "resident_bytes",
+    "anonymous_bytes",
+    "split_s",
+    "split_bytes",
+)
 TRACED = ("kept_bytes", "planned_bytes", "peak_bytes")
 VERIFIED = ("verify_quick_s", "verify_quick_peak_bytes", "verify_full_s", "verify_full_peak_bytes")
 
@@ -36,13 +45,19 @@ needs_proc = pytest.mark.skipif(
 def check_shape(record: dict[str, Any], scale: Scale) -> None:
     sizes = sorted([*scale.sizes, *(size for size in scale.sizes if size == scale.more_shards)])
     assert [point["num_sequences"] for point in record["built"]] == sizes
-    assert [point["num_sequences"] for point in record["index_only"]] == [*scale.large, scale.large[0]]
+    assert [point["num_sequences"] for point in record["index_only"]] == [
+        *scale.large,
+        scale.large[0],
+    ]
     for point in [*record["built"], *record["index_only"]]:
         names = (*OPENED, *(VERIFIED if "build_s" in point else ()))
         for name in names:
             assert len(point[name]["runs"]) >= min(scale.repeats, scale.full_repeats), name
             assert point[name]["min"] <= point[name]["median"] <= point[name]["max"], name
-        assert all(point[name] > 0 for name in (*TRACED, "shards_per_stream", "index_bytes", "manifest_bytes"))
+        assert all(
+            point[name] > 0
+            for name in (*TRACED, "shards_per_stream", "index_bytes", "manifest_bytes")
+        )
         assert point["kept_bytes"] < point["planned_bytes"] <= point["peak_bytes"]
         assert point["key_text_bytes"] == 8 * point["num_sequences"]
     for name in ("open_s", "plan_s", "split_s", "build_s", "verify_quick_s", "verify_full_s"):
@@ -53,7 +68,9 @@ def check_shape(record: dict[str, Any], scale: Scale) -> None:
 
 @needs_proc
 def test_a_tiny_run_has_the_records_shape_and_renders(tmp_path: Path) -> None:
-    scale = Scale(sizes=(20, 40), more_shards=0, more_cores=0, large=(200,), repeats=1, full_repeats=1)
+    scale = Scale(
+        sizes=(20, 40), more_shards=0, more_cores=0, large=(200,), repeats=1, full_repeats=1
+    )
     record = json.loads(json.dumps(measure_scaling(scale, tmp_path)))
     check_shape(record, scale)
     assert not any(tmp_path.glob("release*")) and not (tmp_path / "large").exists()
@@ -62,7 +79,9 @@ def test_a_tiny_run_has_the_records_shape_and_renders(tmp_path: Path) -> None:
 def test_the_committed_record_fills_the_blocks_of_the_page() -> None:
     record = json.loads((DOCS / "results" / "scaling.json").read_text())
     check_shape(record, Scale())
-    assert all(len(point["open_s"]["runs"]) >= 5 for point in [*record["built"], *record["index_only"]])
+    assert all(
+        len(point["open_s"]["runs"]) >= 5 for point in [*record["built"], *record["index_only"]]
+    )
     text = (DOCS / "scaling.md").read_text(encoding="utf-8")
     found = dict(re.findall(r"<!-- begin: ([\w-]+) -->\n(.*?)\n<!-- end -->", text, re.DOTALL))
     assert found == scaling_blocks(record)
@@ -77,7 +96,10 @@ def test_the_committed_record_keeps_the_promises_of_a_million_samples() -> None:
     for name in ("anonymous_bytes", "resident_bytes"):
         assert million[name]["max"] < LIMITS["bytes_per_sample"] * million["num_sequences"]
     breaks = find_breaks(Carry(record=record, shard_bytes=1 << 30))
-    assert breaks == sorted(breaks, key=lambda entry: entry.num_sequences) and breaks[0].num_sequences > 0
+    assert (
+        breaks == sorted(breaks, key=lambda entry: entry.num_sequences)
+        and breaks[0].num_sequences > 0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +113,9 @@ def tiny_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dataset"
 
 
-def test_an_index_without_shards_opens_and_plans_like_its_origin(tiny_rows: Path, tmp_path: Path) -> None:
+def test_an_index_without_shards_opens_and_plans_like_its_origin(
+    tiny_rows: Path, tmp_path: Path
+) -> None:
     write_large_index(tmp_path / "large", tiny_rows, num_rows=50, num_shards=10)
     with open_dataset(tiny_rows) as small, open_dataset(tmp_path / "large") as large:
         assert np.array_equal(large.labels, np.resize(small.labels, 50))
@@ -104,8 +128,11 @@ def test_an_index_without_shards_opens_and_plans_like_its_origin(tiny_rows: Path
 
 
 @pytest.mark.parametrize("num", [200_000, (1 << 16) + 1])
-def test_opening_and_planning_takes_under_200_bytes_a_sample(tiny_rows: Path, tmp_path: Path, num: int) -> None:
-    """Allocated by Python and NumPy, so the same on every machine: rows in few shards, the temporaries of the plan included."""
+def test_opening_and_planning_takes_under_200_bytes_a_sample(
+    tiny_rows: Path, tmp_path: Path, num: int
+) -> None:
+    """Allocated by Python and NumPy, so the same on every machine: rows in few shards, the
+    temporaries of the plan included."""
     write_large_index(tmp_path / "large", tiny_rows, num_rows=num, num_shards=100)
     found = probe_traced(tmp_path / "large")
     assert found["kept_bytes"] < 75 * num
@@ -114,11 +141,16 @@ def test_opening_and_planning_takes_under_200_bytes_a_sample(tiny_rows: Path, tm
 
 
 def test_a_fit_finds_its_terms_and_leaves_out_negative_ones() -> None:
-    points = [{"num_sequences": n, "t": 0.5 + 2e-3 * n + 1e-5 * n * steps_per_sample(n)} for n in (10, 100, 1000, 5000)]
+    points = [
+        {"num_sequences": n, "t": 0.5 + 2e-3 * n + 1e-5 * n * steps_per_sample(n)}
+        for n in (10, 100, 1000, 5000)
+    ]
     found = fit(points, "t", ("1", "n", "n steps"))
     assert [found[term] for term in ("1", "n", "n steps")] == pytest.approx([0.5, 2e-3, 1e-5])
     assert found["worst"] < 1e-6
-    falling = [{"num_sequences": n, "shards_per_stream": 1, "t": 3 - n / 1000} for n in (10, 100, 1000)]
+    falling = [
+        {"num_sequences": n, "shards_per_stream": 1, "t": 3 - n / 1000} for n in (10, 100, 1000)
+    ]
     found = fit(falling, "t", ("1", "n"))
     assert found["n"] == 0 and found["1"] > 0 and found["worst"] > 0
 
@@ -130,7 +162,9 @@ def test_the_permutations_steps_are_those_of_its_domain() -> None:
 
 def test_the_builds_own_cut_is_carried() -> None:
     default, large = sequences_per_shard(8 << 20), sequences_per_shard(1 << 30)
-    assert default == (8 << 20) // int(3 * 340 * 256 * 18 * 0.15) and large // default in range(128, 140)
+    assert default == (8 << 20) // int(3 * 340 * 256 * 18 * 0.15) and large // default in range(
+        128, 140
+    )
 
 
 def test_the_examples_of_the_docstrings_hold() -> None:

@@ -9,7 +9,11 @@ from models.fusion import DEFAULT_WEIGHTS, FusionWeights, late_fusion, search_we
 
 
 def test_default_weights_are_one_to_one_and_a_half() -> None:
-    assert (DEFAULT_WEIGHTS.rgb, DEFAULT_WEIGHTS.flow, DEFAULT_WEIGHTS.origin) == (1.0, 1.5, "default")
+    assert (DEFAULT_WEIGHTS.rgb, DEFAULT_WEIGHTS.flow, DEFAULT_WEIGHTS.origin) == (
+        1.0,
+        1.5,
+        "default",
+    )
     fused = late_fusion(rgb=np.array([[0.9, 0.1]]), flow=np.array([[0.2, 0.8]]))
     assert fused == pytest.approx(np.array([[(0.9 + 1.5 * 0.2) / 2.5, (0.1 + 1.5 * 0.8) / 2.5]]))
     assert fused.sum() == pytest.approx(1.0)
@@ -29,7 +33,9 @@ def test_shapes_must_agree() -> None:
         late_fusion(rgb=np.full((1, 2), 0.5), flow=np.full((2, 2), 0.5))
 
 
-@pytest.mark.parametrize(("rgb", "flow"), [(-1.0, 2.0), (0.0, 0.0), (float("nan"), 1.0), (float("inf"), 1.0)])
+@pytest.mark.parametrize(
+    ("rgb", "flow"), [(-1.0, 2.0), (0.0, 0.0), (float("nan"), 1.0), (float("inf"), 1.0)]
+)
 def test_weights_check_themselves(rgb: float, flow: float) -> None:
     with pytest.raises(ValueError, match="fusion weights"):
         FusionWeights(rgb=rgb, flow=flow)
@@ -46,7 +52,8 @@ def test_search_turns_to_the_stream_that_is_right() -> None:
 
 
 def test_search_finds_weights_that_beat_either_stream() -> None:
-    # rgb knows half of the sequences surely, flow the others; each is only mildly wrong where it does not know.
+    # rgb knows half of the sequences surely, flow the others; each is only mildly wrong where it
+    # does not know.
     labels = np.zeros(40, np.int64)
     rgb = np.where(np.arange(40)[:, None] < 20, [[0.9, 0.1]], [[0.45, 0.55]])
     flow = np.where(np.arange(40)[:, None] >= 20, [[0.9, 0.1]], [[0.45, 0.55]])

@@ -1,4 +1,5 @@
-"""build_model: stem, heads, weights by name, what is refused, and channels_last to the last convolution."""
+"""build_model: stem, heads, weights by name, what is refused, and channels_last to the last
+convolution."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def test_every_arch_gives_logits_of_the_classes(arch: str, stream: str, channels
 
 @pytest.mark.parametrize("stack_length", [1, 3, 10])
 def test_flow_stem_takes_any_stack_length(stack_length: int) -> None:
-    model = build_model("resnet18", "flow", num_classes=7, stack_length=stack_length, weights="none")
+    model = build_model(
+        "resnet18", "flow", num_classes=7, stack_length=stack_length, weights="none"
+    )
     assert [tuple(p.shape) for p in stem_parameters(model)] == [(64, 2 * stack_length, 7, 7)]
 
 
@@ -61,7 +64,9 @@ def test_a_constant_rgb_input_gives_the_same_response_scaled_by_the_channels() -
     stem = cross_modality_stem(kernel, 10)
     gray, stack = torch.ones(1, 3, 7, 7), torch.ones(1, 10, 7, 7)
     response = nn.functional.conv2d(gray, kernel)
-    torch.testing.assert_close(nn.functional.conv2d(stack, stem), response * 10 / 3, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        nn.functional.conv2d(stack, stem), response * 10 / 3, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_default_dropout_is_the_seeds() -> None:
@@ -71,12 +76,23 @@ def test_default_dropout_is_the_seeds() -> None:
 
 
 def seed_state(stream: str) -> dict[str, torch.Tensor]:
-    """A state dict with the names and shapes of the seed's resnet-152 nets, unused modules included."""
+    """A state dict with the names and shapes of the original's resnet-152 nets, unused modules
+    included."""
     channels = 3 if stream == "rgb" else 10
-    state = {f"module.{k}": v for k, v in zoo.resnet152(weights=None).state_dict().items() if not k.startswith("fc.")}
+    state = {
+        f"module.{k}": v
+        for k, v in zoo.resnet152(weights=None).state_dict().items()
+        if not k.startswith("fc.")
+    }
     state["module.conv1.weight"] = torch.randn(64, channels, 7, 7)
-    state |= {"module.fc_action.weight": torch.randn(8, 2048), "module.fc_action.bias": torch.randn(8)}
-    state |= {f"module.bn_final.{k}": torch.rand(8) for k in ("weight", "bias", "running_mean", "running_var")}
+    state |= {
+        "module.fc_action.weight": torch.randn(8, 2048),
+        "module.fc_action.bias": torch.randn(8),
+    }
+    state |= {
+        f"module.bn_final.{k}": torch.rand(8)
+        for k in ("weight", "bias", "running_mean", "running_var")
+    }
     state |= {"module.fc_final.weight": torch.randn(8, 8), "module.fc_final.bias": torch.randn(8)}
     if stream == "rgb":
         state |= {"module.fc2.weight": torch.randn(101, 2048), "module.fc2.bias": torch.randn(101)}
@@ -84,10 +100,19 @@ def seed_state(stream: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
-def test_the_seeds_checkpoints_load_by_name(stream: str, tmp_path: Path) -> None:
+def test_the_originals_checkpoints_load_by_name(stream: str, tmp_path: Path) -> None:
     state = seed_state(stream)
-    torch.save({"epoch": 225, "arch": f"{stream}_resnet152", "state_dict": state}, tmp_path / "seed.pth.tar")
-    model = build_model("resnet152", stream, num_classes=8, weights=str(tmp_path / "seed.pth.tar"), use_seed_head=True)
+    torch.save(
+        {"epoch": 225, "arch": f"{stream}_resnet152", "state_dict": state},
+        tmp_path / "original.pth.tar",
+    )
+    model = build_model(
+        "resnet152",
+        stream,
+        num_classes=8,
+        weights=str(tmp_path / "original.pth.tar"),
+        use_original_head=True,
+    )
     own = model.state_dict()
     assert torch.equal(own["conv1.weight"], state["module.conv1.weight"])
     assert torch.equal(own["fc.fc_action.weight"], state["module.fc_action.weight"])
@@ -96,12 +121,16 @@ def test_the_seeds_checkpoints_load_by_name(stream: str, tmp_path: Path) -> None
         assert torch.equal(own["fc.bn_final.running_var"], state["module.bn_final.running_var"])
 
 
-def test_seed_head_takes_a_last_batch_of_one_in_training() -> None:
-    model = build_model("resnet18", "rgb", num_classes=8, weights="none", use_seed_head=True).train()
+def test_original_head_takes_a_last_batch_of_one_in_training() -> None:
+    model = build_model(
+        "resnet18", "rgb", num_classes=8, weights="none", use_original_head=True
+    ).train()
     norm = next(m for m in model.modules() if isinstance(m, BatchNormOfLogits))
     before = norm.running_mean.clone()
     assert model(torch.rand(1, 3, 224, 224)).shape == (1, 8)
-    assert torch.equal(norm.running_mean, before), "one sample has no variance: it must not enter the statistics"
+    assert torch.equal(norm.running_mean, before), (
+        "one sample has no variance: it must not enter the statistics"
+    )
     model(torch.rand(2, 3, 224, 224))
     assert not torch.equal(norm.running_mean, before)
 
@@ -130,12 +159,17 @@ def test_partial_bn_freezes_all_but_the_first() -> None:
         ({"num_classes": 1}, "1 classes, expected at least 2"),
         ({"stack_length": 0}, "--stack-length 0"),
         ({"dropout": 1.0}, "--dropout 1.0"),
-        ({"use_seed_head": True}, "--seed-head has 8 outputs.*7 are asked for"),
+        ({"use_original_head": True}, "--original-head has 8 outputs.*7 are asked for"),
         ({"weights": "IMAGENET1K_V9"}, "IMAGENET1K_V9.*no such file.*IMAGENET1K_V1"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, object], words: str) -> None:
-    arguments = {"arch": "resnet18", "stream": "flow", "num_classes": 7, "weights": "none"} | options
+    arguments = {
+        "arch": "resnet18",
+        "stream": "flow",
+        "num_classes": 7,
+        "weights": "none",
+    } | options
     with pytest.raises(InputError, match=f"(?s){words}"):
         build_model(**arguments)  # type: ignore[arg-type]
 
@@ -161,7 +195,7 @@ def test_weights_of_another_net_name_the_keys(tmp_path: Path) -> None:
 def test_a_file_that_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="can not be read as weights"):
+    with pytest.raises(InputError, match="cannot be read as weights"):
         build_model("resnet18", "rgb", num_classes=7, weights=str(path))
     torch.save({"model": 3}, path)
     with pytest.raises(InputError, match="holds no state dict"):
@@ -169,7 +203,8 @@ def test_a_file_that_is_no_checkpoint_is_refused(content: bytes, tmp_path: Path)
 
 
 def test_channels_last_survives_from_the_loader_to_the_last_convolution(tiny_dataset: Path) -> None:
-    """No layout copy is hidden in the way: every convolution sees channels_last, and nothing is cloned or made contiguous."""
+    """No layout copy is hidden in the way: every convolution sees channels_last, and nothing is
+    cloned or made contiguous."""
     model = build_model("resnet50", "flow", num_classes=7, weights="none").eval()
     seen: list[bool] = []
     for module in model.modules():
@@ -182,7 +217,9 @@ def test_channels_last_survives_from_the_loader_to_the_last_convolution(tiny_dat
             )
     with open_dataset(tiny_dataset) as dataset:
         rows = dataset.rows_of(dataset.keys[:4])
-        with make_loader(dataset, stream="flow", rows=rows, training=False, batch_size=4, engine="cpu") as loader:
+        with make_loader(
+            dataset, stream="flow", rows=rows, training=False, batch_size=4, engine="cpu"
+        ) as loader:
             batch = next(iter(loader))
             assert batch.images.stride() == (10 * 224 * 224, 1, 10 * 224, 10)
             with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as profiled:

@@ -34,15 +34,34 @@ FIELDS = {
 
 
 def run_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from shard_builder.cli import main; main()", "bench", *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-c",
+        "from shard_builder.cli import main; main()",
+        "bench",
+        *map(str, arguments),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 @pytest.mark.slow
-def test_records_table_and_figure_of_everything_this_machine_has(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_records_table_and_figure_of_everything_this_machine_has(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
     done = run_bench(
         tiny_dataset,
-        *("--streams", "rgb", "--batch-size", 8, "--threads", 1, "--device", "cpu", "--seconds", 0.01),
+        *(
+            "--streams",
+            "rgb",
+            "--batch-size",
+            8,
+            "--threads",
+            1,
+            "--device",
+            "cpu",
+            "--seconds",
+            0.01,
+        ),
         *("--json", tmp_path / "bench.json", "--plot", tmp_path / "bench.png"),
     )
     assert done.returncode == 0, done.stderr
@@ -70,8 +89,16 @@ def test_records_table_and_figure_of_everything_this_machine_has(tiny_dataset: P
         ({"streams": "depth"}, "has no depth stream"),
     ],
 )
-def test_what_does_not_fit_is_named(options: dict[str, object], words: str, tiny_dataset: Path) -> None:
-    chosen: dict[str, object] = {"streams": "", "batch_size": 8, "threads": 1, "dtype": "uint8", "device": "cpu"}
+def test_what_does_not_fit_is_named(
+    options: dict[str, object], words: str, tiny_dataset: Path
+) -> None:
+    chosen: dict[str, object] = {
+        "streams": "",
+        "batch_size": 8,
+        "threads": 1,
+        "dtype": "uint8",
+        "device": "cpu",
+    }
     chosen |= {"repeats": 5, "seconds": 0.01, "json_path": None, "plot_path": None}
     with pytest.raises(InputError, match=words):
         run_bench_command(tiny_dataset, **(chosen | options))  # type: ignore[arg-type]
@@ -100,7 +127,9 @@ def test_the_png_tree_crops_like_the_engines(
     import cv2
 
     with open_dataset(raw_dataset) as dataset:
-        samples = write_png_tree(PlaneReader(dataset, stream="flow", stack_length=5), tmp_path, num_samples=1)
+        samples = write_png_tree(
+            PlaneReader(dataset, stream="flow", stack_length=5), tmp_path, num_samples=1
+        )
     tree = PngTree(samples, stream="flow", size=(340, 256), length=3)
     assert len(tree) == 3
     box = multi_scale_crops(height=256, width=340, stream="flow").tolist()[5]
@@ -110,6 +139,10 @@ def test_the_png_tree_crops_like_the_engines(
     found = tree[2]
     assert found.shape == (10, 224, 224) and found.dtype == torch.uint8
     for number, path in enumerate(samples[0]):
-        plane = cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (340, 256))[y : y + height, x : x + width]
+        plane = cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), (340, 256))[
+            y : y + height, x : x + width
+        ]
         mirrored = cv2.resize(plane, (224, 224))[:, ::-1]
-        assert np.array_equal(found[number].numpy(), 255 - mirrored if number % 2 == 0 else mirrored)
+        assert np.array_equal(
+            found[number].numpy(), 255 - mirrored if number % 2 == 0 else mirrored
+        )

@@ -18,8 +18,9 @@ from pipelines.loader import make_loader
 from pipelines.plan.samples import make_plan
 from tests.reference_loader import ReferenceLoader
 
-# Levels that an engine may differ from cv2's. cv2 interpolates with 11-bit weights, DALI in float32; each rounds to the nearest level,
-# so they may fall on either side of a half. Both decode with libjpeg-turbo on the CPU, so JPEG adds nothing.
+# Levels that an engine may differ from cv2's. cv2 interpolates with 11-bit weights, DALI in
+# float32; each rounds to the nearest level, so they may fall on either side of a half. Both decode
+# with libjpeg-turbo on the CPU, so JPEG adds nothing.
 TOLERANCE = {"cpu": 0, "dali": 1}
 
 
@@ -27,7 +28,12 @@ TOLERANCE = {"cpu": 0, "dali": 1}
 @pytest.mark.parametrize("codec", ["jpg", "png", "raw"])
 @pytest.mark.parametrize("engine", ["cpu", "dali"])
 def test_engines_give_what_the_reference_gives(
-    engine: str, codec: str, stream: str, build_tiny: Callable[..., Path], tiny_dataset: Path, raw_dataset: Path
+    engine: str,
+    codec: str,
+    stream: str,
+    build_tiny: Callable[..., Path],
+    tiny_dataset: Path,
+    raw_dataset: Path,
 ) -> None:
     datasets = {"jpg": tiny_dataset, "raw": raw_dataset}
     folder = datasets[codec] if codec in datasets else build_tiny(codec=codec, shard_bytes=32 << 20)
@@ -39,7 +45,13 @@ def test_engines_give_what_the_reference_gives(
         options = {"stream": stream, "rows": rows, "training": True, "stack_length": 5, "seed": 11}
         plan = make_plan(dataset, **options, aug="standard", rgb_last_frames=2)
         with make_loader(
-            dataset, **options, rgb_last_frames=2, batch_size=8, engine=engine, dtype=torch.uint8, num_threads=2
+            dataset,
+            **options,
+            rgb_last_frames=2,
+            batch_size=8,
+            engine=engine,
+            dtype=torch.uint8,
+            num_threads=2,
         ) as loader:
             for epoch in range(2):
                 loader.set_epoch(epoch)
@@ -56,7 +68,9 @@ def test_engines_give_what_the_reference_gives(
 @pytest.mark.parametrize("stream", ["flow", "rgb"])
 @pytest.mark.parametrize("engine", ["cpu", "dali"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_floats_are_the_levels_normalised(engine: str, stream: str, dtype: torch.dtype, raw_dataset: Path) -> None:
+def test_floats_are_the_levels_normalised(
+    engine: str, stream: str, dtype: torch.dtype, raw_dataset: Path
+) -> None:
     with open_dataset(raw_dataset) as dataset:
         options = {
             "stream": stream,
@@ -71,7 +85,9 @@ def test_floats_are_the_levels_normalised(engine: str, stream: str, dtype: torch
                 batches.append(next(iter(loader)).images.clone())
     levels, found = batches
     assert found.dtype == dtype and found.is_contiguous(memory_format=torch.channels_last)
-    mean, deviation = (torch.tensor(values[stream]).view(1, -1, 1, 1) for values in (MEAN, DEVIATION))
+    mean, deviation = (
+        torch.tensor(values[stream]).view(1, -1, 1, 1) for values in (MEAN, DEVIATION)
+    )
     expected = (levels.float() / 255 - mean) / deviation
     # DALI normalises before it rounds to levels, so half a level on top of the dtype's own rounding
     half_a_level = 0.5 / 255 / 0.224 if engine == "dali" else 0.0
@@ -86,7 +102,9 @@ def test_a_mirrored_window_turns_x_flow_only(raw_dataset: Path) -> None:
         plan = make_plan(dataset, **options, aug="standard", rgb_last_frames=1)
         mirrored = plan.table(np.arange(len(rows)), epoch=0).mirrored
         assert 0.2 < mirrored.mean() < 0.8
-        with make_loader(dataset, **options, batch_size=len(rows), engine="cpu", dtype=torch.uint8) as loader:
+        with make_loader(
+            dataset, **options, batch_size=len(rows), engine="cpu", dtype=torch.uint8
+        ) as loader:
             images = next(iter(loader)).images.numpy()
     position = int(np.flatnonzero(mirrored)[0])
     table = plan.table(np.array([position]), epoch=0)
@@ -95,7 +113,9 @@ def test_a_mirrored_window_turns_x_flow_only(raw_dataset: Path) -> None:
 
     planes = reference.planes(reference.keys[int(table.rows[0])], int(table.starts[0]))
     for number in (0, 1):
-        straight = cv2.resize(np.ascontiguousarray(planes[number][y : y + height, x : x + width]), (224, 224))
+        straight = cv2.resize(
+            np.ascontiguousarray(planes[number][y : y + height, x : x + width]), (224, 224)
+        )
         turned = 255 - straight if number == 0 else straight
         assert np.array_equal(images[position, number], turned[:, ::-1])
 
@@ -111,7 +131,9 @@ def test_a_loop_that_is_left_leaves_nothing_behind(engine: str, tiny_dataset: Pa
         rows = dataset.rows_of(dataset.keys)
         counts = []
         for _ in range(3):
-            with make_loader(dataset, stream="flow", rows=rows, training=True, batch_size=8, engine=engine) as loader:
+            with make_loader(
+                dataset, stream="flow", rows=rows, training=True, batch_size=8, engine=engine
+            ) as loader:
                 iterator = iter(loader)
                 next(iterator)
                 iterator.close()  # type: ignore[attr-defined]
@@ -123,25 +145,39 @@ def test_a_loop_that_is_left_leaves_nothing_behind(engine: str, tiny_dataset: Pa
 
 @pytest.mark.parametrize("stream", ["flow", "rgb"])
 @pytest.mark.parametrize("engine", ["cpu", "dali"])
-def test_the_cache_changes_nothing_but_the_decoding(engine: str, stream: str, tiny_dataset: Path) -> None:
+def test_the_cache_changes_nothing_but_the_decoding(
+    engine: str, stream: str, tiny_dataset: Path
+) -> None:
     with open_dataset(tiny_dataset) as dataset:
-        options = {"stream": stream, "rows": dataset.rows_of(dataset.keys), "training": True, "batch_size": 21}
+        options = {
+            "stream": stream,
+            "rows": dataset.rows_of(dataset.keys),
+            "training": True,
+            "batch_size": 21,
+        }
         epochs = []
         for cache, limit in (("none", 0), ("ram", 1 << 30), ("ram", 1 << 20)):
-            with make_loader(dataset, **options, cache=cache, cache_bytes=limit, engine=engine) as loader:
+            with make_loader(
+                dataset, **options, cache=cache, cache_bytes=limit, engine=engine
+            ) as loader:
                 for epoch in (0, 1):
                     loader.set_epoch(epoch)
                     epochs.append(torch.cat([batch.images.clone() for batch in loader]))
     for epoch in (0, 1):
-        assert torch.equal(epochs[epoch], epochs[2 + epoch]) and torch.equal(epochs[epoch], epochs[4 + epoch])
+        assert torch.equal(epochs[epoch], epochs[2 + epoch]) and torch.equal(
+            epochs[epoch], epochs[4 + epoch]
+        )
 
 
 def test_the_cpu_engine_does_not_import_dali(tiny_dataset: Path) -> None:
     program = (
-        "import sys\nfrom pipelines.dataset import open_dataset\nfrom pipelines.loader import make_loader\n"
-        f"dataset = open_dataset({str(tiny_dataset)!r})\n"
-        "loader = make_loader(dataset, stream='flow', rows=dataset.rows_of(dataset.keys), training=True, batch_size=4)\n"
-        "next(iter(loader)); loader.close()\nassert not [m for m in sys.modules if m.startswith('nvidia.dali')]"
+        "import sys\nfrom pipelines.dataset import open_dataset\nfrom pipelines.loader import"
+        f" make_loader\ndataset = open_dataset({str(tiny_dataset)!r})\nloader ="
+        " make_loader(dataset, stream='flow', rows=dataset.rows_of(dataset.keys), training=True,"
+        " batch_size=4)\nnext(iter(loader)); loader.close()\nassert not [m for m in sys.modules if"
+        " m.startswith('nvidia.dali')]"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr

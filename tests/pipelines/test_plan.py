@@ -15,7 +15,14 @@ SIZE = {"height": 256, "width": 340}
 GOLDEN = (
     [12, 21, 3, 33, 18, 15],
     [2, 3, 8, 8, 6, 2],
-    [[32, 42, 224, 256], [0, 42, 256, 256], [32, 0, 224, 224], [0, 0, 192, 224], [0, 42, 224, 256], [32, 58, 192, 224]],
+    [
+        [32, 42, 224, 256],
+        [0, 42, 256, 256],
+        [32, 0, 224, 224],
+        [0, 0, 192, 224],
+        [0, 42, 224, 256],
+        [32, 58, 192, 224],
+    ],
     [0, 0, 0, 1, 1, 1],
 )
 SEEDS = st.integers(0, 2**63 - 1)
@@ -40,7 +47,9 @@ def test_permute_is_a_permutation(num: int, key: int) -> None:
 
 @given(num=st.integers(1, 400), seed=SEEDS, epoch=st.integers(0, 1000), data=st.data())
 @settings(deadline=None, max_examples=40)
-def test_any_slice_of_an_epoch_can_be_computed_alone(num: int, seed: int, epoch: int, data: st.DataObject) -> None:
+def test_any_slice_of_an_epoch_can_be_computed_alone(
+    num: int, seed: int, epoch: int, data: st.DataObject
+) -> None:
     plan = make(num, seed=seed)
     whole = plan.table(np.arange(num), epoch=epoch)
     assert sorted(whole.rows.tolist()) == plan.rows.tolist()
@@ -65,7 +74,8 @@ def chi_square(counts: np.ndarray) -> float:
 
 
 def test_order_windows_crops_and_flips_are_uniform() -> None:
-    """Chi-square at a tail of 1e-6 (normal approximation: mean k - 1, deviation sqrt(2 (k - 1)), 5.5 deviations)."""
+    """Chi-square at a tail of 1e-6 (normal approximation: mean k - 1, deviation sqrt(2 (k - 1)),
+    5.5 deviations)."""
     num, epochs = 20, 3000
     plan = make(num, seed=5)
     tables = [plan.table(np.arange(num), epoch=epoch) for epoch in range(epochs)]
@@ -80,8 +90,15 @@ def test_order_windows_crops_and_flips_are_uniform() -> None:
             boxes[lookup[tuple(box)]] = boxes.get(lookup[tuple(box)], 0) + 1
     flips = np.bincount(np.concatenate([t.mirrored for t in tables]).astype(int), minlength=2)
     multiplicity = np.bincount([lookup[tuple(box)] for box in plan.crops.tolist()])
-    distinct = np.array([boxes.get(i, 0) / multiplicity[i] for i in range(len(multiplicity)) if multiplicity[i]])
-    for counts, freedom in ((places, (num - 1) ** 2), (starts, 6), (flips, 1), (distinct, len(distinct) - 1)):
+    distinct = np.array(
+        [boxes.get(i, 0) / multiplicity[i] for i in range(len(multiplicity)) if multiplicity[i]]
+    )
+    for counts, freedom in (
+        (places, (num - 1) ** 2),
+        (starts, 6),
+        (flips, 1),
+        (distinct, len(distinct) - 1),
+    ):
         assert chi_square(np.asarray(counts, float)) < freedom + 5.5 * np.sqrt(2 * freedom)
 
 
@@ -101,10 +118,16 @@ def test_validation_takes_stored_order_centre_window_and_centre_crop() -> None:
 
 
 def test_the_plan_of_version_1_is_pinned() -> None:
-    """If this fails, old runs would resume with another order: raise PLAN_VERSION and pin the new values."""
+    """If this fails, old runs would resume with another order: raise PLAN_VERSION and pin the new
+    values."""
     assert PLAN_VERSION == 1
     table = make(12, seed=2026).table(np.arange(6), epoch=3)
-    golden = (table.rows.tolist(), table.starts.tolist(), table.boxes.tolist(), table.mirrored.astype(int).tolist())
+    golden = (
+        table.rows.tolist(),
+        table.starts.tolist(),
+        table.boxes.tolist(),
+        table.mirrored.astype(int).tolist(),
+    )
     assert golden == GOLDEN
 
 
@@ -115,16 +138,23 @@ def test_the_crop_tables_are_the_papers_and_the_seeds(stream: str, sizes: int, c
     ends = standard[:, :2] + standard[:, 2:]
     assert (standard[:, :2] >= 0).all() and (ends <= [256, 340]).all()
     assert len({tuple(box[2:]) for box in standard.tolist()}) == sizes
-    exact = multi_scale_crops(**SIZE, stream=stream, augmentation="seed-exact")
+    exact = multi_scale_crops(**SIZE, stream=stream, augmentation="original")
     intended = np.array([box[2:] for box in standard.tolist()])
     assert (exact[:, 2:] < intended).any(axis=1).sum() == cut
 
 
 def seed_crop_box(pair: tuple[int, int], place: int) -> list[int]:
-    """The seed's choice number (crop sizes, place): offsets as if every crop were 224x224, then a slice of the image."""
+    """The original's choice number (crop sizes, place): offsets as if every crop were 224x224, then
+    a slice of the image."""
     step_y, step_x = (256 - 224) // 4, (340 - 224) // 4
     offsets = [
-        *((0, 0), (4 * step_x, 0), (0, 4 * step_y), (4 * step_x, 4 * step_y), (2 * step_x, 2 * step_y)),
+        *(
+            (0, 0),
+            (4 * step_x, 0),
+            (0, 4 * step_y),
+            (4 * step_x, 4 * step_y),
+            (2 * step_x, 2 * step_y),
+        ),
         *((0, 2 * step_y), (4 * step_x, 2 * step_y), (2 * step_x, 4 * step_y), (2 * step_x, 0)),
         *((step_x, step_y), (3 * step_x, step_y), (step_x, 3 * step_y), (3 * step_x, 3 * step_y)),
     ]
@@ -133,10 +163,14 @@ def seed_crop_box(pair: tuple[int, int], place: int) -> list[int]:
     return [y, x, len(rows), len(columns)]
 
 
-@pytest.mark.parametrize(("stream", "ratios"), [("rgb", (1, 0.875, 0.75, 0.66)), ("flow", (1, 0.875, 0.75))])
-def test_seed_exact_lists_the_boxes_that_the_seed_cuts(stream: str, ratios: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(
+    ("stream", "ratios"), [("rgb", (1, 0.875, 0.75, 0.66)), ("flow", (1, 0.875, 0.75))]
+)
+def test_seed_exact_lists_the_boxes_that_the_original_cuts(
+    stream: str, ratios: tuple[float, ...]
+) -> None:
     sizes = [int(256 * ratio) for ratio in ratios]
     pairs = [(a, b) for i, a in enumerate(sizes) for j, b in enumerate(sizes) if abs(i - j) <= 1]
     expected = sorted(seed_crop_box(pair, place) for pair in pairs for place in range(13))
-    exact = multi_scale_crops(**SIZE, stream=stream, augmentation="seed-exact")
+    exact = multi_scale_crops(**SIZE, stream=stream, augmentation="original")
     assert sorted(exact.tolist()) == expected

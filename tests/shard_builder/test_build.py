@@ -1,4 +1,5 @@
-"""Building: the same bytes however it is done, nothing half-written, and bad input ends with one clear line."""
+"""Building: the same bytes however it is done, nothing half-written, and bad input ends with one
+clear line."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import pytest
 from pipelines.dataset import open_dataset
 from shard_builder.building.build import build_dataset, cut_tasks
 from shard_builder.building.options import BuildOptions
-from shard_builder.format.shards import digest_file
+from shard_builder.files import digest_file
 from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.sources.sequence import FaceSequence, Source
 from tests.ckplus_release import write_sequence, write_small_release
@@ -26,7 +27,9 @@ CKSHARD = str(Path(sys.executable).with_name("ckshard"))
 SMALL = {"flow_method": "dis", "width": 64, "height": 48, "shard_bytes": 20_000}
 
 
-def build(release: Path, dataset: Path, *, workers: int = 1, overwrite: bool = False, **options: object) -> Path:
+def build(
+    release: Path, dataset: Path, *, workers: int = 1, overwrite: bool = False, **options: object
+) -> Path:
     chosen = BuildOptions(**(SMALL | options))  # type: ignore[arg-type]
     source = scan_ckplus(release, on_error=chosen.on_error)
     build_dataset(source, release, dataset, chosen, workers=workers, overwrite=overwrite)
@@ -43,12 +46,17 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("codec", ["jpg", "png", "raw"])
-def test_the_bytes_do_not_depend_on_the_number_of_workers(codec: str, release: Path, tmp_path: Path) -> None:
+def test_the_bytes_do_not_depend_on_the_number_of_workers(
+    codec: str, release: Path, tmp_path: Path
+) -> None:
     one = digests(build(release, tmp_path / "one", codec=codec))
     three = digests(build(release, tmp_path / "three", codec=codec, workers=3))
     assert one == three
     assert len([name for name in one if name.endswith(".tar")]) > 2
-    assert not list((tmp_path / "three").glob("*.tmp")) and not (tmp_path / "three" / ".build").exists()
+    assert (
+        not list((tmp_path / "three").glob("*.tmp"))
+        and not (tmp_path / "three" / ".build").exists()
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,10 +67,17 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(codec: str, release: P
         (1_000, 18_000, 600, 1_000),  # 1 GiB each
     ],
 )
-def test_shards_are_as_many_as_builds_and_maps_can_take(num: int, frames: int, least: int, most: int) -> None:
+def test_shards_are_as_many_as_builds_and_maps_can_take(
+    num: int, frames: int, least: int, most: int
+) -> None:
     sequences = tuple(
         FaceSequence(
-            key=f"S{n:07d}", subject="S", session="0", emotion="anger", code=1, frames=(Path("frame.png"),) * frames
+            key=f"S{n:07d}",
+            subject="S",
+            session="0",
+            emotion="anger",
+            code=1,
+            frames=(Path("frame.png"),) * frames,
         )
         for n in range(num)
     )
@@ -72,7 +87,9 @@ def test_shards_are_as_many_as_builds_and_maps_can_take(num: int, frames: int, l
     assert sum(len(task.sequences) for task in tasks) == num
 
 
-def test_another_seed_gives_another_order_of_the_same_samples(release: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_another_order_of_the_same_samples(
+    release: Path, tmp_path: Path
+) -> None:
     orders = []
     for seed in (0, 1):
         with open_dataset(build(release, tmp_path / str(seed), seed=seed)) as dataset:
@@ -81,7 +98,9 @@ def test_another_seed_gives_another_order_of_the_same_samples(release: Path, tmp
 
 
 @pytest.mark.parametrize(("frames", "expected"), [("all", 6), ("last", 1), ("last3", 3)])
-def test_frames_keeps_what_it_says(frames: str, expected: int, release: Path, tmp_path: Path) -> None:
+def test_frames_keeps_what_it_says(
+    frames: str, expected: int, release: Path, tmp_path: Path
+) -> None:
     with open_dataset(build(release, tmp_path / "dataset", frames=frames)) as dataset:
         assert set(dataset.num_stored_frames().tolist()) == {expected}
         peak = dataset.read_member("rgb", 0, -1)
@@ -89,10 +108,21 @@ def test_frames_keeps_what_it_says(frames: str, expected: int, release: Path, tm
         assert bytes(dataset.read_member("rgb", 0, -1)) == bytes(peak)
 
 
-def test_killed_anywhere_and_started_again_it_ends_in_the_same_bytes(release: Path, tmp_path: Path) -> None:
+def test_killed_anywhere_and_started_again_it_ends_in_the_same_bytes(
+    release: Path, tmp_path: Path
+) -> None:
     expected = digests(build(release, tmp_path / "whole"))
     dataset = tmp_path / "killed"
-    command = [CKSHARD, "build", str(release), str(dataset), "--flow-method", "dis", "--size", "64x48"]
+    command = [
+        CKSHARD,
+        "build",
+        str(release),
+        str(dataset),
+        "--flow-method",
+        "dis",
+        "--size",
+        "64x48",
+    ]
     command += ["--shard-bytes", "20000", "--workers", "2"]
     kills = 0
     for delay in (0.3, 0.6, 0.9, 1.2, 1.5):
@@ -141,9 +171,15 @@ def test_a_full_disk_ends_the_build_with_a_message_and_the_rerun_gives_the_same_
         "raw",
     ]
     command += ["--shard-bytes", "20000", "--workers", str(workers)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=limited_files)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, preexec_fn=limited_files
+    )
     assert done.returncode == 1, done.stderr
-    assert done.stderr.startswith("ckshard: error: ") and "Traceback" not in done.stderr and str(dataset) in done.stderr
+    assert (
+        done.stderr.startswith("ckshard: error: ")
+        and "Traceback" not in done.stderr
+        and str(dataset) in done.stderr
+    )
     assert not (dataset / "manifest.json").exists()
     for path in [*dataset.glob("*.tar"), *dataset.glob("*.idx")]:
         assert digest_file(path).sha256 == expected[path.name], "what has a final name is whole"
@@ -152,7 +188,9 @@ def test_a_full_disk_ends_the_build_with_a_message_and_the_rerun_gives_the_same_
     assert digests(dataset) == expected
 
 
-def test_a_worker_that_dies_ends_the_build_with_a_message(tiny_release: Path, tmp_path: Path) -> None:
+def test_a_worker_that_dies_ends_the_build_with_a_message(
+    tiny_release: Path, tmp_path: Path
+) -> None:
     command = [
         CKSHARD,
         "build",
@@ -163,12 +201,18 @@ def test_a_worker_that_dies_ends_the_build_with_a_message(tiny_release: Path, tm
         "--shard-bytes",
         "500000",
     ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
     while not list((tmp_path / "dataset").glob("*.tar")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    workers = [c for c in psutil.Process(process.pid).children() if any("spawn_main" in word for word in c.cmdline())]
+    workers = [
+        c
+        for c in psutil.Process(process.pid).children()
+        if any("spawn_main" in word for word in c.cmdline())
+    ]
     workers[0].kill()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and "a build worker died" in errors and "Traceback" not in errors
@@ -187,13 +231,17 @@ def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
 
 
 def test_a_missing_source_is_one_clear_line(tmp_path: Path) -> None:
-    assert_refused(run("build", tmp_path / "nowhere", tmp_path / "dataset"), "nowhere", "no such folder")
+    assert_refused(
+        run("build", tmp_path / "nowhere", tmp_path / "dataset"), "nowhere", "no such folder"
+    )
     assert not (tmp_path / "dataset").exists()
 
 
 def test_a_source_without_sequences_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert_refused(run("build", tmp_path / "empty", tmp_path / "dataset"), "empty", "S005_001_00000001.png")
+    assert_refused(
+        run("build", tmp_path / "empty", tmp_path / "dataset"), "empty", "S005_001_00000001.png"
+    )
     assert not (tmp_path / "dataset").exists()
 
 
@@ -208,7 +256,18 @@ def test_a_dataset_that_is_there_is_refused_and_kept(release: Path, tmp_path: Pa
     for words in ([], ["--overwrite"]):
         assert_refused(run("build", release, foreign, *words), "foreign")
         assert (foreign / "thesis.tex").read_text() == "years of work"
-    done = run("build", release, dataset, "--overwrite", "--flow-method", "dis", "--size", "64x48", "--codec", "png")
+    done = run(
+        "build",
+        release,
+        dataset,
+        "--overwrite",
+        "--flow-method",
+        "dis",
+        "--size",
+        "64x48",
+        "--codec",
+        "png",
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads((dataset / "manifest.json").read_text())["streams"]["flow"]["codec"] == "png"
 
@@ -216,7 +275,11 @@ def test_a_dataset_that_is_there_is_refused_and_kept(release: Path, tmp_path: Pa
 def test_a_label_outside_the_classes_is_one_clear_line(tmp_path: Path) -> None:
     write_small_release(tmp_path / "CK+")
     write_sequence(tmp_path / "CK+", "S007_001", emotion="   8.0000000e+00\n")
-    assert_refused(run("build", tmp_path / "CK+", tmp_path / "dataset"), "S007_001_00000006_emotion.txt", "0..7")
+    assert_refused(
+        run("build", tmp_path / "CK+", tmp_path / "dataset"),
+        "S007_001_00000006_emotion.txt",
+        "0..7",
+    )
     assert not (tmp_path / "dataset").exists()
 
 
@@ -225,7 +288,9 @@ def test_an_unreadable_image_is_one_clear_line_and_leaves_no_dataset(tmp_path: P
     images, _ = write_sequence(tmp_path / "CK+", "S007_001")
     broken = images / "S007_001_00000004.png"
     broken.write_bytes(broken.read_bytes()[:200])  # the header is whole, the pixels are not
-    done = run("build", tmp_path / "CK+", tmp_path / "dataset", "--size", "64x48", "--flow-method", "dis")
+    done = run(
+        "build", tmp_path / "CK+", tmp_path / "dataset", "--size", "64x48", "--flow-method", "dis"
+    )
     assert_refused(done, "S007_001_00000004.png", "--on-error skip")
     assert not (tmp_path / "dataset" / "manifest.json").exists()
     skipped = run(
@@ -272,6 +337,9 @@ def test_bad_options_are_refused_before_anything_is_written(
 def test_help_answers_at_once() -> None:
     for program in ("ckshard", "cktrain"):
         done = subprocess.run(
-            [str(Path(CKSHARD).with_name(program)), "--help"], capture_output=True, text=True, timeout=20
+            [str(Path(CKSHARD).with_name(program)), "--help"],
+            capture_output=True,
+            text=True,
+            timeout=20,
         )
         assert done.returncode == 0 and "Commands" in done.stdout

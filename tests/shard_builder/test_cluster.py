@@ -1,4 +1,5 @@
-"""Building on a real Dask scheduler with two workers, one killed in the middle, gives the bytes of a local build."""
+"""Building on a real Dask scheduler with two workers, one killed in the middle, gives the bytes of
+a local build."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shard_builder.format.shards import digest_file
+from shard_builder.files import digest_file
 
 BIN = Path(sys.executable).parent
 OPTIONS = ["--shard-bytes", "1000000"]
@@ -35,7 +36,9 @@ def start(*words: str, pattern: str) -> tuple[subprocess.Popen[str], re.Match[st
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_worker_gives_the_local_bytes(tiny_release: Path, tmp_path: Path) -> None:
+def test_a_cluster_that_loses_a_worker_gives_the_local_bytes(
+    tiny_release: Path, tmp_path: Path
+) -> None:
     local = subprocess.run(
         [str(BIN / "ckshard"), "build", str(tiny_release), str(tmp_path / "local"), *OPTIONS],
         capture_output=True,
@@ -51,7 +54,9 @@ def test_a_cluster_that_loses_a_worker_gives_the_local_bytes(tiny_release: Path,
         running.append(scheduler)
         for _ in range(2):
             words = ("dask_worker", match[1], "--nthreads", "1", "--no-nanny", "--no-dashboard")
-            running.append(start(*words, "--local-directory", str(tmp_path), pattern=r"Registered to:")[0])
+            running.append(
+                start(*words, "--local-directory", str(tmp_path), pattern=r"Registered to:")[0]
+            )
         build = subprocess.Popen(
             [
                 str(BIN / "ckshard"),
@@ -81,7 +86,11 @@ def test_a_cluster_that_loses_a_worker_gives_the_local_bytes(tiny_release: Path,
             assert process.stderr is not None
             process.stderr.close()
     digests = [
-        {path.name: digest_file(path).sha256 for path in (tmp_path / name).iterdir() if path.is_file()}
+        {
+            path.name: digest_file(path).sha256
+            for path in (tmp_path / name).iterdir()
+            if path.is_file()
+        }
         for name in ("local", "cluster")
     ]
     assert digests[0] == digests[1] and len(digests[0]) > 10
@@ -103,5 +112,8 @@ def test_a_scheduler_that_does_not_answer_is_one_clear_line(
         text=True,
         timeout=120,
     )
-    assert done.returncode == 2 and "--scheduler 'tcp://127.0.0.1:9': no scheduler answers" in done.stderr
+    assert (
+        done.returncode == 2
+        and "--scheduler 'tcp://127.0.0.1:9': no scheduler answers" in done.stderr
+    )
     assert "Traceback" not in done.stderr and not (tmp_path / "dataset").exists()

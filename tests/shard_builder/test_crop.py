@@ -1,4 +1,5 @@
-"""The face crop: one box a sequence from the landmarks of all frames, the same for frames and flow."""
+"""The face crop: one box a sequence from the landmarks of all frames, the same for frames and
+flow."""
 
 from __future__ import annotations
 
@@ -67,13 +68,19 @@ def test_frames_and_flow_are_cut_by_the_same_box(tiny_release: Path, tmp_path: P
         row = int(dataset.rows_of([sequence.key])[0])
         stored = cv2.imdecode(dataset.read_member("rgb", row, -1), cv2.IMREAD_COLOR_RGB)
         assert np.array_equal(stored, resize_image(frames[-1], width=340, height=256))
-        levels = quantize_flow(make_flow_estimator("dis")(to_gray(frames[0]), to_gray(frames[1])), bound_px=10)
+        levels = quantize_flow(
+            make_flow_estimator("dis")(to_gray(frames[0]), to_gray(frames[1])), bound_px=10
+        )
         pair = cv2.imdecode(dataset.read_member("flow", row, 0), cv2.IMREAD_GRAYSCALE)
         for axis, plane in enumerate((pair[:256], pair[256:])):
-            assert np.array_equal(plane, resize_image(levels[..., axis].copy(), width=340, height=256))
+            assert np.array_equal(
+                plane, resize_image(levels[..., axis].copy(), width=340, height=256)
+            )
 
 
-@pytest.mark.parametrize("text", ["1 2\n" * 67, "1 2\n" * 67 + "nan 1\n", "1 2 3\n" * 68, "hello\n"])
+@pytest.mark.parametrize(
+    "text", ["1 2\n" * 67, "1 2\n" * 67 + "nan 1\n", "1 2 3\n" * 68, "hello\n"]
+)
 def test_landmark_files_that_are_none_are_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "S001_001_00000001_landmarks.txt"
     path.write_text(text)
@@ -83,7 +90,14 @@ def test_landmark_files_that_are_none_are_named(text: str, tmp_path: Path) -> No
 
 def test_a_release_without_landmarks_says_what_is_missing(tmp_path: Path) -> None:
     sequence = FaceSequence(
-        key="S001_001", subject="S001", session="001", emotion="happy", code=5, frames=(tmp_path / "a.png",)
+        key="S001_001",
+        subject="S001",
+        session="001",
+        emotion="happy",
+        code=5,
+        frames=(tmp_path / "a.png",),
     )
-    with pytest.raises(SourceError, match=r"(?s)no landmark file for each frame of S001_001.*Landmarks\.zip"):
+    with pytest.raises(
+        SourceError, match=r"(?s)no landmark file for each frame of S001_001.*Landmarks\.zip"
+    ):
         face_box(sequence, margin=0.2)

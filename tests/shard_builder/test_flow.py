@@ -1,4 +1,5 @@
-"""Flow: the seed's quantisation to the integer, its parameters, and sign and scale on known motion."""
+"""Flow: the original's quantisation to the integer, its parameters, and sign and scale on known
+motion."""
 
 from __future__ import annotations
 
@@ -9,11 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shard_builder.building.flow import LevelStatistics, dequantize_flow, make_flow_estimator, quantize_flow, to_gray
+from shard_builder.building.flow import (
+    LevelStatistics,
+    dequantize_flow,
+    make_flow_estimator,
+    quantize_flow,
+    to_gray,
+)
 
 
-def quantize_like_the_seed(flow: np.ndarray, bound: float) -> np.ndarray:
-    """The seed's loop over pixels: clip, then Python's round (half to even)."""
+def quantize_like_the_original(flow: np.ndarray, bound: float) -> np.ndarray:
+    """The original's loop over pixels: clip, then Python's round (half to even)."""
     levels = np.empty(flow.shape, np.uint8)
     for index, value in np.ndenumerate(flow):
         if value > bound:
@@ -31,7 +38,9 @@ def quantize_like_the_seed(flow: np.ndarray, bound: float) -> np.ndarray:
 )
 @settings(deadline=None, max_examples=80)
 def test_quantisation_equals_the_seeds_per_pixel_code(flow: np.ndarray, bound: float) -> None:
-    assert np.array_equal(quantize_flow(flow, bound_px=bound), quantize_like_the_seed(flow, bound))
+    assert np.array_equal(
+        quantize_flow(flow, bound_px=bound), quantize_like_the_original(flow, bound)
+    )
 
 
 def test_rest_is_128_and_the_bounds_saturate() -> None:
@@ -39,8 +48,10 @@ def test_rest_is_128_and_the_bounds_saturate() -> None:
     assert quantize_flow(flow, bound_px=10).tolist() == [128, 255, 0, 255, 0, 128]
 
 
-@pytest.mark.parametrize(("flow", "bound"), [([np.nan], 10.0), ([np.inf], 10.0), ([1.0], 0.0), ([1.0], -1.0)])
-def test_what_can_not_be_quantised_is_refused(flow: list[float], bound: float) -> None:
+@pytest.mark.parametrize(
+    ("flow", "bound"), [([np.nan], 10.0), ([np.inf], 10.0), ([1.0], 0.0), ([1.0], -1.0)]
+)
+def test_what_cannot_be_quantised_is_refused(flow: list[float], bound: float) -> None:
     with pytest.raises(ValueError, match=r"finite|bound_px"):
         quantize_flow(np.array(flow), bound_px=bound)
 
@@ -53,24 +64,37 @@ def test_dequantising_returns_within_half_a_step() -> None:
 
 def test_farneback_has_the_seeds_parameters() -> None:
     generator = np.random.default_rng(1)
-    one, two = (cv2.GaussianBlur(generator.integers(0, 256, (120, 160), np.uint8), (0, 0), 3) for _ in range(2))
-    expected = cv2.calcOpticalFlowFarneback(one, two, None, 0.702, 5, 10, 2, 7, 1.5, cv2.OPTFLOW_FARNEBACK_GAUSSIAN)
+    one, two = (
+        cv2.GaussianBlur(generator.integers(0, 256, (120, 160), np.uint8), (0, 0), 3)
+        for _ in range(2)
+    )
+    expected = cv2.calcOpticalFlowFarneback(
+        one, two, None, 0.702, 5, 10, 2, 7, 1.5, cv2.OPTFLOW_FARNEBACK_GAUSSIAN
+    )
     assert np.array_equal(make_flow_estimator("farneback")(one, two), expected)
 
 
 @pytest.mark.parametrize("method", ["farneback", "dis"])
 @pytest.mark.parametrize("shift", [(3.0, 0.0), (-3.0, 0.0), (0.0, 2.0), (0.0, -2.0)])
-def test_sign_and_scale_on_a_face_moved_by_a_known_distance(method: str, shift: tuple[float, float]) -> None:
-    """A public-domain portrait moved to the right has positive x flow of the same number of pixels."""
+def test_sign_and_scale_on_a_face_moved_by_a_known_distance(
+    method: str, shift: tuple[float, float]
+) -> None:
+    """A public-domain portrait moved to the right has positive x flow of the same number of
+    pixels."""
     from skimage import data
 
     face = to_gray(np.ascontiguousarray(data.astronaut()[0:300, 80:380]))
     moved = cv2.warpAffine(
-        face, np.float32([[1, 0, shift[0]], [0, 1, shift[1]]]), face.shape[::-1], borderMode=cv2.BORDER_REPLICATE
+        face,
+        np.float32([[1, 0, shift[0]], [0, 1, shift[1]]]),
+        face.shape[::-1],
+        borderMode=cv2.BORDER_REPLICATE,
     )
     flow = make_flow_estimator(method)(face, moved)[60:240, 60:240]
     # the median: flat background has no flow to measure
-    detailed = cv2.GaussianBlur(np.abs(cv2.Laplacian(face, cv2.CV_32F)), (0, 0), 5)[60:240, 60:240] > 8
+    detailed = (
+        cv2.GaussianBlur(np.abs(cv2.Laplacian(face, cv2.CV_32F)), (0, 0), 5)[60:240, 60:240] > 8
+    )
     found = [float(np.median(flow[..., axis][detailed])) for axis in (0, 1)]
     assert found == pytest.approx(list(shift), abs=0.5)
 

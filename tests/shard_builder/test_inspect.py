@@ -1,4 +1,5 @@
-"""ckshard inspect: the counts of the index in tables, and a page that shows every class and loads nothing."""
+"""ckshard inspect: the counts of the index in tables, and a page that shows every class and loads
+nothing."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ def test_the_page_shows_every_class_and_is_self_contained(
     write_page(inspection, tmp_path / "page.html", quality=shuffle_quality(inspection))
     text = (tmp_path / "page.html").read_text()
     addresses = re.findall(r'(?:src|href)="([^"]{0,40})', text)
-    assert len(addresses) == 7 * 2 * 4 and all(address.startswith("data:image/jpeg") for address in addresses)
+    assert len(addresses) == 7 * 2 * 4 and all(
+        address.startswith("data:image/jpeg") for address in addresses
+    )
     for name in inspection.manifest.class_names:
         assert f"<h3>{name}</h3>" in text
 
@@ -39,7 +42,9 @@ def test_the_counts_are_those_of_the_index(tiny_dataset: Path) -> None:
     assert inspection.num_frames[0] <= inspection.num_frames[1] <= inspection.num_frames[2]
 
 
-def test_the_shards_are_as_mixed_as_random_orders_and_sorted_ones_are_not(tiny_dataset: Path) -> None:
+def test_the_shards_are_as_mixed_as_random_orders_and_sorted_ones_are_not(
+    tiny_dataset: Path,
+) -> None:
     inspection = inspect_dataset(tiny_dataset)
     quality = shuffle_quality(inspection)
     assert quality.entropy_bits > 0.9 * quality.ideal_bits
@@ -47,7 +52,9 @@ def test_the_shards_are_as_mixed_as_random_orders_and_sorted_ones_are_not(tiny_d
     assert shuffle_quality(inspection).entropy_bits < 0.75 * quality.ideal_bits
 
 
-def test_the_codecs_error_is_measured_against_a_lossless_build(tiny_dataset: Path, raw_dataset: Path) -> None:
+def test_the_codecs_error_is_measured_against_a_lossless_build(
+    tiny_dataset: Path, raw_dataset: Path
+) -> None:
     jpg, raw = inspect_dataset(tiny_dataset), inspect_dataset(raw_dataset)
     errors = {error.stream: error for error in codec_errors(jpg, raw)}
     assert set(errors) == {"rgb", "flow"}
@@ -73,7 +80,9 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.browser
-def test_a_browser_shows_the_page(tiny_dataset: Path, tmp_path: Path, screenshot: Screenshot) -> None:
+def test_a_browser_shows_the_page(
+    tiny_dataset: Path, tmp_path: Path, screenshot: Screenshot
+) -> None:
     inspection = inspect_dataset(tiny_dataset)
     write_page(inspection, tmp_path / "page.html", quality=shuffle_quality(inspection))
     assert screenshot(tmp_path / "page.html").std() > 20, "the page is not blank"

@@ -21,10 +21,14 @@ LAYOUTS = [
 
 
 @pytest.mark.parametrize(("images", "labels"), LAYOUTS)
-def test_every_layout_seen_in_the_wild_is_found_by_pattern(images: str, labels: str, tmp_path: Path) -> None:
+def test_every_layout_seen_in_the_wild_is_found_by_pattern(
+    images: str, labels: str, tmp_path: Path
+) -> None:
     write_small_release(tmp_path, images=images, labels=labels)
     source = scan_ckplus(tmp_path)
-    assert [s.key for s in source.sequences] == [f"S{n:03d}_{k:03d}" for n in (1, 2, 3) for k in (1, 2)]
+    assert [s.key for s in source.sequences] == [
+        f"S{n:03d}_{k:03d}" for n in (1, 2, 3) for k in (1, 2)
+    ]
     assert {(s.emotion, s.code) for s in source.sequences} == {("anger", 1), ("surprise", 7)}
     assert all(len(s.frames) == 6 for s in source.sequences)
 
@@ -37,7 +41,11 @@ def test_stray_files_and_empty_label_folders_are_ignored(tmp_path: Path) -> None
             (folder / name).write_bytes(b"\x00junk")
     source = scan_ckplus(tmp_path)
     assert len(source.sequences) == 6 and source.num_unlabelled == 1
-    assert all(path.suffix == ".png" and not path.name.startswith(".") for s in source.sequences for path in s.frames)
+    assert all(
+        path.suffix == ".png" and not path.name.startswith(".")
+        for s in source.sequences
+        for path in s.frames
+    )
 
 
 def test_unlabelled_sequences_are_never_neutral(tmp_path: Path) -> None:
@@ -95,7 +103,16 @@ def label_before_the_peak(images: Path, labels: Path) -> str:
     return r"labels frame 4 of S001_003, expected its last frame 6"
 
 
-FAULTS = [gap, resize, second_label, label_nine, label_text, not_an_image, no_images, label_before_the_peak]
+FAULTS = [
+    gap,
+    resize,
+    second_label,
+    label_nine,
+    label_text,
+    not_an_image,
+    no_images,
+    label_before_the_peak,
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -144,5 +161,7 @@ def test_a_folder_reached_twice_by_links_is_read_once(tmp_path: Path) -> None:
 
 def test_skipping_every_sequence_is_an_error_that_names_the_first_fault(tmp_path: Path) -> None:
     gap(*write_sequence(tmp_path, "S001_003"))
-    with pytest.raises(SourceError, match=r"all 1 labelled sequences have faults.*frame 4 follows frame 2"):
+    with pytest.raises(
+        SourceError, match=r"all 1 labelled sequences have faults.*frame 4 follows frame 2"
+    ):
         scan_ckplus(tmp_path, on_error="skip")

@@ -1,4 +1,5 @@
-"""The dataset's files as three strangers read them: webdataset, DALI's reader, plain tar; and their exact bytes."""
+"""The dataset's files as three strangers read them: webdataset, DALI's reader, plain tar; and their
+exact bytes."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 
 from pipelines.dataset import open_dataset
+from shard_builder.files import digest_file
 from shard_builder.format.manifest import read_manifest
-from shard_builder.format.shards import ShardWriter, digest_file
+from shard_builder.format.shards import ShardWriter
 
 SAMPLES = {
     "S005_001": {"cls": b"2", "flow-000.jpg": b"a" * 700, "flow-001.jpg": b"", "json": b"{}"},
@@ -49,7 +51,9 @@ def test_the_index_is_what_wds2idx_writes(tiny_dataset: Path, tmp_path: Path) ->
     program = Path(sys.executable).with_name("wds2idx")
     for tar in [write_samples(tmp_path), *sorted(tiny_dataset.glob("*.tar"))[:3]]:
         out = tmp_path / "theirs.idx"
-        done = subprocess.run([str(program), str(tar), str(out)], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [str(program), str(tar), str(out)], capture_output=True, text=True, timeout=60
+        )
         assert done.returncode == 0, done.stderr
         assert out.read_text().splitlines() == tar.with_suffix(".idx").read_text().splitlines()
 
@@ -92,7 +96,9 @@ def test_dalis_reader_reads_the_shards_by_our_index(tiny_dataset: Path) -> None:
             assert bytes(np.asarray(labels[row])) == str(dataset.labels[row]).encode()
 
 
-def test_plain_tar_unpacks_images_of_the_manifests_geometry(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_plain_tar_unpacks_images_of_the_manifests_geometry(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
     manifest = read_manifest(tiny_dataset)
     tar = sorted(tiny_dataset.glob("flow-*.tar"))[0]
     subprocess.run(["tar", "-xf", str(tar), "-C", str(tmp_path)], check=True)

@@ -1,4 +1,5 @@
-"""Prepared trees and videos in class folders; prepare writes what the seed writes, and build reads it to the same bytes."""
+"""Prepared trees and videos in class folders; prepare writes what the original writes, and build
+reads it to the same bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from shard_builder.building.flow import make_flow_estimator, quantize_flow
 from shard_builder.building.options import BuildOptions
 from shard_builder.building.prepare import prepare_trees
 from shard_builder.errors import InputError, SourceError
-from shard_builder.format.shards import digest_file
+from shard_builder.files import digest_file
 from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.sources.detect import detect_source, scan_source
 from shard_builder.sources.tree import scan_tree
@@ -59,7 +60,8 @@ def test_prepare_writes_the_seeds_two_trees(release: Path, trees: Path) -> None:
     levels = quantize_flow(make_flow_estimator("farneback")(one, two), bound_px=10)
     for number, axis in enumerate(("x_flow", "y_flow")):
         stored = cv2.imread(
-            str(trees / "flow" / "1" / "S001_001" / axis / "S001_001_00000001.png"), cv2.IMREAD_UNCHANGED
+            str(trees / "flow" / "1" / "S001_001" / axis / "S001_001_00000001.png"),
+            cv2.IMREAD_UNCHANGED,
         )
         assert np.array_equal(stored, levels[..., number])
     assert not (trees / ".prepare").exists()
@@ -72,9 +74,15 @@ def test_prepare_goes_on_with_what_is_missing(release: Path, trees: Path, tmp_pa
     (out / ".prepare" / "S003_001").mkdir(parents=True)
     report = prepare_trees(scan_ckplus(release), out)
     assert (report.num_written, report.num_kept) == (1, 6)
-    names = [sorted(p.relative_to(root).as_posix() for p in root.rglob("*")) for root in (trees, out)]
+    names = [
+        sorted(p.relative_to(root).as_posix() for p in root.rglob("*")) for root in (trees, out)
+    ]
     assert names[0] == names[1]
-    assert all((out / name).read_bytes() == (trees / name).read_bytes() for name in names[0] if (out / name).is_file())
+    assert all(
+        (out / name).read_bytes() == (trees / name).read_bytes()
+        for name in names[0]
+        if (out / name).is_file()
+    )
 
 
 def test_prepare_refuses_a_folder_with_other_things(release: Path, tmp_path: Path) -> None:
@@ -131,8 +139,12 @@ def no_number(root: Path) -> str:
     return r"peak\.png: no frame number at the end of its name"
 
 
-@pytest.mark.parametrize("fault", [missing_plane, gap_in_frames, foreign_class, no_flow_of_one, no_number])
-def test_every_fault_of_a_tree_is_named_or_skipped(fault: Callable[[Path], str], trees: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "fault", [missing_plane, gap_in_frames, foreign_class, no_flow_of_one, no_number]
+)
+def test_every_fault_of_a_tree_is_named_or_skipped(
+    fault: Callable[[Path], str], trees: Path, tmp_path: Path
+) -> None:
     shutil.copytree(trees, tmp_path / "out")
     words = fault(tmp_path / "out")
     with pytest.raises(SourceError, match=words):
@@ -176,13 +188,17 @@ def test_videos_in_class_folders_become_a_dataset(videos: Path, tmp_path: Path) 
 
 def test_subjects_come_from_a_table_too(videos: Path, tmp_path: Path) -> None:
     table = tmp_path / "subjects.csv"
-    table.write_text("video,subject\njoy/anna_take 1.mp4,A\nbert_take 1.mp4,B\nno idea/anna_take 1.mp4,A\n")
+    table.write_text(
+        "video,subject\njoy/anna_take 1.mp4,A\nbert_take 1.mp4,B\nno idea/anna_take 1.mp4,A\n"
+    )
     assert {s.subject for s in scan_videos(videos, subjects=table).sequences} == {"A", "B"}
     table.write_text("video,subject\njoy/anna_take 1.mp4,A\n")
     with pytest.raises(SourceError, match=r"bert_take 1\.mp4: not in .*subjects\.csv"):
         scan_videos(videos, subjects=table)
     table.write_text("file,person\nx,y\n")
-    with pytest.raises(InputError, match=r"columns \['file', 'person'\], expected video and subject"):
+    with pytest.raises(
+        InputError, match=r"columns \['file', 'person'\], expected video and subject"
+    ):
         scan_videos(videos, subjects=table)
 
 
@@ -193,10 +209,12 @@ def test_subjects_come_from_a_table_too(videos: Path, tmp_path: Path) -> None:
         ({"subject_pattern": "("}, "not a regular expression"),
         ({"subject_pattern": "abc"}, "0 groups, expected one"),
         ({"subject_pattern": "(zzz)"}, "does not match /joy/anna_take 1.mp4"),
-        ({"subjects": Path("nowhere.csv")}, r"nowhere\.csv: can not be read"),
+        ({"subjects": Path("nowhere.csv")}, r"nowhere\.csv: cannot be read"),
     ],
 )
-def test_videos_without_subjects_are_refused(options: dict[str, object], words: str, videos: Path) -> None:
+def test_videos_without_subjects_are_refused(
+    options: dict[str, object], words: str, videos: Path
+) -> None:
     with pytest.raises(InputError, match=f"(?s){words}"):
         scan_videos(videos, **options)  # type: ignore[arg-type]
 
@@ -204,20 +222,24 @@ def test_videos_without_subjects_are_refused(options: dict[str, object], words: 
 def test_a_file_that_is_no_video_is_named_or_skipped(videos: Path, tmp_path: Path) -> None:
     shutil.copytree(videos, tmp_path / "videos")
     (tmp_path / "videos" / "joy" / "carl_1.mp4").write_bytes(b"no video")
-    with pytest.raises(SourceError, match=r"carl_1\.mp4: can not be opened as a video"):
+    with pytest.raises(SourceError, match=r"carl_1\.mp4: cannot be opened as a video"):
         scan_videos(tmp_path / "videos", subject_pattern=r"/(\w+?)_")
     source = scan_videos(tmp_path / "videos", subject_pattern=r"/(\w+?)_", on_error="skip")
     assert len(source.sequences) == 4 and [entry.key for entry in source.skipped] == ["carl_1"]
 
 
-def test_a_source_is_told_by_what_is_in_it(release: Path, trees: Path, videos: Path, tmp_path: Path) -> None:
+def test_a_source_is_told_by_what_is_in_it(
+    release: Path, trees: Path, videos: Path, tmp_path: Path
+) -> None:
     assert [detect_source(root) for root in (release, trees, videos, tmp_path)] == [
         "ckplus",
         "tree",
         "videos",
         "ckplus",
     ]
-    with pytest.raises(InputError, match="--source 'zip', expected one of auto, ckplus, tree, videos"):
+    with pytest.raises(
+        InputError, match="--source 'zip', expected one of auto, ckplus, tree, videos"
+    ):
         scan_source(release, kind="zip")
     with pytest.raises(InputError, match=r"are for videos, but .* is read as ckplus"):
         scan_source(release, subject_pattern="(x)")

@@ -1,4 +1,4 @@
-"""Splits: the standard folds, subjects apart, the seed's leak, list files."""
+"""Splits: the standard folds, subjects apart, the original's leak, list files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shard_builder.split import (
     read_split,
     split_from_list,
     split_leave_one_subject_out,
-    split_seed_random,
+    split_original_random,
     split_subject_kfold,
     subject_folds,
     write_split,
@@ -39,7 +39,9 @@ def sequences(subjects: list[str]) -> tuple[list[str], list[str]]:
 
 @given(subjects=SUBJECTS, folds=st.integers(2, 4))
 @settings(deadline=None, max_examples=60)
-def test_subject_folds_keep_subjects_apart_and_cover_every_sequence_once(subjects: list[str], folds: int) -> None:
+def test_subject_folds_keep_subjects_apart_and_cover_every_sequence_once(
+    subjects: list[str], folds: int
+) -> None:
     keys, subjects = sequences(subjects)
     if len(set(subjects)) < folds:
         return
@@ -68,15 +70,27 @@ def test_leave_one_subject_out() -> None:
         split_leave_one_subject_out(keys, subjects, subject="S009")
 
 
-def test_the_seeds_split_takes_a_tenth_of_each_class_rounded_down() -> None:
+def test_the_originals_split_takes_a_tenth_of_each_class_rounded_down() -> None:
     """45, 18, 59, 25, 69, 28 and 83 sequences give 4, 1, 5, 2, 6, 2 and 8: 28 for validation."""
-    labels = [label for label, count in enumerate((45, 18, 59, 25, 69, 28, 83)) for _ in range(count)]
+    labels = [
+        label for label, count in enumerate((45, 18, 59, 25, 69, 28, 83)) for _ in range(count)
+    ]
     keys = [f"S{n % 118:03d}_{n:03d}" for n in range(len(labels))]
-    split = split_seed_random(keys, labels, seed=1)
+    split = split_original_random(keys, labels, seed=1)
     label_of = dict(zip(keys, labels, strict=True))
-    assert [Counter(label_of[k] for k in split.val)[label] for label in range(7)] == [4, 1, 5, 2, 6, 2, 8]
-    assert split == split_seed_random(keys[::-1], labels[::-1], seed=1), "the order of the dataset does not matter"
-    assert split.val != split_seed_random(keys, labels, seed=2).val
+    assert [Counter(label_of[k] for k in split.val)[label] for label in range(7)] == [
+        4,
+        1,
+        5,
+        2,
+        6,
+        2,
+        8,
+    ]
+    assert split == split_original_random(keys[::-1], labels[::-1], seed=1), (
+        "the order of the dataset does not matter"
+    )
+    assert split.val != split_original_random(keys, labels, seed=2).val
     assert leaking_subjects(split, {key: key[:4] for key in keys})
 
 
@@ -95,7 +109,9 @@ def test_a_list_in_the_seeds_form_names_the_validation_part() -> None:
 def test_a_split_refuses_an_overlap_and_survives_its_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1 sequences are in train and in val"):
         Split(kind="list", train=("a", "b"), val=("b",))
-    split = Split(kind="subject-kfold", parameters={"num_folds": 3, "fold": 1}, train=("b", "a"), val=("c",))
+    split = Split(
+        kind="subject-kfold", parameters={"num_folds": 3, "fold": 1}, train=("b", "a"), val=("c",)
+    )
     write_split(tmp_path / "split.json", split)
     assert read_split(tmp_path / "split.json") == split
     (tmp_path / "split.json").write_text("{")
@@ -103,11 +119,23 @@ def test_a_split_refuses_an_overlap_and_survives_its_file(tmp_path: Path) -> Non
         read_split(tmp_path / "split.json")
 
 
-def test_the_command_writes_json_and_the_seeds_four_lists_and_warns(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_the_command_writes_json_and_the_seeds_four_lists_and_warns(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
     program = str(Path(sys.executable).with_name("ckshard"))
     done = subprocess.run(
-        [program, "split", str(tiny_dataset), "--folds", "3", "--fold", "1", "--out", str(tmp_path / "split.json")]
-        + ["--seed-format", str(tmp_path / "lists")],
+        [
+            program,
+            "split",
+            str(tiny_dataset),
+            "--folds",
+            "3",
+            "--fold",
+            "1",
+            "--out",
+            str(tmp_path / "split.json"),
+        ]
+        + ["--original-format", str(tmp_path / "lists")],
         capture_output=True,
         text=True,
     )
@@ -117,10 +145,21 @@ def test_the_command_writes_json_and_the_seeds_four_lists_and_warns(tiny_dataset
     lines = (tmp_path / "lists" / "val_flow_split.txt").read_text().splitlines()
     assert len(lines) == len(val) == 14
     path, count, label = lines[0].split()
-    assert path.split("/")[-1] == "x_flow" and path.split("/")[-2] in val and int(count) > 4 and label in "1234567"
+    assert (
+        path.split("/")[-1] == "x_flow"
+        and path.split("/")[-2] in val
+        and int(count) > 4
+        and label in "1234567"
+    )
     assert len(list((tmp_path / "lists").iterdir())) == 4
     listed = subprocess.run(
-        [program, "split", str(tiny_dataset), "--kind", str(tmp_path / "lists" / "val_rgb_split.txt")],
+        [
+            program,
+            "split",
+            str(tiny_dataset),
+            "--kind",
+            str(tmp_path / "lists" / "val_rgb_split.txt"),
+        ],
         capture_output=True,
         text=True,
     )

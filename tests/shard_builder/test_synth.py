@@ -1,4 +1,5 @@
-"""The drawn release: CK+'s shape, repeatable, known motion, identity over class; its quirks are no faults, its faults are found."""
+"""The drawn release: CK+'s shape, repeatable, known motion, identity over class; its quirks are no
+faults, its faults are found."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ SMALL = {"num_subjects": 2, "image_scale": 0.2, "max_frames": 8}
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_a_release_has_ckplus_shape_and_follows_from_its_seed(tmp_path: Path) -> None:
@@ -32,8 +37,12 @@ def test_a_release_has_ckplus_shape_and_follows_from_its_seed(tmp_path: Path) ->
         write_release(tmp_path / name, seed=seed, workers=workers, **SMALL)  # type: ignore[arg-type]
     assert contents(tmp_path / "a") == contents(tmp_path / "b") != contents(tmp_path / "c")
     source = scan_ckplus(tmp_path / "a")
-    assert sorted(s.code for s in source.sequences) == [code for code in range(1, 8) for _ in range(2)]
-    assert all(6 <= len(s.frames) <= 8 and len(s.landmarks) == len(s.frames) for s in source.sequences)
+    assert sorted(s.code for s in source.sequences) == [
+        code for code in range(1, 8) for _ in range(2)
+    ]
+    assert all(
+        6 <= len(s.frames) <= 8 and len(s.landmarks) == len(s.frames) for s in source.sequences
+    )
     assert read_image(source.sequences[0].frames[0], gray=True).shape == (98, 128)
 
 
@@ -44,13 +53,18 @@ def test_identity_matters_more_to_the_pixels_than_the_class(tiny_release: Path) 
     ]
     size = (150, 120)
     peaks = [(subject, emotion, cv2.resize(image, size)) for subject, emotion, image in peaks]
-    same_subject = [np.abs(a[2] - b[2]).mean() for a in peaks for b in peaks if a[0] == b[0] and a[1] != b[1]]
-    same_class = [np.abs(a[2] - b[2]).mean() for a in peaks for b in peaks if a[0] != b[0] and a[1] == b[1]]
+    same_subject = [
+        np.abs(a[2] - b[2]).mean() for a in peaks for b in peaks if a[0] == b[0] and a[1] != b[1]
+    ]
+    same_class = [
+        np.abs(a[2] - b[2]).mean() for a in peaks for b in peaks if a[0] != b[0] and a[1] == b[1]
+    ]
     assert 2 * np.mean(same_subject) < np.mean(same_class)
 
 
 def test_the_motion_is_known_and_flow_finds_its_sign() -> None:
-    """Where a raised brow or a dropped jaw moves by a pixel or more, Farneback sees the same direction."""
+    """Where a raised brow or a dropped jaw moves by a pixel or more, Farneback sees the same
+    direction."""
     options = ReleaseOptions(num_subjects=1, image_scale=0.5, max_frames=9)
     face = draw_subject(0, options)
     motion, generator = draw_sequence(face, 0, 7, options)
@@ -72,10 +86,15 @@ def test_quirks_are_no_faults(tmp_path: Path) -> None:
     assert quirky.num_unlabelled == 1
     names = {path.name for path in (tmp_path / "quirky").rglob("*")}
     assert {".DS_Store", "Thumbs.db"} <= names
-    assert quirky.sequences[0].frames[0].parts[-5:-3] == ("cohn-kanade-images", "cohn-kanade-images")
+    assert quirky.sequences[0].frames[0].parts[-5:-3] == (
+        "cohn-kanade-images",
+        "cohn-kanade-images",
+    )
     one, two = (read_image(source.sequences[0].frames[0], gray=True) for source in (plain, quirky))
     differs = np.flatnonzero((one != two).any(axis=1))
-    assert differs.size and differs.min() > 0.85 * one.shape[0], "the counter is burnt into the lower edge"
+    assert differs.size and differs.min() > 0.85 * one.shape[0], (
+        "the counter is burnt into the lower edge"
+    )
 
 
 @pytest.mark.parametrize("name", list(FAULTS))

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from shard_builder.errors import DatasetError
+from shard_builder.files import digest_file
 from shard_builder.format.index import INDEX_NAME, read_index, write_index
 from shard_builder.format.manifest import MANIFEST_NAME, read_manifest
-from shard_builder.format.shards import digest_file
 from shard_builder.format.verify import verify_dataset
 
 STREAMS = ("rgb", "flow")
@@ -77,7 +77,7 @@ def undecodable_jpeg(dataset: Path) -> list[str]:
     tar, offset, _ = place_of(dataset, member)
     overwrite(tar, offset, b"\x00" * 100)
     rehash(dataset)
-    return [f"{member} at byte {offset}: can not be decoded", "CRC-32"]
+    return [f"{member} at byte {offset}: cannot be decoded", "CRC-32"]
 
 
 def flipped_bit_in_a_header(dataset: Path) -> list[str]:
@@ -95,7 +95,9 @@ def truncated_tar(dataset: Path) -> list[str]:
 
 
 def swapped_index_lines(dataset: Path) -> list[str]:
-    path = next(p for p in sorted(dataset.glob("flow-*.idx")) if len(p.read_text().splitlines()) > 2)
+    path = next(
+        p for p in sorted(dataset.glob("flow-*.idx")) if len(p.read_text().splitlines()) > 2
+    )
     lines = path.read_text().splitlines()
     lines[1], lines[2] = lines[2], lines[1]
     path.write_text("\n".join(lines) + "\n")
@@ -173,7 +175,9 @@ BREAKS = [
 
 
 @pytest.mark.parametrize("damage", BREAKS)
-def test_each_broken_promise_is_found_and_named(damage: Callable[[Path], list[str]], dataset: Path) -> None:
+def test_each_broken_promise_is_found_and_named(
+    damage: Callable[[Path], list[str]], dataset: Path
+) -> None:
     expected = damage(dataset)
     faults = [str(fault) for fault in verify_dataset(dataset, workers=2).faults]
     for words in expected:

@@ -1,4 +1,5 @@
-"""The engines on a GPU against the cpu engine on the CPU; they skip without a GPU, and fail without one under REQUIRE_GPU=1."""
+"""The engines on a GPU against the cpu engine on the CPU; they skip without a GPU, and fail without
+one under REQUIRE_GPU=1."""
 
 from __future__ import annotations
 
@@ -12,8 +13,15 @@ from pipelines.loader import Loader, make_loader
 
 pytestmark = pytest.mark.gpu
 
-# Levels: the two resizes round differently by one; nvJPEG's inverse DCT is not libjpeg-turbo's, and colour adds its own conversion.
-TOLERANCE = {("raw", "flow"): 1, ("raw", "rgb"): 1, ("png", "flow"): 1, ("jpg", "flow"): 4, ("jpg", "rgb"): 8}
+# Levels: the two resizes round differently by one; nvJPEG's inverse DCT is not libjpeg-turbo's, and
+# colour adds its own conversion.
+TOLERANCE = {
+    ("raw", "flow"): 1,
+    ("raw", "rgb"): 1,
+    ("png", "flow"): 1,
+    ("jpg", "flow"): 4,
+    ("jpg", "rgb"): 8,
+}
 
 
 def loader_of(dataset: Dataset, *, engine: str, device: str, **options: object) -> Loader:
@@ -32,7 +40,9 @@ def epochs(loader: Loader, num: int = 2) -> list[tuple[tuple[str, ...], list[int
     batches = []
     for epoch in range(num):
         loader.set_epoch(epoch)
-        batches += [(batch.keys, batch.labels.tolist(), batch.images.cpu().float()) for batch in loader]
+        batches += [
+            (batch.keys, batch.labels.tolist(), batch.images.cpu().float()) for batch in loader
+        ]
     return batches
 
 
@@ -49,7 +59,9 @@ def test_a_gpu_gives_what_the_cpu_gives(
         with loader_of(dataset, engine=engine, device="cuda", stream=stream) as loader:
             found = epochs(loader)
     allowed = TOLERANCE[codec, stream] if engine == "dali" else 0
-    for (keys, labels, images), (other_keys, other_labels, other) in zip(expected, found, strict=True):
+    for (keys, labels, images), (other_keys, other_labels, other) in zip(
+        expected, found, strict=True
+    ):
         assert (keys, labels) == (other_keys, other_labels)
         assert (images - other).abs().max() <= allowed
         assert (images - other).abs().mean() <= 0.15 * allowed
@@ -57,18 +69,27 @@ def test_a_gpu_gives_what_the_cpu_gives(
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("engine", ["dali", "cpu"])
-def test_floats_are_channels_last_on_the_gpu(engine: str, dtype: torch.dtype, raw_dataset: Path) -> None:
+def test_floats_are_channels_last_on_the_gpu(
+    engine: str, dtype: torch.dtype, raw_dataset: Path
+) -> None:
     with open_dataset(raw_dataset) as dataset:
         with loader_of(dataset, engine="cpu", device="cpu", dtype=torch.float32) as loader:
             expected = epochs(loader, 1)
         with loader_of(dataset, engine=engine, device="cuda", dtype=dtype) as loader:
             for (keys, _, images), batch in zip(expected, loader, strict=True):
-                assert batch.images.device.type == batch.labels.device.type == batch.valid.device.type == "cuda"
+                assert (
+                    batch.images.device.type
+                    == batch.labels.device.type
+                    == batch.valid.device.type
+                    == "cuda"
+                )
                 assert batch.images.dtype == dtype
                 assert batch.images.is_contiguous(memory_format=torch.channels_last)
                 assert batch.keys == keys
                 one_level = 1 / 255 / 0.226
-                assert (batch.images.cpu().float() - images).abs().max() <= one_level + 4 * torch.finfo(dtype).eps
+                assert (
+                    batch.images.cpu().float() - images
+                ).abs().max() <= one_level + 4 * torch.finfo(dtype).eps
 
 
 def test_dali_hands_over_half_precision_without_a_copy(raw_dataset: Path) -> None:
@@ -85,7 +106,8 @@ def test_dali_hands_over_half_precision_without_a_copy(raw_dataset: Path) -> Non
 
 @pytest.mark.parametrize("engine", ["dali", "cpu"])
 def test_batches_keep_their_values_while_the_gpu_is_busy(engine: str, raw_dataset: Path) -> None:
-    """Sums that are queued behind long work see their own batch, not one that was written over it."""
+    """Sums that are queued behind long work see their own batch, not one that was written over
+    it."""
     with open_dataset(raw_dataset) as dataset:
         rows = dataset.rows_of(dataset.keys * 2)
         with loader_of(dataset, engine="cpu", device="cpu", rows=rows, batch_size=4) as loader:
@@ -118,5 +140,8 @@ def test_dali_takes_cached_planes(stream: str, tiny_dataset: Path) -> None:
 def test_auto_takes_dali(raw_dataset: Path) -> None:
     from pipelines.engines.dali import DaliEngine
 
-    with open_dataset(raw_dataset) as dataset, loader_of(dataset, engine="auto", device="cuda") as loader:
+    with (
+        open_dataset(raw_dataset) as dataset,
+        loader_of(dataset, engine="auto", device="cuda") as loader,
+    ):
         assert isinstance(loader._engine, DaliEngine)

@@ -1,4 +1,5 @@
-"""Hostile folders: names, numbers and tars made to reach outside or to exhaust; refused, and nothing outside is touched."""
+"""Hostile folders: names, numbers and tars made to reach outside or to exhaust; refused, and
+nothing outside is touched."""
 
 from __future__ import annotations
 
@@ -36,7 +37,15 @@ def edit_manifest(dataset: Path, edit: Callable[[dict], None]) -> None:  # type:
 
 
 @pytest.mark.parametrize(
-    "name", ["../secret.tar", "/etc/passwd", "flow-000000.tar/../../x", "flow-0.tar", "", "flow-000000.TAR"]
+    "name",
+    [
+        "../secret.tar",
+        "/etc/passwd",
+        "flow-000000.tar/../../x",
+        "flow-0.tar",
+        "",
+        "flow-000000.TAR",
+    ],
 )
 def test_file_names_that_are_not_ours_are_refused(name: str, dataset: Path) -> None:
     def edit(record: dict) -> None:  # type: ignore[type-arg]
@@ -98,32 +107,45 @@ def test_places_outside_a_shard_are_refused(column: str, value: int, dataset: Pa
 def test_an_index_that_claims_a_billion_rows_is_refused_without_reading_them(dataset: Path) -> None:
     data = (dataset / INDEX_NAME).read_bytes()
     claimed = data.replace(struct.pack("<q", 42), struct.pack("<q", 10**9))
-    assert claimed.count(struct.pack("<q", 10**9)) > 10, "the length of the batch and of its columns"
+    assert claimed.count(struct.pack("<q", 10**9)) > 10, (
+        "the length of the batch and of its columns"
+    )
     (dataset / INDEX_NAME).write_bytes(claimed)
     with pytest.raises(
-        DatasetError, match=r"1000000000 rows|not a readable Arrow file|that its \d+ bytes can not hold"
+        DatasetError,
+        match=r"1000000000 rows|not a readable Arrow file|that its \d+ bytes cannot hold",
     ):
         open_dataset(dataset)
 
 
 def test_an_index_that_is_another_or_none_is_refused(dataset: Path) -> None:
     schema = index_schema(STREAMS)
-    empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+    empty = pa.RecordBatch.from_arrays(
+        [pa.array([], field.type) for field in schema], schema=schema
+    )
     with pa.OSFile(str(dataset / "new"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(empty)
     (dataset / "new").replace(dataset / INDEX_NAME)
     with pytest.raises(DatasetError, match="0 rows, expected 42"):
         open_dataset(dataset)
-    for garbage in (b"", b"ARROW1\x00\x00" + b"\xff" * 64 + b"ARROW1", np.random.default_rng(0).bytes(4096)):
+    for garbage in (
+        b"",
+        b"ARROW1\x00\x00" + b"\xff" * 64 + b"ARROW1",
+        np.random.default_rng(0).bytes(4096),
+    ):
         (dataset / INDEX_NAME).write_bytes(garbage)
         with pytest.raises(DatasetError, match="not a readable Arrow file"):
             open_dataset(dataset)
 
 
 @pytest.mark.parametrize("kind", ["absolute", "parent", "symlink", "device", "huge", "repeated"])
-def test_hostile_tars_are_named_and_nothing_is_unpacked(kind: str, dataset: Path, tmp_path: Path) -> None:
+def test_hostile_tars_are_named_and_nothing_is_unpacked(
+    kind: str, dataset: Path, tmp_path: Path
+) -> None:
     tar = sorted(dataset.glob("flow-*.tar"))[0]
-    entry = tarfile.TarInfo({"absolute": "/tmp/evil.txt", "parent": "../evil.txt"}.get(kind, "S999_001.flow-000.jpg"))
+    entry = tarfile.TarInfo(
+        {"absolute": "/tmp/evil.txt", "parent": "../evil.txt"}.get(kind, "S999_001.flow-000.jpg")
+    )
     if kind == "symlink":
         entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
     if kind == "device":

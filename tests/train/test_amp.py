@@ -1,4 +1,5 @@
-"""One optimizer step: fp16 unscales before clipping, skips infinite steps, and steps once per accumulation."""
+"""One optimizer step: fp16 unscales before clipping, skips infinite steps, and steps once per
+accumulation."""
 
 from __future__ import annotations
 
@@ -13,14 +14,17 @@ from train.running.amp import autocast, make_scaler, optimizer_step
 CPU = torch.device("cpu")
 
 
-def one_weight(gradient: float, *, scale: float = 1.0) -> tuple[torch.nn.Parameter, torch.optim.SGD]:
+def one_weight(
+    gradient: float, *, scale: float = 1.0
+) -> tuple[torch.nn.Parameter, torch.optim.SGD]:
     weight = torch.nn.Parameter(torch.tensor([1.0]))
     weight.grad = torch.tensor([gradient * scale])
     return weight, torch.optim.SGD([weight], lr=0.1)
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)]
+    ("precision", "dtype"),
+    [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)],
 )
 def test_autocast_runs_the_net_in_the_precision(precision: str, dtype: torch.dtype) -> None:
     layer = torch.nn.Linear(4, 4)

@@ -1,4 +1,5 @@
-"""Cross-validation: every sequence tested once by a net that never saw its subject; goes on after a kill; shows the leak."""
+"""Cross-validation: every sequence tested once by a net that never saw its subject; goes on after a
+kill; shows the leak."""
 
 from __future__ import annotations
 
@@ -36,13 +37,20 @@ def run(dataset: Path, out: Path, stream: str = "flow", **options: object) -> li
     config = TrainConfig(stream=stream, **OPTIONS)  # type: ignore[arg-type]
     chosen = CvOptions(num_folds=3, **options)  # type: ignore[arg-type]
     code = run_folds(
-        config, dataset, out, chosen, given=set(OPTIONS), on_fold=lambda fold, what: told.append((fold, what))
+        config,
+        dataset,
+        out,
+        chosen,
+        given=set(OPTIONS),
+        on_fold=lambda fold, what: told.append((fold, what)),
     )
     assert code == 0
     return told
 
 
-def test_folds_pool_to_every_sequence_once_and_both_streams_are_fused(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_folds_pool_to_every_sequence_once_and_both_streams_are_fused(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
     for stream in ("flow", "rgb"):
         run(tiny_dataset, tmp_path / "cv", stream)
     summary = summarize(tmp_path / "cv", num_folds=3)
@@ -56,7 +64,9 @@ def test_folds_pool_to_every_sequence_once_and_both_streams_are_fused(tiny_datas
     assert (tmp_path / "cv" / "flow-subject-kfold" / "confusion.png").is_file()
 
 
-def test_finished_folds_are_kept_and_an_unfinished_one_goes_on(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_finished_folds_are_kept_and_an_unfinished_one_goes_on(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "cv"
     assert [what for _, what in run(tiny_dataset, out, only=(0, 2))] == ["training", "finished"] * 2
     before = (fold_dir(out, "flow", "subject-kfold", 0) / "last.pt").read_bytes()
@@ -64,7 +74,13 @@ def test_finished_folds_are_kept_and_an_unfinished_one_goes_on(tiny_dataset: Pat
     weights = torch.load(unfinished / "last.pt", weights_only=True)["model"]
     (unfinished / "test" / "test.json").unlink()
     told = run(tiny_dataset, out)
-    assert told == [(0, "finished already, kept"), (1, "training"), (1, "finished"), (2, "training"), (2, "finished")]
+    assert told == [
+        (0, "finished already, kept"),
+        (1, "training"),
+        (1, "finished"),
+        (2, "training"),
+        (2, "finished"),
+    ]
     assert (fold_dir(out, "flow", "subject-kfold", 0) / "last.pt").read_bytes() == before
     again = torch.load(unfinished / "last.pt", weights_only=True)["model"]
     assert all(torch.equal(again[name], weights[name]) for name in weights), (
@@ -72,7 +88,9 @@ def test_finished_folds_are_kept_and_an_unfinished_one_goes_on(tiny_dataset: Pat
     )
 
 
-def test_a_fold_that_another_process_works_on_is_left_to_it(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_fold_that_another_process_works_on_is_left_to_it(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
     lock = fold_dir(tmp_path / "cv", "flow", "subject-kfold", 1).with_suffix(".lock")
     lock.parent.mkdir(parents=True)
     lock.write_text(json.dumps({"host": "elsewhere", "pid": 7, "started": 1}))
@@ -80,9 +98,11 @@ def test_a_fold_that_another_process_works_on_is_left_to_it(tiny_dataset: Path, 
     assert told == {1: "left to process 7 on elsewhere"}
 
 
-def test_the_seeds_split_needs_ten_sequences_a_class(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_the_originals_split_needs_ten_sequences_a_class(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="no class has 10 sequences"):
-        run(tiny_dataset, tmp_path / "cv", split="seed-random", only=(0,))
+        run(tiny_dataset, tmp_path / "cv", split="original-random", only=(0,))
 
 
 def test_an_inner_fold_is_neither_trained_on_nor_tested(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -94,17 +114,19 @@ def test_an_inner_fold_is_neither_trained_on_nor_tested(tiny_dataset: Path, tmp_
         subjects = [{key[:4] for key in side} for side in (trained.train, trained.val, outer.val)]
         assert [len(side) for side in subjects] == [2, 2, 2] and len(set.union(*subjects)) == 6
     run(tiny_dataset, tmp_path / "cv", select="inner", only=(0,))
-    report = json.loads((fold_dir(tmp_path / "cv", "flow", "subject-kfold", 0) / "test" / "test.json").read_text())
+    report = json.loads(
+        (fold_dir(tmp_path / "cv", "flow", "subject-kfold", 0) / "test" / "test.json").read_text()
+    )
     assert report["checkpoint"] == "best" and report["num_sequences"] == len(outer.val)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"split": "loso"}, "--split 'loso', expected one of subject-kfold, seed-random"),
+        ({"split": "loso"}, "--split 'loso', expected one of subject-kfold, original-random"),
         ({"select": "best"}, "--select 'best'"),
         ({"only": (3,)}, "--only 3, expected folds 0 to 2"),
-        ({"split": "seed-random", "select": "inner"}, "--select inner needs"),
+        ({"split": "original-random", "select": "inner"}, "--select inner needs"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, object], words: str) -> None:

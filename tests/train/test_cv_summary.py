@@ -18,14 +18,23 @@ NAMES = ("anger", "happy", "surprise")
 
 
 def write_fold(
-    out: Path, stream: str, split: str, fold: int, *, skill: float, size: int = 12, prefix: str = "S"
+    out: Path,
+    stream: str,
+    split: str,
+    fold: int,
+    *,
+    skill: float,
+    size: int = 12,
+    prefix: str = "S",
 ) -> StreamScores:
     """Write the test folder of a fold; ``skill`` is how far the true class's logit is raised."""
     rng = np.random.default_rng([fold, ord(stream[0]), ord(split[1])])
     labels = np.arange(size) % 3
     logits = rng.normal(size=(size, 2, 3)).astype(np.float32)
     logits[np.arange(size), :, labels] += np.float32(skill)
-    order = np.random.default_rng(len(stream)).permutation(size)  # the streams' rows need not be in the same order
+    order = np.random.default_rng(len(stream)).permutation(
+        size
+    )  # the streams' rows need not be in the same order
     subjects = [f"{prefix}{fold:02d}{n // 3}" for n in range(size)]
     scores = StreamScores(
         stream=stream,
@@ -42,7 +51,10 @@ def write_fold(
 
 
 def test_pooled_is_over_sequences_and_spread_over_folds(tmp_path: Path) -> None:
-    folds = [write_fold(tmp_path, "flow", "subject-kfold", n, skill=1.0, size=12 + 3 * n) for n in range(3)]
+    folds = [
+        write_fold(tmp_path, "flow", "subject-kfold", n, skill=1.0, size=12 + 3 * n)
+        for n in range(3)
+    ]
     summary = summarize(tmp_path, num_folds=3)
     assert summary
     (series,) = summary.series
@@ -73,10 +85,10 @@ def test_both_streams_are_fused_sequence_by_sequence(tmp_path: Path) -> None:
 def test_leak_is_the_difference_of_the_two_splits(tmp_path: Path) -> None:
     for n in range(2):
         write_fold(tmp_path, "flow", "subject-kfold", n, skill=0.5)
-        write_fold(tmp_path, "flow", "seed-random", n, skill=4.0)
+        write_fold(tmp_path, "flow", "original-random", n, skill=4.0)
     summary = summarize(tmp_path, num_folds=2)
     assert summary
-    honest, leaky = (summary.find("flow", split) for split in ("subject-kfold", "seed-random"))
+    honest, leaky = (summary.find("flow", split) for split in ("subject-kfold", "original-random"))
     assert honest and leaky
     assert summary.leaks() == [("flow", leaky.pooled.accuracy - honest.pooled.accuracy)]
     assert summary.leaks()[0][1] > 0.1

@@ -1,4 +1,5 @@
-"""cktrain test and predict: unseen subjects only, fusion, what is written, and prediction on a real face without any dataset."""
+"""cktrain test and predict: unseen subjects only, fusion, what is written, and prediction on a real
+face without any dataset."""
 
 from __future__ import annotations
 
@@ -23,7 +24,14 @@ from train.evaluation.evaluate import run_test
 from train.evaluation.fusion_choice import choose_weights
 from train.prediction.predict import run_predict
 
-OPTIONS = {"arch": "tiny", "weights": "none", "epochs": 1, "batch_size": 7, "iter_size": 1, "workers": 1}
+OPTIONS = {
+    "arch": "tiny",
+    "weights": "none",
+    "epochs": 1,
+    "batch_size": 7,
+    "iter_size": 1,
+    "workers": 1,
+}
 OPTIONS |= {"precision": "fp32", "folds": 3, "lr": 0.1}
 
 
@@ -44,9 +52,15 @@ def tiny_net(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.build._torchvision_model", make_tiny_net)
 
 
-def test_two_runs_are_tested_and_fused(runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path) -> None:
+def test_two_runs_are_tested_and_fused(
+    runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path
+) -> None:
     report = run_test([runs["flow"], runs["rgb"]], tiny_dataset, out=tmp_path / "test")
-    assert set(report.results) == {"flow", "rgb", "fused"} and report.num_sequences == 14 and report.num_subjects == 2
+    assert (
+        set(report.results) == {"flow", "rgb", "fused"}
+        and report.num_sequences == 14
+        and report.num_subjects == 2
+    )
     record = json.loads((tmp_path / "test" / "test.json").read_text())
     assert record["fusion"]["rgb"] == 1.0 and record["fusion"]["flow"] == 1.5
     assert record["mcnemar"]["p_value"] <= 1
@@ -55,14 +69,22 @@ def test_two_runs_are_tested_and_fused(runs: dict[str, Path], tiny_dataset: Path
         assert (tmp_path / "test" / f"confusion-{name}.png").is_file()
     table = pq.read_table(tmp_path / "test" / "scores.parquet").to_pylist()
     views = {
-        name: [row for row in table if row["stream"] == name and row["view"] is not None] for name in ("rgb", "flow")
+        name: [row for row in table if row["stream"] == name and row["view"] is not None]
+        for name in ("rgb", "flow")
     }
     assert len(views["rgb"]) == 14 * 10 and len(views["flow"]) == 14 * 50
     key = table[0]["key"]
     logits = np.mean([row["logits"] for row in views["flow"] if row["key"] == key], axis=0)
-    whole = next(row for row in table if row["stream"] == "flow" and row["key"] == key and row["view"] is None)
+    whole = next(
+        row
+        for row in table
+        if row["stream"] == "flow" and row["key"] == key and row["view"] is None
+    )
     np.testing.assert_allclose(whole["probs"], softmax(logits), rtol=1e-5)
-    lines = [json.loads(line) for line in (tmp_path / "test" / "predictions.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "test" / "predictions.jsonl").read_text().splitlines()
+    ]
     assert all(sum(line["probs"]["fused"]) == pytest.approx(1, abs=1e-4) for line in lines)
 
 
@@ -74,7 +96,9 @@ def test_fusion_weights_are_given_or_searched_on_other_subjects(
     assert given is not None and (given.rgb, given.flow, given.origin) == (1.0, 3.0, "given")
     with pytest.raises(InputError, match=r"2 of its subjects are tested now \(S\d{3}"):
         run_test(both, tiny_dataset, out=tmp_path / "again", fusion=str(tmp_path / "given"))
-    searched = choose_weights(str(tmp_path / "given"), tested_subjects={"S999"}, class_names=class_names(tiny_dataset))
+    searched = choose_weights(
+        str(tmp_path / "given"), tested_subjects={"S999"}, class_names=class_names(tiny_dataset)
+    )
     assert searched.origin == "validation" and searched.rgb + searched.flow == pytest.approx(1)
     single = run_test([runs["flow"]], tiny_dataset, out=tmp_path / "single")
     assert single.weights is None
@@ -92,13 +116,18 @@ def class_names(folder: Path) -> tuple[str, ...]:
         return dataset.class_names
 
 
-def test_the_seeds_views_are_its_own(runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path) -> None:
-    ten, seed = (
+def test_the_originals_views_are_its_own(
+    runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path
+) -> None:
+    ten, original = (
         run_test([runs["flow"]], tiny_dataset, out=tmp_path / views, views=views).results["flow"]
-        for views in ("ten", "seed")
+        for views in ("ten", "original")
     )
-    assert ten.num_sequences == seed.num_sequences == 14
-    tables = [pq.read_table(tmp_path / views / "scores.parquet").column("probs") for views in ("ten", "seed")]
+    assert ten.num_sequences == original.num_sequences == 14
+    tables = [
+        pq.read_table(tmp_path / views / "scores.parquet").column("probs")
+        for views in ("ten", "original")
+    ]
     assert tables[0] != tables[1]
 
 
@@ -112,14 +141,21 @@ def test_runs_of_different_splits_are_refused_with_a_subject(
     assert not (tmp_path / "test").exists()
 
 
-def test_a_run_that_saw_a_test_subject_is_refused_with_its_name(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_run_that_saw_a_test_subject_is_refused_with_its_name(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
     with open_dataset(tiny_dataset) as dataset:
         keys = sorted(dataset.keys)
     leaky = [key for key in keys if key.endswith(keys[0][-3:])]
-    write_split(tmp_path / "split.json", Split(kind="list", train=tuple(set(keys) - set(leaky)), val=tuple(leaky)))
+    write_split(
+        tmp_path / "split.json",
+        Split(kind="list", train=tuple(set(keys) - set(leaky)), val=tuple(leaky)),
+    )
     config = TrainConfig(stream="flow", split=str(tmp_path / "split.json"), **OPTIONS)  # type: ignore[arg-type]
     assert run_train(config, tiny_dataset, tmp_path / "run", resume=False, quiet=True) == 0
-    with pytest.raises(InputError, match=rf"was trained on 6 of the 6 test subjects \({leaky[0][:4]}"):
+    with pytest.raises(
+        InputError, match=rf"was trained on 6 of the 6 test subjects \({leaky[0][:4]}"
+    ):
         run_test([tmp_path / "run"], tiny_dataset, out=tmp_path / "test")
 
 
@@ -127,26 +163,35 @@ def test_a_dataset_of_another_geometry_or_flow_is_refused(
     runs: dict[str, Path], build_tiny: Callable[..., Path], tmp_path: Path
 ) -> None:
     smaller = build_tiny(codec="jpg", width=320, height=240)
-    with pytest.raises(InputError, match=r"frame size \(320, 240\), but .* was trained on \(340, 256\)"):
+    with pytest.raises(
+        InputError, match=r"frame size \(320, 240\), but .* was trained on \(340, 256\)"
+    ):
         run_test([runs["flow"]], smaller, out=tmp_path / "test")
     coarser = build_tiny(codec="jpg", bound_px=20.0)
-    with pytest.raises(InputError, match=r"flow \('dis', 20\.0\), but .* was trained on \('dis', 10\.0\)"):
+    with pytest.raises(
+        InputError, match=r"flow \('dis', 20\.0\), but .* was trained on \('dis', 10\.0\)"
+    ):
         run_test([runs["flow"]], coarser, out=tmp_path / "test")
 
 
-def test_a_missing_or_foreign_run_is_refused(runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_missing_or_foreign_run_is_refused(
+    runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="no such run folder"):
         run_test([tmp_path / "nowhere"], tiny_dataset, out=tmp_path / "test")
     shutil.copytree(runs["flow"], tmp_path / "run")
     (tmp_path / "run" / "last.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="can not be read as a checkpoint"):
+    with pytest.raises(InputError, match="cannot be read as a checkpoint"):
         run_test([tmp_path / "run"], tiny_dataset, out=tmp_path / "test")
     with pytest.raises(InputError, match="--checkpoint 'first', expected one of last, best"):
         run_test([runs["flow"]], tiny_dataset, out=tmp_path / "test", checkpoint="first")
 
 
-def test_a_real_video_is_predicted_from_the_checkpoints_alone(runs: dict[str, Path], tmp_path: Path) -> None:
-    """Windows that sum to one, the first of them before the whole video is read, and figures over its own frames."""
+def test_a_real_video_is_predicted_from_the_checkpoints_alone(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Windows that sum to one, the first of them before the whole video is read, and figures over
+    its own frames."""
     windows: list[int] = []
     clip = run_predict(
         [runs["rgb"], runs["flow"]],
@@ -158,7 +203,10 @@ def test_a_real_video_is_predicted_from_the_checkpoints_alone(runs: dict[str, Pa
     assert clip.num_frames == 120 and clip.num_windows == len(windows) == 24
     assert windows[0] == 5 and windows[-1] == 119
     assert clip.first_output_s < clip.seconds / 4
-    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    ]
     assert [line["kind"] for line in lines] == ["window"] * 24 + ["clip"]
     for line in lines:
         for probs in line["probs"].values():
@@ -168,7 +216,11 @@ def test_a_real_video_is_predicted_from_the_checkpoints_alone(runs: dict[str, Pa
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_ckplus_sequence_is_predicted_too(runs: dict[str, Path], tiny_release: Path, tmp_path: Path) -> None:
-    sequence = next(path for path in sorted(tiny_release.rglob("S*/0*")) if list(path.glob("*.png")))
+def test_a_ckplus_sequence_is_predicted_too(
+    runs: dict[str, Path], tiny_release: Path, tmp_path: Path
+) -> None:
+    sequence = next(
+        path for path in sorted(tiny_release.rglob("S*/0*")) if list(path.glob("*.png"))
+    )
     clip = run_predict([runs["flow"]], sequence, out=tmp_path / "out")
     assert clip.num_frames == len(list(sequence.glob("*.png"))) and set(clip.probs) == {"flow"}

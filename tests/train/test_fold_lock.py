@@ -13,16 +13,14 @@ import pytest
 
 from train.evaluation.fold_lock import Holder, claim, read_holder, this_process
 
-PROGRAM = textwrap.dedent(
-    """
+PROGRAM = textwrap.dedent("""
     import sys, time
     from pathlib import Path
     from train.evaluation.fold_lock import claim
     with claim(Path(sys.argv[1])) as other:
         print("mine" if other is None else f"held by {other.pid}", flush=True)
         sys.stdin.readline()
-    """
-)
+    """)
 
 
 def start(lock: Path) -> subprocess.Popen[str]:

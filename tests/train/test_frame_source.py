@@ -1,4 +1,5 @@
-"""Inputs of a prediction: real video, folders of frames, CK+ sequences, and what is none of them."""
+"""Inputs of a prediction: real video, folders of frames, CK+ sequences, and what is none of
+them."""
 
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ def test_what_is_no_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
         open_frames(tmp_path / "none.mp4")
     (tmp_path / "text.mp4").write_text("not a video")
-    with pytest.raises(InputError, match="can not be opened as a video"):
+    with pytest.raises(InputError, match="cannot be opened as a video"):
         open_frames(tmp_path / "text.mp4")
     write_frames(tmp_path / "one", ["1.png"])
     with pytest.raises(InputError, match=r"a single image.*\n.*Pass the folder"):
@@ -69,7 +70,7 @@ def test_what_is_no_input_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
     write_frames(tmp_path, ["1.png", "2.png"])
     (tmp_path / "3.png").write_bytes((tmp_path / "2.png").read_bytes()[:40])
-    with pytest.raises(SourceError, match=r"3\.png: can not be decoded"):
+    with pytest.raises(SourceError, match=r"3\.png: cannot be decoded"):
         list(open_frames(tmp_path))
 
 

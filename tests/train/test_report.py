@@ -1,4 +1,5 @@
-"""The report: one page with everything in it, of a run and of a cross-validation, that a real browser shows."""
+"""The report: one page with everything in it, of a run and of a cross-validation, that a real
+browser shows."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ def run(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path / "run"
 
 
-def test_a_run_that_was_not_tested_is_tested_and_the_page_is_self_contained(run: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_not_tested_is_tested_and_the_page_is_self_contained(
+    run: Path, tmp_path: Path
+) -> None:
     page = write_report(run, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert (run / "test" / "test.json").is_file()
@@ -60,11 +63,20 @@ def test_a_run_that_was_not_tested_is_tested_and_the_page_is_self_contained(run:
     assert page.mistakes and all(len(mistake["pictures"]) == 2 for mistake in page.mistakes)
     margins = [max(v for _, v in m["bars"]) - dict(m["bars"])[m["true"]] for m in page.mistakes]
     assert margins == sorted(margins, reverse=True)
-    for words in ("Data wait", "batch_size", "manifest", "git revision", "How to repeat it", "95 %"):
+    for words in (
+        "Data wait",
+        "batch_size",
+        "manifest",
+        "git revision",
+        "How to repeat it",
+        "95 %",
+    ):
         assert words in text
 
 
-def test_without_its_dataset_the_page_says_why_there_are_no_pictures(run: Path, tmp_path: Path) -> None:
+def test_without_its_dataset_the_page_says_why_there_are_no_pictures(
+    run: Path, tmp_path: Path
+) -> None:
     write_report(run, tmp_path / "first.html")
     page = write_report(run, tmp_path / "report.html", dataset=tmp_path / "nowhere")
     assert any("No pictures" in notice and "nowhere" in notice for notice in page.notices)
@@ -78,15 +90,26 @@ def test_a_cross_validation_has_a_page_with_the_folds_pooled(
     for stream in ("rgb", "flow"):
         config = TrainConfig(stream=stream, **OPTIONS)  # type: ignore[arg-type]
         options = CvOptions(num_folds=2)
-        run_folds(config, tiny_dataset, tmp_path / "cv", options, given=set(OPTIONS), on_fold=lambda fold, what: None)
+        run_folds(
+            config,
+            tiny_dataset,
+            tmp_path / "cv",
+            options,
+            given=set(OPTIONS),
+            on_fold=lambda fold, what: None,
+        )
     summarize(tmp_path / "cv", num_folds=2)
     page = write_report(tmp_path / "cv", tmp_path / "report.html")
-    assert [row[0] for row in page.table[1]] == [f"{s}, subject-kfold" for s in ("rgb", "flow", "fused")]
+    assert [row[0] for row in page.table[1]] == [
+        f"{s}, subject-kfold" for s in ("rgb", "flow", "fused")
+    ]
     assert sum(num for _, _, num in page.subjects) == 42
 
 
 def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"neither a run nor a cross-validation, expected config\.json or cv\.json"):
+    with pytest.raises(
+        InputError, match=r"neither a run nor a cross-validation, expected config\.json or cv\.json"
+    ):
         write_report(tmp_path, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 

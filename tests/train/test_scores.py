@@ -33,10 +33,14 @@ def test_every_view_and_sequence_comes_back(tmp_path: Path) -> None:
     assert names == ("a", "b", "c")
     assert table.num_rows == 3 * (10 + 1) + 3 * (50 + 1) + 3
     rows = table.to_pylist()
-    view = next(r for r in rows if r["stream"] == "flow" and r["key"] == "S005_002" and r["view"] == 49)
+    view = next(
+        r for r in rows if r["stream"] == "flow" and r["key"] == "S005_002" and r["view"] == 49
+    )
     assert view["logits"] == pytest.approx(flow.logits[1, 49].tolist())
     assert view["label"] == 2 and view["subject"] == "S005"
-    whole = next(r for r in rows if r["stream"] == "rgb" and r["key"] == "S011_003" and r["view"] is None)
+    whole = next(
+        r for r in rows if r["stream"] == "rgb" and r["key"] == "S011_003" and r["view"] is None
+    )
     assert whole["probs"] == pytest.approx(softmax(rgb.logits[2].mean(0)).tolist(), abs=1e-6)
     last = next(r for r in rows if r["stream"] == "fused" and r["key"] == "S010_001")
     assert last["probs"] == pytest.approx(fused[0].tolist()) and last["logits"] is None
@@ -46,7 +50,9 @@ def test_every_view_and_sequence_comes_back(tmp_path: Path) -> None:
 
 def test_logits_are_averaged_before_the_softmax() -> None:
     logits = np.array([[[4.0, 0.0], [-1.0, 0.0]]], np.float32)
-    scores = StreamScores(stream="rgb", keys=("k",), subjects=("s",), labels=np.array([0]), logits=logits)
+    scores = StreamScores(
+        stream="rgb", keys=("k",), subjects=("s",), labels=np.array([0]), logits=logits
+    )
     assert scores.probs[0] == pytest.approx(softmax(np.array([1.5, 0.0])))
     assert scores.probs[0] != pytest.approx(softmax(logits[0]).mean(0), abs=1e-3)
 
@@ -63,7 +69,11 @@ def test_reordered_moves_everything_together() -> None:
 def test_scores_check_themselves() -> None:
     with pytest.raises(ValueError, match="2 keys, 1 subjects"):
         StreamScores(
-            stream="rgb", keys=("a", "b"), subjects=("s",), labels=np.array([0]), logits=np.zeros((1, 1, 2), np.float32)
+            stream="rgb",
+            keys=("a", "b"),
+            subjects=("s",),
+            labels=np.array([0]),
+            logits=np.zeros((1, 1, 2), np.float32),
         )
     with pytest.raises(ValueError, match="not finite"):
         StreamScores(

@@ -7,7 +7,12 @@ import itertools
 import numpy as np
 import pytest
 
-from train.evaluation.statistics import bootstrap_subjects, compute_metrics, mcnemar_exact, wilson_interval
+from train.evaluation.statistics import (
+    bootstrap_subjects,
+    compute_metrics,
+    mcnemar_exact,
+    wilson_interval,
+)
 
 NAMES = ("anger", "happy", "surprise")
 
@@ -15,7 +20,9 @@ NAMES = ("anger", "happy", "surprise")
 def test_metrics_of_a_hand_counted_table() -> None:
     labels = [0, 0, 0, 0, 1, 1, 2, 2, 2, 2]
     guess = [0, 0, 0, 1, 1, 2, 2, 2, 2, 0]
-    metrics = compute_metrics(labels, guess, subjects=[f"S{n:03}" for n in range(10)], class_names=NAMES)
+    metrics = compute_metrics(
+        labels, guess, subjects=[f"S{n:03}" for n in range(10)], class_names=NAMES
+    )
     assert metrics.confusion == ((3, 1, 0), (0, 1, 1), (1, 0, 3))
     assert metrics.num_correct == 7 and metrics.accuracy == 0.7
     assert metrics.uar == pytest.approx((3 / 4 + 1 / 2 + 3 / 4) / 3)
@@ -26,7 +33,8 @@ def test_metrics_of_a_hand_counted_table() -> None:
 
 
 def test_a_class_that_never_occurs_does_not_lower_the_uar() -> None:
-    # CK+'s tenth fold has no fear sequence: its recall is undefined, not 0, even when fear is predicted.
+    # CK+'s tenth fold has no fear sequence: its recall is undefined, not 0, even when fear is
+    # predicted.
     metrics = compute_metrics([0, 0, 2, 2], [0, 1, 2, 2], subjects=list("abcd"), class_names=NAMES)
     assert metrics.uar == pytest.approx((1 / 2 + 1) / 2)
     assert metrics.per_class[1].support == 0 and metrics.per_class[1].precision == 0.0
@@ -63,7 +71,8 @@ def test_bootstrap_is_seeded() -> None:
     labels, guess = rng.integers(0, 3, 40), rng.integers(0, 3, 40)
     subjects = [f"S{n % 7}" for n in range(40)]
     first, again, other = (
-        bootstrap_subjects(labels, guess, subjects=subjects, num_classes=3, seed=seed) for seed in (5, 5, 6)
+        bootstrap_subjects(labels, guess, subjects=subjects, num_classes=3, seed=seed)
+        for seed in (5, 5, 6)
     )
     assert first == again != other
 

@@ -22,7 +22,15 @@ from train.config import TrainConfig
 from train.running.run_folder import read_metrics
 
 TINY = Path(__file__).parent.parent / "tiny_net_cktrain.py"
-OPTIONS = {"arch": "tiny", "weights": "none", "epochs": 2, "batch_size": 5, "iter_size": 3, "folds": 3, "lr": 0.05}
+OPTIONS = {
+    "arch": "tiny",
+    "weights": "none",
+    "epochs": 2,
+    "batch_size": 5,
+    "iter_size": 3,
+    "folds": 3,
+    "lr": 0.05,
+}
 OPTIONS |= {"precision": "fp32", "dropout": 0.5, "workers": 1, "val_every": 1, "log_every": 1}
 Train = Callable[..., Path]
 
@@ -32,9 +40,13 @@ def train(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A function that trains the tiny net in this process and returns the run folder."""
     monkeypatch.setattr("models.build._torchvision_model", make_tiny_net)
 
-    def run(name: str = "run", *, stream: str = "flow", resume: bool = False, **options: object) -> Path:
+    def run(
+        name: str = "run", *, stream: str = "flow", resume: bool = False, **options: object
+    ) -> Path:
         config = TrainConfig(stream=stream, **(OPTIONS | options))  # type: ignore[arg-type]
-        assert run_train(config, tiny_dataset, tmp_path / name, resume=resume, given=set(options)) == 0
+        assert (
+            run_train(config, tiny_dataset, tmp_path / name, resume=resume, given=set(options)) == 0
+        )
         return tmp_path / name
 
     return run
@@ -58,7 +70,9 @@ def command(dataset: Path, out: Path, *more: object, stream: str = "flow") -> li
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{TINY.parent.parent}", "OMP_NUM_THREADS": "1"}
 
 
-def test_a_run_folder_says_what_was_run_and_what_came_of_it(train: Train, tiny_dataset: Path) -> None:
+def test_a_run_folder_says_what_was_run_and_what_came_of_it(
+    train: Train, tiny_dataset: Path
+) -> None:
     run = train(epochs=3, save_every=2, val_every=2)
     record = json.loads((run / "config.json").read_text())
     assert record["options"]["batch_size"] == 5 and record["options"]["lr_steps"] == [100, 200]
@@ -91,12 +105,15 @@ def test_tensorboard_has_scalars_inputs_and_the_confusion_matrix(train: Train) -
 
     events = EventAccumulator(str(train()))
     events.Reload()
-    assert {"epoch/loss", "epoch/val_accuracy", "epoch/data_wait_pct", "step/loss"} <= set(events.Tags()["scalars"])
+    assert {"epoch/loss", "epoch/val_accuracy", "epoch/data_wait_pct", "step/loss"} <= set(
+        events.Tags()["scalars"]
+    )
     assert {"inputs/flow-0", "validation/confusion"} <= set(events.Tags()["images"])
 
 
 class DoubleConvNet(TinyNet):
-    """The tiny net with its convolution in double precision: in single, the order of a sum over all pixels shows in its bias."""
+    """The tiny net with its convolution in double precision: in single, the order of a sum over all
+    pixels shows in its bias."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         convolved = torch.nn.functional.conv2d(
@@ -106,7 +123,8 @@ class DoubleConvNet(TinyNet):
 
 
 def test_accumulation_equals_one_large_batch(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    """15 samples in one batch or in three give the same step, also where the epoch's remainder is smaller."""
+    """15 samples in one batch or in three give the same step, also where the epoch's remainder is
+    smaller."""
     monkeypatch.setattr("models.build._torchvision_model", lambda arch: DoubleConvNet())
     small = train("small", batch_size=5, iter_size=3, dropout=0.0)
     large = train("large", batch_size=15, iter_size=1, dropout=0.0)
@@ -132,7 +150,9 @@ def test_a_run_is_the_same_again_and_another_with_another_seed(train: Train) -> 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_learns_what_fp32_learns(train: Train, precision: str) -> None:
-    rows = [read_metrics(train(name, precision=name, dropout=0.0))[-1] for name in ("fp32", precision)]
+    rows = [
+        read_metrics(train(name, precision=name, dropout=0.0))[-1] for name in ("fp32", precision)
+    ]
     assert rows[1]["loss"] == pytest.approx(rows[0]["loss"], rel=0.02)
 
 
@@ -181,7 +201,9 @@ def test_resume_drops_the_rows_that_a_kill_left_behind(train: Train) -> None:
         ({"stream": "rgb"}, "is a run of the flow stream, expected rgb"),
     ],
 )
-def test_resume_refuses_another_experiment(train: Train, options: dict[str, object], words: str) -> None:
+def test_resume_refuses_another_experiment(
+    train: Train, options: dict[str, object], words: str
+) -> None:
     train(epochs=1)
     with pytest.raises(InputError, match=words):
         train(resume=True, **options)
@@ -225,7 +247,9 @@ def test_bad_options_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_class_that_is_never_trained_is_refused(train: Train, tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_class_that_is_never_trained_is_refused(
+    train: Train, tiny_dataset: Path, tmp_path: Path
+) -> None:
     from pipelines.dataset import open_dataset
     from shard_builder.split import Split, write_split
 
@@ -233,12 +257,16 @@ def test_a_class_that_is_never_trained_is_refused(train: Train, tiny_dataset: Pa
         fear = {key for key, label in zip(dataset.keys, dataset.labels, strict=True) if label == 3}
         split = Split(kind="list", train=tuple(set(dataset.keys) - fear), val=tuple(fear))
     write_split(tmp_path / "split.json", split)
-    with pytest.raises(InputError, match="class fear: 6 sequences in validation and none in training"):
+    with pytest.raises(
+        InputError, match="class fear: 6 sequences in validation and none in training"
+    ):
         train(split=str(tmp_path / "split.json"))
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(train: Train) -> None:
-    with pytest.raises(TrainingError, match=r"(loss|gradient norm) is (nan|inf) in epoch \d+, step \d+.*not taken"):
+    with pytest.raises(
+        TrainingError, match=r"(loss|gradient norm) is (nan|inf) in epoch \d+, step \d+.*not taken"
+    ):
         train(lr=1e30, epochs=50, momentum=0.0)
 
 
@@ -248,7 +276,9 @@ LONG = ("--epochs", 12, "--deterministic", "--save-every", 1)
 @pytest.fixture(scope="module")
 def undisturbed(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = subprocess.run(command(tiny_dataset, run, *LONG), env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run(
+        command(tiny_dataset, run, *LONG), env=ENVIRONMENT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return run
 
@@ -259,7 +289,11 @@ def test_stopped_anywhere_and_resumed_a_run_ends_in_the_same_weights(
 ) -> None:
     out = tmp_path / "stopped"
     process = subprocess.Popen(
-        command(tiny_dataset, out, *LONG), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(tiny_dataset, out, *LONG),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     wait_for_rows(out, 4, process)
     process.send_signal(number)
@@ -271,15 +305,23 @@ def test_stopped_anywhere_and_resumed_a_run_ends_in_the_same_weights(
         assert "is saved, go on with --resume" in output
     assert torch.load(out / "last.pt", weights_only=True)["progress"]["epoch"] < 12
     done = subprocess.run(
-        command(tiny_dataset, out, *LONG, "--resume"), env=ENVIRONMENT, capture_output=True, text=True
+        command(tiny_dataset, out, *LONG, "--resume"),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert same(weights(out), weights(undisturbed))
-    losses = [[row["loss"] for row in read_metrics(run) if row["kind"] == "epoch"] for run in (out, undisturbed)]
+    losses = [
+        [row["loss"] for row in read_metrics(run) if row["kind"] == "epoch"]
+        for run in (out, undisturbed)
+    ]
     assert losses[0] == losses[1]
 
 
-def wait_for_rows(run: Path, count: int, process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+def wait_for_rows(
+    run: Path, count: int, process: subprocess.Popen[str] | subprocess.Popen[bytes]
+) -> None:
     deadline = time.monotonic() + 120
     while len(read_metrics(run)) < count:
         assert process.poll() is None, "training ended before it could be stopped"
@@ -288,18 +330,31 @@ def wait_for_rows(run: Path, count: int, process: subprocess.Popen[str] | subpro
 
 
 def torchrun(*words: str, ranks: int = 2) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *words[1:]]
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+        *words[1:],
+    ]
 
 
 @pytest.mark.slow
 def test_two_ranks_give_the_loss_curve_of_one_process(tiny_dataset: Path, tmp_path: Path) -> None:
-    """The same global batch of 4, on one rank and on two, with remainders: 28 samples in steps of 12, 12 and 4."""
+    """The same global batch of 4, on one rank and on two, with remainders: 28 samples in steps of
+    12, 12 and 4."""
     one, two = tmp_path / "one", tmp_path / "two"
     more = ("--batch-size", 4, "--dropout", 0, "--epochs", 3)
-    single = subprocess.run(command(tiny_dataset, one, *more), env=ENVIRONMENT, capture_output=True, text=True)
+    single = subprocess.run(
+        command(tiny_dataset, one, *more), env=ENVIRONMENT, capture_output=True, text=True
+    )
     assert single.returncode == 0, single.stderr
     double = subprocess.run(
-        torchrun(*command(tiny_dataset, two, *more)), env=ENVIRONMENT, capture_output=True, text=True
+        torchrun(*command(tiny_dataset, two, *more)),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
     )
     assert double.returncode == 0, double.stderr
     assert double.stdout.count("epoch 3/3") == 1, "only the first rank speaks"
@@ -325,7 +380,9 @@ def test_a_rank_that_dies_ends_the_job_with_a_message(tiny_dataset: Path, tmp_pa
     wait_for_rows(out, 2, process)
     import psutil
 
-    ranks = [child for child in psutil.Process(process.pid).children() if str(TINY) in child.cmdline()]
+    ranks = [
+        child for child in psutil.Process(process.pid).children() if str(TINY) in child.cmdline()
+    ]
     assert len(ranks) == 2
     ranks[1].kill()
     output, _ = process.communicate(timeout=120)

@@ -1,4 +1,5 @@
-"""cktrain bench: the cases it compares, the record it writes, what it refuses; never the speed itself."""
+"""cktrain bench: the cases it compares, the record it writes, what it refuses; never the speed
+itself."""
 
 from __future__ import annotations
 
@@ -26,21 +27,49 @@ def tiny_net(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_gpu_is_measured_with_both_engines_side_by_side() -> None:
     names = [case.name for case in bench_cases(torch.device("cuda"), "bf16", with_baseline=True)]
-    assert names == ["synthetic", "cached, cpu engine", "real, cpu engine", "real, dali engine", "synthetic, fp32 NCHW"]
+    assert names == [
+        "synthetic",
+        "cached, cpu engine",
+        "real, cpu engine",
+        "real, dali engine",
+        "synthetic, fp32 NCHW",
+    ]
 
 
 def test_the_record_has_every_repeat_of_every_case(
     tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_bench(CONFIG, tiny_dataset, steps=8, warmup=1, repeats=3, with_baseline=True, json=tmp_path / "bench.json")
+    print_bench(
+        CONFIG,
+        tiny_dataset,
+        steps=8,
+        warmup=1,
+        repeats=3,
+        with_baseline=True,
+        json=tmp_path / "bench.json",
+    )
     record = json.loads((tmp_path / "bench.json").read_text())
-    assert (record["arch"], record["batch_size"], record["steps"], record["codec"]) == ("tiny", 6, 8, "jpg")
+    assert (record["arch"], record["batch_size"], record["steps"], record["codec"]) == (
+        "tiny",
+        6,
+        8,
+        "jpg",
+    )
     assert record["versions"]["torch"] and record["device_name"] and record["num_cores"] >= 1
-    assert [result["case"]["data"] for result in record["results"]] == ["synthetic", "cached", "real", "synthetic"]
+    assert [result["case"]["data"] for result in record["results"]] == [
+        "synthetic",
+        "cached",
+        "real",
+        "synthetic",
+    ]
     assert record["results"][-1]["case"]["channels_last"] is False
     for result in record["results"]:
         assert len(result["samples_per_s"]) == len(result["data_wait_pct"]) == 3
-        assert min(result["samples_per_s"]) <= result["median_samples_per_s"] <= max(result["samples_per_s"])
+        assert (
+            min(result["samples_per_s"])
+            <= result["median_samples_per_s"]
+            <= max(result["samples_per_s"])
+        )
         assert all(0 <= wait <= 100 for wait in result["data_wait_pct"])
     assert ratio_to(record["results"], "synthetic")["synthetic"] == 1.0
     assert "Real data costs" in capsys.readouterr().out
@@ -50,4 +79,10 @@ def test_the_record_has_every_repeat_of_every_case(
 def test_too_few_repeats_are_refused(options: dict[str, int], tiny_dataset: Path) -> None:
     arguments = {"steps": 1, "warmup": 1, "repeats": 3} | options
     with pytest.raises(InputError, match="--repeats"):
-        run_bench(CONFIG, tiny_dataset, **arguments, with_baseline=False, on_progress=lambda done, total: None)
+        run_bench(
+            CONFIG,
+            tiny_dataset,
+            **arguments,
+            with_baseline=False,
+            on_progress=lambda done, total: None,
+        )

@@ -14,7 +14,14 @@ from train.running.stall_test import ratio_to, run_bench, write_bench
 
 
 def print_bench(
-    config: TrainConfig, dataset: Path, *, steps: int, warmup: int, repeats: int, with_baseline: bool, json: Path | None
+    config: TrainConfig,
+    dataset: Path,
+    *,
+    steps: int,
+    warmup: int,
+    repeats: int,
+    with_baseline: bool,
+    json: Path | None,
 ) -> None:
     """Measure, print, and write JSON; see :func:`train.running.stall_test.run_bench`."""
     console = make_console()
@@ -37,13 +44,29 @@ def print_bench(
 
 def bench_table(record: dict[str, Any]) -> Table:
     """Tabulate speed with its range, the wait for data, and the ratio to synthetic batches."""
-    title = f"{record['arch']}, {record['stream']} stream, batch {record['batch_size']}, {record['codec']}, {record['device_name']}"
+    title = (
+        f"{record['arch']}, {record['stream']} stream, batch {record['batch_size']},"
+        f" {record['codec']}, {record['device_name']}"
+    )
     table = Table(
         title=title,
-        caption=f"medians of {len(record['results'][0]['samples_per_s'])} interleaved repeats of {record['steps']} steps",
+        caption=(
+            f"medians of {len(record['results'][0]['samples_per_s'])} interleaved repeats of"
+            f" {record['steps']} steps"
+        ),
     )
-    for name in ("batches", "precision", "layout", "samples/s", "range", "of synthetic", "data wait"):
-        table.add_column(name, justify="left" if name in ("batches", "precision", "layout") else "right")
+    for name in (
+        "batches",
+        "precision",
+        "layout",
+        "samples/s",
+        "range",
+        "of synthetic",
+        "data wait",
+    ):
+        table.add_column(
+            name, justify="left" if name in ("batches", "precision", "layout") else "right"
+        )
     ratios = ratio_to(record["results"], "synthetic")
     for result in record["results"]:
         case, speeds = result["case"], result["samples_per_s"]

@@ -13,12 +13,17 @@ from train.evaluation.cross_validate import CvOptions, run_folds
 from train.evaluation.cv_summary import SUMMARY_NAME, CvSummary, summarize
 
 
-def run_cv(config: TrainConfig, dataset: Path, out: Path, options: CvOptions, *, given: Collection[str]) -> int:
+def run_cv(
+    config: TrainConfig, dataset: Path, out: Path, options: CvOptions, *, given: Collection[str]
+) -> int:
     """Run a cross-validation and print its tables; returns the exit code."""
     console = make_console()
 
     def tell(fold: int, what: str) -> None:
-        console.print(f"{config.stream}, {options.split}, fold {fold} of {options.num_folds}: {what}", highlight=False)
+        console.print(
+            f"{config.stream}, {options.split}, fold {fold} of {options.num_folds}: {what}",
+            highlight=False,
+        )
 
     code = run_folds(config, dataset, out, options, given=given, on_fold=tell)
     summary = summarize(out, num_folds=options.num_folds)
@@ -31,9 +36,20 @@ def run_cv(config: TrainConfig, dataset: Path, out: Path, options: CvOptions, *,
 
 
 def series_table(summary: CvSummary, num_folds: int) -> Table:
-    """Tabulate each stream and way of splitting: pooled metrics, and mean and deviation over the folds."""
+    """Tabulate each stream and way of splitting: pooled metrics, and mean and deviation over the
+    folds.
+    """
     table = Table(title="cross-validation: predictions of all folds pooled")
-    for name in ("stream", "split", "folds", "accuracy", "95 % interval", "UAR", "macro-F1", "mean +- sd of folds"):
+    for name in (
+        "stream",
+        "split",
+        "folds",
+        "accuracy",
+        "95 % interval",
+        "UAR",
+        "macro-F1",
+        "mean +- sd of folds",
+    ):
         table.add_column(name, justify="left" if name in ("stream", "split") else "right")
     for entry in summary.series:
         pooled = entry.pooled
@@ -52,8 +68,9 @@ def series_table(summary: CvSummary, num_folds: int) -> Table:
 
 
 def leak_lines(summary: CvSummary) -> list[str]:
-    """Say for each stream how much of the accuracy on the seed's split is knowing the face."""
+    """Say for each stream how much of the accuracy on the original's split is knowing the face."""
     return [
-        f"leak, {stream}: seed-random minus subject folds = {100 * difference:+.1f} points of accuracy"
+        f"leak, {stream}: original-random minus subject folds = {100 * difference:+.1f} points of"
+        " accuracy"
         for stream, difference in summary.leaks()
     ]

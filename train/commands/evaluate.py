@@ -43,22 +43,34 @@ def print_test(
     if report.weights:
         weights = report.weights
         console.print(
-            f"fused with weights rgb {weights.rgb:g}, flow {weights.flow:g} ({weights.origin})", highlight=False
+            f"fused with weights rgb {weights.rgb:g}, flow {weights.flow:g} ({weights.origin})",
+            highlight=False,
         )
     if report.mcnemar:
         console.print(
-            f"McNemar, rgb against flow: p = {report.mcnemar.p_value:.3g} "
-            f"({report.mcnemar.only_first} right in rgb only, {report.mcnemar.only_second} in flow only)",
+            f"McNemar, rgb against flow: p = {report.mcnemar.p_value:.3g}"
+            f" ({report.mcnemar.only_first} right in rgb only, {report.mcnemar.only_second} in flow"
+            " only)",
             highlight=False,
         )
     if checkpoint == "best":
-        console.print("best.pt was chosen on these sequences: its accuracy on them is optimistic.", highlight=False)
-    console.print(f"{out}: test.json, scores.parquet, predictions.jsonl, confusion-*.png", highlight=False)
+        console.print(
+            "best.pt was chosen on these sequences: its accuracy on them is optimistic.",
+            highlight=False,
+        )
+    console.print(
+        f"{out}: test.json, scores.parquet, predictions.jsonl, confusion-*.png", highlight=False
+    )
 
 
 def summary_table(report: TestReport) -> Table:
     """Tabulate accuracy with its interval, UAR and macro-F1 of each stream."""
-    table = Table(title=f"{report.num_sequences} sequences of {report.num_subjects} subjects, {report.views} views")
+    table = Table(
+        title=(
+            f"{report.num_sequences} sequences of {report.num_subjects} subjects, {report.views}"
+            " views"
+        )
+    )
     for name in ("stream", "accuracy", "95 % interval", "UAR", "macro-F1"):
         table.add_column(name, justify="left" if name == "stream" else "right")
     for stream, metrics in report.results.items():
@@ -80,7 +92,11 @@ def class_table(metrics: Metrics, *, title: str) -> Table:
         table.add_column(name, justify="left" if name == "class" else "right")
     for entry in metrics.per_class:
         table.add_row(
-            entry.name, f"{entry.precision:.2f}", f"{entry.recall:.2f}", f"{entry.f1:.2f}", str(entry.support)
+            entry.name,
+            f"{entry.precision:.2f}",
+            f"{entry.recall:.2f}",
+            f"{entry.f1:.2f}",
+            str(entry.support),
         )
     return table
 

@@ -30,7 +30,8 @@ def print_prediction(
         best = int(window.decision.argmax())
         frames = f"frames {window.first_frame + 1} to {window.last_frame + 1}"
         console.print(
-            f"{end_s:7.2f} s  {frames}: {class_names[best]} {100 * window.decision[best]:.0f} %", highlight=False
+            f"{end_s:7.2f} s  {frames}: {class_names[best]} {100 * window.decision[best]:.0f} %",
+            highlight=False,
         )
 
     clip = run_predict(
@@ -55,7 +56,8 @@ def print_prediction(
         console.print(f"notice: {notice}", highlight=False)
     speed = clip.duration_s / clip.seconds if clip.seconds else 0.0
     console.print(
-        f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s: {speed:.1f} x real time; first output after "
-        f"{clip.first_output_s:.2f} s\n{out}: predictions.jsonl, bars.png, timeline.png",
+        f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s: {speed:.1f} x"
+        f" real time; first output after {clip.first_output_s:.2f} s\n{out}: predictions.jsonl,"
+        " bars.png, timeline.png",
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""``cktrain rgb`` and ``cktrain flow``: a run folder, new or gone on with, and the training in it."""
+"""``cktrain rgb`` and ``cktrain flow``: a run folder, new or resumed, and the training in it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,33 @@ from train.running.checkpoint import BEST_NAME, LAST_NAME, read_checkpoint
 from train.running.display import training_display
 from train.running.figures import write_curves
 from train.running.loop import train
-from train.running.run_folder import CONFIG_NAME, FIGURES_NAME, RunFolder, check_new, create_run, read_metrics, read_run
+from train.running.run_folder import (
+    CONFIG_NAME,
+    FIGURES_NAME,
+    RunFolder,
+    check_new,
+    create_run,
+    read_metrics,
+    read_run,
+)
 from train.running.session import Session, open_session
 from train.running.stop import StopSignal
 
 
 def run_train(
-    config: TrainConfig, dataset: Path, out: Path, *, resume: bool, given: Collection[str] = (), quiet: bool = False
+    config: TrainConfig,
+    dataset: Path,
+    out: Path,
+    *,
+    resume: bool,
+    given: Collection[str] = (),
+    quiet: bool = False,
 ) -> int:
     """Train one stream; returns the exit code: 0, or 143 or 130 after a signal.
 
     Args:
-        config: The configuration; on resume, only the values named in ``given`` replace those the run was begun with.
+        config: The configuration; on resume, only the values named in ``given`` replace those the
+            run was begun with.
         dataset: Dataset folder.
         out: Run folder.
         resume: Go on with it; one that is not there is begun.
@@ -42,10 +57,17 @@ def run_train(
 
     Raises:
         InputError: If the options do not fit the dataset or the run.
-        TrainingError: If training can not go on.
+        TrainingError: If training cannot go on.
     """
-    use_cuda = choose_device(config.device, local_rank=int(os.environ.get("LOCAL_RANK", "0"))).type == "cuda"
-    with open_dataset(dataset) as opened, join_ranks(use_cuda=use_cuda) as ranks, named_failure(ranks):
+    use_cuda = (
+        choose_device(config.device, local_rank=int(os.environ.get("LOCAL_RANK", "0"))).type
+        == "cuda"
+    )
+    with (
+        open_dataset(dataset) as opened,
+        join_ranks(use_cuda=use_cuda) as ranks,
+        named_failure(ranks),
+    ):
         opened.stream(config.stream)
         is_resumed = resume and (out / CONFIG_NAME).is_file()
         if is_resumed:
@@ -61,8 +83,11 @@ def run_train(
             session.close()
 
 
-def resumed_run(config: TrainConfig, out: Path, given: Collection[str]) -> tuple[TrainConfig, Split]:
-    """Return the configuration and the split of a run, with the options that were given now and may change.
+def resumed_run(
+    config: TrainConfig, out: Path, given: Collection[str]
+) -> tuple[TrainConfig, Split]:
+    """Return the configuration and the split of a run, with the options that were given now and may
+    change.
 
     Raises:
         InputError: If another option was given with another value than the run was begun with.
@@ -70,7 +95,9 @@ def resumed_run(config: TrainConfig, out: Path, given: Collection[str]) -> tuple
     record, split = read_run(out)
     begun = TrainConfig(**record["options"])
     if config.stream != begun.stream:
-        raise InputError(f"--out {out}: is a run of the {begun.stream} stream, expected {config.stream}")
+        raise InputError(
+            f"--out {out}: is a run of the {begun.stream} stream, expected {config.stream}"
+        )
     now = replace(begun, **{name: getattr(config, name) for name in given})
     now.check_resumes(begun)
     return now, split
@@ -131,7 +158,9 @@ def _train_in(session: Session, out: Path, *, is_resumed: bool, quiet: bool) -> 
     for line in opening_lines(session, out, is_resumed=is_resumed):
         console.print(line, highlight=False)
     steps = -(-session.train_loader.num_samples // (config.batch_size * config.iter_size))
-    display = training_display(console, first_epoch=progress.epoch, epochs=config.epochs, steps=steps)
+    display = training_display(
+        console, first_epoch=progress.epoch, epochs=config.epochs, steps=steps
+    )
     try:
         with StopSignal() as stop, display as show:
             times = train(session, folder, stop, on_row=show)
@@ -140,8 +169,14 @@ def _train_in(session: Session, out: Path, *, is_resumed: bool, quiet: bool) -> 
     if ranks.is_first:
         rows = read_metrics(out, keep=lambda row: row["kind"] == "epoch")
         if rows:
-            write_curves(out / FIGURES_NAME / "curves.png", rows, title=f"{config.arch}, {config.stream} stream")
-        for line in closing_lines(session, out, stop, verdict=times.verdict() if times.num_samples else ""):
+            write_curves(
+                out / FIGURES_NAME / "curves.png",
+                rows,
+                title=f"{config.arch}, {config.stream} stream",
+            )
+        for line in closing_lines(
+            session, out, stop, verdict=times.verdict() if times.num_samples else ""
+        ):
             console.print(line, highlight=False)
     return stop.exit_code if progress.epoch < config.epochs else 0
 
@@ -161,14 +196,17 @@ def opening_lines(session: Session, out: Path, *, is_resumed: bool) -> list[str]
     lines = [
         f"{config.stream} stream: {config.arch} on {on}",
         f"training on {sides[0]}, validating on {sides[1]} ({split.kind})",
-        f"batch {config.batch_size} x {config.iter_size} = {effective} samples a step, lr {config.lr:g}, {config.epochs} epochs -> {out}",
+        (
+            f"batch {config.batch_size} x {config.iter_size} = {effective} samples a step, lr"
+            f" {config.lr:g}, {config.epochs} epochs -> {out}"
+        ),
     ]
     if is_resumed:
         lines.append(f"resumed after epoch {session.progress.epoch}, step {session.progress.step}")
     if session.train_loader.num_short:
         lines.append(
-            f"notice: {session.train_loader.num_short} training sequences have fewer than {config.stack_length} pairs; "
-            "their last pair is repeated"
+            f"notice: {session.train_loader.num_short} training sequences have fewer than"
+            f" {config.stack_length} pairs; their last pair is repeated"
         )
     if warning := leak_warning(split, subject_of):
         lines.append(f"[bold red]{warning}[/]")
@@ -181,12 +219,14 @@ def closing_lines(session: Session, out: Path, stop: StopSignal, *, verdict: str
     lines = []
     if progress.epoch < session.config.epochs:
         lines.append(
-            f"stopped in epoch {progress.epoch + 1}, step {progress.step}; {out / LAST_NAME} is saved, go on with --resume"
+            f"stopped in epoch {progress.epoch + 1}, step {progress.step}; {out / LAST_NAME} is"
+            " saved, go on with --resume"
         )
     if progress.best_epoch:
         lines.append(
-            f"best validation accuracy {100 * progress.best_accuracy:.1f} % after epoch {progress.best_epoch} ({out / BEST_NAME}); "
-            "chosen and measured on the same sequences, so optimistic"
+            f"best validation accuracy {100 * progress.best_accuracy:.1f} % after epoch"
+            f" {progress.best_epoch} ({out / BEST_NAME}); chosen and measured on the same"
+            " sequences, so optimistic"
         )
     if progress.num_skipped_steps:
         lines.append(f"{progress.num_skipped_steps} steps skipped by the fp16 loss scaler")

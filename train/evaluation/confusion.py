@@ -19,13 +19,15 @@ FAINT = "#5a6875"
 def write_confusion_figure(path: Path, metrics: Metrics, *, title: str) -> None:
     """Draw a confusion matrix and write it as PNG.
 
-    A cell's colour is its share of the true class, so that rare classes read as well as frequent ones; the number is
-    the count, the small one below the share. Empty cells stay empty. The margins hold recall and precision.
+    A cell's colour is its share of the true class, so that rare classes read as well as frequent
+    ones; the number is the count, the small one below the share. Empty cells stay empty. The
+    margins hold recall and precision.
 
     Args:
         path: The PNG to write.
         metrics: What to draw; ``confusion`` and ``per_class`` are used.
-        title: First line above the matrix; the second states accuracy, UAR and their number of sequences.
+        title: First line above the matrix; the second states accuracy, UAR and their number of
+            sequences.
     """
     names = [entry.name for entry in metrics.per_class]
     counts = np.array(metrics.confusion)
@@ -37,19 +39,18 @@ def write_confusion_figure(path: Path, metrics: Metrics, *, title: str) -> None:
     _draw_margins(axes, metrics)
     ticks = range(len(names))
     axes.set_xticks(ticks, names, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, [f"{name} ({entry.support})" for name, entry in zip(names, metrics.per_class, strict=True)])
+    axes.set_yticks(
+        ticks,
+        [f"{name} ({entry.support})" for name, entry in zip(names, metrics.per_class, strict=True)],
+    )
     axes.set_xlabel("predicted", color=INK)
     axes.set_ylabel("true (sequences)", color=INK)
     low, high = metrics.interval
     summary = (
-        f"accuracy {metrics.accuracy:.1%} [{low:.1%}, {high:.1%}], UAR {metrics.uar:.1%}, n = {metrics.num_sequences}"
+        f"accuracy {metrics.accuracy:.1%} [{low:.1%}, {high:.1%}], UAR {metrics.uar:.1%}, n ="
+        f" {metrics.num_sequences}"
     )
-    axes.set_title(
-        f"{title}\n{summary}",
-        fontsize=10,
-        loc="left",
-        color=INK,
-    )
+    axes.set_title(f"{title}\n{summary}", fontsize=10, loc="left", color=INK)
     figure.savefig(path, metadata={"Software": None})
 
 
@@ -60,9 +61,17 @@ def _draw_cells(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
             colour = "white" if share[row, column] > 0.55 else INK
-            axes.text(column, row - 0.1, str(count), ha="center", va="center", color=colour, fontsize=11)
             axes.text(
-                column, row + 0.26, f"{share[row, column]:.0%}", ha="center", va="center", color=colour, fontsize=7
+                column, row - 0.1, str(count), ha="center", va="center", color=colour, fontsize=11
+            )
+            axes.text(
+                column,
+                row + 0.26,
+                f"{share[row, column]:.0%}",
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=7,
             )
     axes.set_xticks(np.arange(-0.5, len(counts)), minor=True)
     axes.set_yticks(np.arange(-0.5, len(counts)), minor=True)
@@ -75,7 +84,10 @@ def _draw_margins(axes: Axes, metrics: Metrics) -> None:
     ticks = range(len(metrics.per_class))
     predicted = np.array(metrics.confusion).sum(axis=0)
     recall = [f"{entry.recall:.0%}" if entry.support else "-" for entry in metrics.per_class]
-    precision = [f"{entry.precision:.0%}" if predicted[n] else "-" for n, entry in enumerate(metrics.per_class)]
+    precision = [
+        f"{entry.precision:.0%}" if predicted[n] else "-"
+        for n, entry in enumerate(metrics.per_class)
+    ]
     right, top = axes.secondary_yaxis("right"), axes.secondary_xaxis("top")
     right.set_yticks(ticks, recall, fontsize=8)
     right.set_ylabel("recall", fontsize=8, color=FAINT)

@@ -1,4 +1,6 @@
-"""``cktrain cv``: every fold trained and tested once, by however many processes and hosts share the folder."""
+"""``cktrain cv``: every fold trained and tested once, by however many processes and hosts share the
+folder.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,13 @@ class CvOptions:
     """How a cross-validation is run.
 
     Args:
-        split: ``subject-kfold``, or ``seed-random``: the seed's random sequence split, drawn with the fold's number as its seed.
+        split: ``subject-kfold``, or ``original-random``: the original's random sequence split,
+            drawn with the fold's number as its seed.
         num_folds: Folds in all.
         only: The folds this process takes; None takes all.
-        select: ``fixed`` tests the last epoch; ``inner`` leaves the next fold out of training too, and chooses the epoch on it.
-        views: ``ten`` or ``seed``.
+        select: ``fixed`` tests the last epoch; ``inner`` leaves the next fold out of training too,
+            and chooses the epoch on it.
+        views: ``ten`` or ``original``.
     """
 
     split: str = "subject-kfold"
@@ -38,7 +42,10 @@ class CvOptions:
     views: str = "ten"
 
     def __post_init__(self) -> None:
-        for name, value, choices in (("--split", self.split, CV_SPLITS), ("--select", self.select, SELECTIONS)):
+        for name, value, choices in (
+            ("--split", self.split, CV_SPLITS),
+            ("--select", self.select, SELECTIONS),
+        ):
             if value not in choices:
                 raise InputError(f"{name} {value!r}, expected one of {', '.join(choices)}")
         if self.num_folds < 2:
@@ -59,7 +66,8 @@ def run_folds(
     given: Collection[str],
     on_fold: Callable[[int, str], None],
 ) -> int:
-    """Train and test the folds that are not finished; returns the exit code of the first that was stopped, else 0.
+    """Train and test the folds that are not finished; returns the exit code of the first that was
+    stopped, else 0.
 
     Args:
         config: Training options; split, folds and fold are replaced.
@@ -91,7 +99,12 @@ def run_folds(
 
 
 def _run_fold(
-    config: TrainConfig, dataset: Path, folder: Path, options: CvOptions, fold: int, given: Collection[str]
+    config: TrainConfig,
+    dataset: Path,
+    folder: Path,
+    options: CvOptions,
+    fold: int,
+    given: Collection[str],
 ) -> int:
     with open_dataset(dataset) as opened:
         outer, trained = fold_splits(config, opened, options, fold)
@@ -105,12 +118,18 @@ def _run_fold(
     return code
 
 
-def fold_splits(config: TrainConfig, dataset: Dataset, options: CvOptions, fold: int) -> tuple[Split, Split]:
-    """Return a fold's split, and the one to train with: the same, or with an inner validation fold in the place of the test fold."""
-    if options.split == "seed-random":
-        outer = split_of(replace(config, split="seed-random", seed=fold), dataset)
+def fold_splits(
+    config: TrainConfig, dataset: Dataset, options: CvOptions, fold: int
+) -> tuple[Split, Split]:
+    """Return a fold's split, and the one to train with: the same, or with an inner validation fold
+    in the place of the test fold.
+    """
+    if options.split == "original-random":
+        outer = split_of(replace(config, split="original-random", seed=fold), dataset)
         return outer, outer
-    outer = split_of(replace(config, split="subject-kfold", folds=options.num_folds, fold=fold), dataset)
+    outer = split_of(
+        replace(config, split="subject-kfold", folds=options.num_folds, fold=fold), dataset
+    )
     if options.select == "fixed":
         return outer, outer
     fold_of = subject_folds(dataset.subjects, num_folds=options.num_folds)
@@ -127,16 +146,32 @@ def fold_splits(config: TrainConfig, dataset: Dataset, options: CvOptions, fold:
 
 
 def test_fold(
-    folder: Path, dataset: Path, keys: Sequence[str], options: CvOptions, *, checkpoint: str, device: str
+    folder: Path,
+    dataset: Path,
+    keys: Sequence[str],
+    options: CvOptions,
+    *,
+    checkpoint: str,
+    device: str,
 ) -> None:
-    """Score a fold's held-out sequences and write its test folder; a leaking split is tested too, for that is what it measures."""
+    """Score a fold's held-out sequences and write its test folder; a leaking split is tested too,
+    for that is what it measures.
+    """
     model = load_stream_model(folder, checkpoint=checkpoint, device=device)
     with open_dataset(dataset) as opened:
         check_fits(model, opened)
         if options.split == "subject-kfold":
             check_unseen([model], opened, keys)
-        scores = score_sequences(model, opened, keys, views=options.views, batch_size=4, workers=None)
-    write_test(folder / "test", [scores], class_names=model.class_names, views=options.views, checkpoint=checkpoint)
+        scores = score_sequences(
+            model, opened, keys, views=options.views, batch_size=4, workers=None
+        )
+    write_test(
+        folder / "test",
+        [scores],
+        class_names=model.class_names,
+        views=options.views,
+        checkpoint=checkpoint,
+    )
 
 
 test_fold.__test__ = False  # type: ignore[attr-defined]  # its name begins with test_, and pytest would collect it

@@ -1,4 +1,6 @@
-"""What the folds of a cross-validation say together: pooled metrics, mean and deviation, both streams fused, and the leak."""
+"""What the folds of a cross-validation say together: pooled metrics, mean and deviation, both
+streams fused, and the leak.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import numpy.typing as npt
 
 from models.fusion import DEFAULT_WEIGHTS, late_fusion
 from shard_builder.errors import InputError
-from shard_builder.format.shards import write_atomically
+from shard_builder.files import write_atomically
 from train.evaluation.confusion import write_confusion_figure
 from train.evaluation.scores import SCORES_NAME, read_scores
 from train.evaluation.statistics import Metrics, compute_metrics
@@ -22,7 +24,7 @@ from train.evaluation.statistics import Metrics, compute_metrics
 SUMMARY_NAME = "cv.json"
 SUMMARY_FORMAT = "ckshard-cv"
 SUMMARY_VERSION = 1
-CV_SPLITS = ("subject-kfold", "seed-random")
+CV_SPLITS = ("subject-kfold", "original-random")
 STREAM_ORDER = ("rgb", "flow", "fused")
 
 
@@ -51,11 +53,12 @@ class Series:
 
     Args:
         stream: ``rgb``, ``flow`` or ``fused``.
-        split: ``subject-kfold`` or ``seed-random``.
+        split: ``subject-kfold`` or ``original-random``.
         folds: Numbers of the folds that are in.
         fold_accuracies: Accuracy of each of them.
         fold_sizes: Tested sequences of each.
-        pooled: Metrics over the predictions of all folds together; a fold may lack a class, so recalls are not averaged over folds.
+        pooled: Metrics over the predictions of all folds together; a fold may lack a class, so
+            recalls are not averaged over folds.
     """
 
     stream: str
@@ -74,7 +77,9 @@ class Series:
     def sd_accuracy(self) -> float:
         """Standard deviation of the folds' accuracies (n - 1); 0 for a single fold."""
         count = len(self.fold_accuracies)
-        spread = math.fsum((accuracy - self.mean_accuracy) ** 2 for accuracy in self.fold_accuracies)
+        spread = math.fsum(
+            (accuracy - self.mean_accuracy) ** 2 for accuracy in self.fold_accuracies
+        )
         return math.sqrt(spread / (count - 1)) if count > 1 else 0.0
 
 
@@ -87,10 +92,14 @@ class CvSummary:
 
     def find(self, stream: str, split: str) -> Series | None:
         """Return a series, if it has finished folds."""
-        return next((entry for entry in self.series if (entry.stream, entry.split) == (stream, split)), None)
+        return next(
+            (entry for entry in self.series if (entry.stream, entry.split) == (stream, split)), None
+        )
 
     def leaks(self) -> list[tuple[str, float]]:
-        """List (stream, pooled accuracy of the seed's random split minus that of subject folds) where both were run."""
+        """List (stream, pooled accuracy of the original's random split minus that of subject folds)
+        where both were run.
+        """
         found = []
         for stream in STREAM_ORDER:
             honest, leaky = (self.find(stream, split) for split in CV_SPLITS)
@@ -105,10 +114,14 @@ class CvSummary:
             "version": SUMMARY_VERSION,
             "classes": list(self.class_names),
             "series": [
-                asdict(entry) | {"mean_accuracy": entry.mean_accuracy, "sd_accuracy": entry.sd_accuracy}
+                asdict(entry)
+                | {"mean_accuracy": entry.mean_accuracy, "sd_accuracy": entry.sd_accuracy}
                 for entry in self.series
             ],
-            "leak": [{"stream": stream, "accuracy_difference": difference} for stream, difference in self.leaks()],
+            "leak": [
+                {"stream": stream, "accuracy_difference": difference}
+                for stream, difference in self.leaks()
+            ],
         }
 
 
@@ -132,9 +145,13 @@ def read_fold(folder: Path, fold: int) -> tuple[FoldScores, tuple[str, ...]]:
         InputError: If the file is not a scores table.
     """
     table, names = read_scores(folder / "test" / SCORES_NAME)
-    rows = sorted((row for row in table.to_pylist() if row["view"] is None), key=lambda row: str(row["key"]))
+    rows = sorted(
+        (row for row in table.to_pylist() if row["view"] is None), key=lambda row: str(row["key"])
+    )
     if not rows:
-        raise InputError(f"{folder / 'test' / SCORES_NAME}: has no sequence\n  Remove the fold and run it again.")
+        raise InputError(
+            f"{folder / 'test' / SCORES_NAME}: has no sequence\n  Remove the fold and run it again."
+        )
     scores = FoldScores(
         fold=fold,
         keys=tuple(row["key"] for row in rows),
@@ -146,7 +163,8 @@ def read_fold(folder: Path, fold: int) -> tuple[FoldScores, tuple[str, ...]]:
 
 
 def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
-    """Pool what is finished in a cross-validation folder, and write ``cv.json`` and a confusion figure a series.
+    """Pool what is finished in a cross-validation folder, and write ``cv.json`` and a confusion
+    figure a series.
 
     Args:
         out: The cross-validation folder.
@@ -167,7 +185,9 @@ def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
                     by_stream.setdefault(stream, []).append(scores)
         if len(by_stream) == 2:
             by_stream["fused"] = fuse_folds(by_stream["rgb"], by_stream["flow"])
-        series += [pool(stream, split, folds, names) for stream, folds in by_stream.items() if folds]
+        series += [
+            pool(stream, split, folds, names) for stream, folds in by_stream.items() if folds
+        ]
     if not series:
         return None
     summary = CvSummary(class_names=names, series=tuple(series))
@@ -176,7 +196,9 @@ def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
         folder.mkdir(exist_ok=True)
         title = f"{entry.stream}, {entry.split}: {len(entry.folds)} folds pooled"
         write_confusion_figure(folder / "confusion.png", entry.pooled, title=title)
-    write_atomically(out / SUMMARY_NAME, (json.dumps(summary.to_record(), indent=1) + "\n").encode())
+    write_atomically(
+        out / SUMMARY_NAME, (json.dumps(summary.to_record(), indent=1) + "\n").encode()
+    )
     return summary
 
 
@@ -186,7 +208,8 @@ def is_finished(folder: Path) -> bool:
 
 
 def fuse_folds(rgb: Sequence[FoldScores], flow: Sequence[FoldScores]) -> list[FoldScores]:
-    """Fuse the folds that both streams have finished, at the default weights: no searched number touches the tested sequences.
+    """Fuse the folds that both streams have finished, at the default weights: no searched number
+    touches the tested sequences.
 
     Raises:
         InputError: If a fold's streams tested other sequences.
@@ -199,16 +222,25 @@ def fuse_folds(rgb: Sequence[FoldScores], flow: Sequence[FoldScores]) -> list[Fo
             continue
         if entry.keys != other.keys:
             raise InputError(
-                f"fold {entry.fold}: rgb and flow tested other sequences, expected one dataset and one split"
+                f"fold {entry.fold}: rgb and flow tested other sequences, expected one dataset and"
+                " one split"
             )
         probs = late_fusion(rgb=entry.probs, flow=other.probs, weights=DEFAULT_WEIGHTS)
         fused.append(
-            FoldScores(fold=entry.fold, keys=entry.keys, subjects=entry.subjects, labels=entry.labels, probs=probs)
+            FoldScores(
+                fold=entry.fold,
+                keys=entry.keys,
+                subjects=entry.subjects,
+                labels=entry.labels,
+                probs=probs,
+            )
         )
     return fused
 
 
-def pool(stream: str, split: str, folds: Sequence[FoldScores], class_names: Sequence[str]) -> Series:
+def pool(
+    stream: str, split: str, folds: Sequence[FoldScores], class_names: Sequence[str]
+) -> Series:
     """Compute a series from its folds."""
     correct = [entry.probs.argmax(axis=1) == entry.labels for entry in folds]
     return Series(

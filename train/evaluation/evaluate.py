@@ -1,4 +1,6 @@
-"""``cktrain test``: the seed's ten-view test of one or two runs on sequences of subjects that were never trained on."""
+"""``cktrain test``: the original's ten-view test of one or two runs on sequences of subjects that
+were never trained on.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from models.fusion import DEFAULT_WEIGHTS, FusionWeights, late_fusion
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.views import make_view_loader
 from shard_builder.errors import InputError
-from shard_builder.format.shards import write_atomically
+from shard_builder.files import write_atomically
 from train.evaluation.confusion import write_confusion_figure
 from train.evaluation.fusion_choice import choose_weights
 from train.evaluation.scores import SCORES_NAME, StreamScores, write_scores
@@ -25,7 +27,11 @@ from train.prediction.stream_model import StreamModel, check_fits, check_pair, l
 
 TEST_NAME = "test.json"
 PREDICTIONS_NAME = "predictions.jsonl"
-TITLES = {"rgb": "Spatial stream (rgb)", "flow": "Temporal stream (flow)", "fused": "Both streams, fused"}
+TITLES = {
+    "rgb": "Spatial stream (rgb)",
+    "flow": "Temporal stream (flow)",
+    "fused": "Both streams, fused",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +41,7 @@ class TestReport:
     Args:
         class_names: Names in label order.
         num_subjects: Subjects among the tested sequences.
-        views: ``ten`` or ``seed``.
+        views: ``ten`` or ``original``.
         checkpoint: ``last`` or ``best``.
         results: Metrics by stream; ``fused`` when two runs were tested.
         weights: Fusion weights and their origin; None for a single run.
@@ -58,7 +64,9 @@ class TestReport:
         return next(iter(self.results.values())).num_sequences
 
     def to_record(self) -> dict[str, Any]:
-        """Return the content of ``test.json``: the common fields, then the metrics under each stream's name."""
+        """Return the content of ``test.json``: the common fields, then the metrics under each
+        stream's name.
+        """
         record: dict[str, Any] = {
             "format": "ckshard-test",
             "version": 1,
@@ -87,21 +95,24 @@ def run_test(
 ) -> TestReport:
     """Test one run, or an rgb and a flow run together, on the validation part of their split.
 
-    The epoch must not have been chosen on that part: ``last`` is the honest checkpoint, ``best`` flatters.
+    The epoch must not have been chosen on that part: ``last`` is the honest checkpoint, ``best``
+    flatters.
 
     Args:
         runs: One run folder, or two in any order.
         dataset: The dataset folder.
-        out: Folder for ``test.json``, ``scores.parquet``, ``predictions.jsonl`` and ``confusion-*.png``.
+        out: Folder for ``test.json``, ``scores.parquet``, ``predictions.jsonl`` and
+            ``confusion-*.png``.
         checkpoint: ``last`` or ``best``.
-        views: ``ten``, or ``seed`` for the seed's own sampling.
+        views: ``ten``, or ``original`` for the original's own sampling.
         batch_size: Sequences a batch; each has 10 views (rgb) or 50 (flow).
         workers: Loader threads; None takes the loader's default.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         fusion: Weights of two runs; see :func:`train.evaluation.fusion_choice.choose_weights`.
 
     Raises:
-        InputError: If a run can not be loaded, does not fit the dataset or the other run, or has seen a test subject in training.
+        InputError: If a run cannot be loaded, does not fit the dataset or the other run, or has
+            seen a test subject in training.
     """
     models = [load_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
     check_pair(models)
@@ -113,18 +124,26 @@ def run_test(
         tested = set(subjects_of(opened, keys))
         weights = choose_weights(fusion, tested_subjects=tested, class_names=models[0].class_names)
         scores = [
-            score_sequences(model, opened, keys, views=views, batch_size=batch_size, workers=workers)
+            score_sequences(
+                model, opened, keys, views=views, batch_size=batch_size, workers=workers
+            )
             for model in models
         ]
     return write_test(
-        out, scores, class_names=models[0].class_names, views=views, checkpoint=checkpoint, weights=weights
+        out,
+        scores,
+        class_names=models[0].class_names,
+        views=views,
+        checkpoint=checkpoint,
+        weights=weights,
     )
 
 
 def check_unseen(models: Sequence[StreamModel], dataset: Dataset, keys: Sequence[str]) -> None:
     """Make sure that no model was trained on a subject of ``keys``.
 
-    The subjects come from the checkpoint and from the training sequences' rows in the dataset: either is enough to refuse.
+    The subjects come from the checkpoint and from the training sequences' rows in the dataset:
+    either is enough to refuse.
 
     Raises:
         InputError: If one was; the message names the run and the subject.
@@ -139,8 +158,9 @@ def check_unseen(models: Sequence[StreamModel], dataset: Dataset, keys: Sequence
         if seen:
             named = ", ".join(seen[:5]) + (f" and {len(seen) - 5} more" if len(seen) > 5 else "")
             raise InputError(
-                f"{model.run}: was trained on {len(seen)} of the {len(set(tested))} test subjects ({named}), expected none\n"
-                "  Its accuracy on them says nothing about new faces. Train with a subject split (--folds, --fold)."
+                f"{model.run}: was trained on {len(seen)} of the {len(set(tested))} test subjects"
+                f" ({named}), expected none\n  Its accuracy on them says nothing about new faces."
+                " Train with a subject split (--folds, --fold)."
             )
 
 
@@ -151,7 +171,13 @@ def subjects_of(dataset: Dataset, keys: Sequence[str]) -> list[str]:
 
 @torch.inference_mode()
 def score_sequences(
-    model: StreamModel, dataset: Dataset, keys: Sequence[str], *, views: str, batch_size: int, workers: int | None
+    model: StreamModel,
+    dataset: Dataset,
+    keys: Sequence[str],
+    *,
+    views: str,
+    batch_size: int,
+    workers: int | None,
 ) -> StreamScores:
     """Compute the logits of every view of some sequences.
 
@@ -159,7 +185,7 @@ def score_sequences(
         model: The model.
         dataset: An open dataset that fits the model.
         keys: The sequences.
-        views: ``ten`` or ``seed``.
+        views: ``ten`` or ``original``.
         batch_size: Sequences a batch.
         workers: Loader threads.
     """
@@ -207,7 +233,7 @@ def write_test(
         out: The folder.
         scores: Scores of one stream, or of both over the same sequences in the same order.
         class_names: Names in label order.
-        views: ``ten`` or ``seed``, for the record.
+        views: ``ten`` or ``original``, for the record.
         checkpoint: ``last`` or ``best``, for the record.
         weights: Fusion weights, for two streams.
     """
@@ -223,7 +249,9 @@ def write_test(
         views=views,
         checkpoint=checkpoint,
         results={
-            stream: compute_metrics(first.labels, guess, subjects=first.subjects, class_names=class_names)
+            stream: compute_metrics(
+                first.labels, guess, subjects=first.subjects, class_names=class_names
+            )
             for stream, guess in predicted.items()
         },
         weights=weights if two else None,
@@ -240,7 +268,10 @@ def write_test(
 
 
 def _write_predictions(
-    path: Path, scores: StreamScores, probs: dict[str, npt.NDArray[np.float64]], class_names: Sequence[str]
+    path: Path,
+    scores: StreamScores,
+    probs: dict[str, npt.NDArray[np.float64]],
+    class_names: Sequence[str],
 ) -> None:
     decision = probs.get("fused", next(iter(probs.values())))
     lines = []
@@ -251,7 +282,9 @@ def _write_predictions(
             "label": int(scores.labels[n]),
             "emotion": class_names[scores.labels[n]],
             "predicted": class_names[int(decision[n].argmax())],
-            "probs": {stream: [round(float(p), 6) for p in values[n]] for stream, values in probs.items()},
+            "probs": {
+                stream: [round(float(p), 6) for p in values[n]] for stream, values in probs.items()
+            },
         }
         lines.append(json.dumps(record))
     write_atomically(path, ("\n".join(lines) + "\n").encode())

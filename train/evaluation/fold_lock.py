@@ -1,4 +1,6 @@
-"""One fold, one process: a lock file, so that processes and hosts that share a folder never train the same fold twice."""
+"""One fold, one process: a lock file, so that processes and hosts that share a folder never train
+the same fold twice.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ class Holder:
     Args:
         host: Its machine.
         pid: Its number there.
-        started: When it started, in ticks since boot (tells a reused pid apart); 0 where the system does not say.
+        started: When it started, in ticks since boot (tells a reused pid apart); 0 where the system
+            does not say.
     """
 
     host: str
@@ -28,7 +31,9 @@ class Holder:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the process is known to have ended; never True for another host, which can not be asked."""
+        """Whether the process is known to have ended; never True for another host, which cannot be
+        asked.
+        """
         if self.host != socket.gethostname():
             return False
         try:
@@ -49,8 +54,8 @@ def this_process() -> Holder:
 def claim(path: Path) -> Iterator[Holder | None]:
     """Try to take a lock; it is given back at the end of the ``with`` block.
 
-    The lock of a process of this host that has died is taken over. That of another host is not: nothing here can know
-    whether the other is alive.
+    The lock of a process of this host that has died is taken over. That of another host is not:
+    nothing here can know whether the other is alive.
 
     Args:
         path: The lock file.
@@ -74,7 +79,8 @@ def _take(path: Path) -> Holder | None:
     try:
         while True:
             try:
-                os.link(temporary, path)  # like O_EXCL it fails if the name is taken; and the file appears whole
+                # Like O_EXCL it fails if the name is taken; and the file appears whole.
+                os.link(temporary, path)
             except FileExistsError:
                 holder = read_holder(path)
                 if holder is not None:
@@ -86,7 +92,9 @@ def _take(path: Path) -> Holder | None:
 
 
 def _take_over(path: Path) -> Holder | None:
-    """Replace the lock of a dead process; one process of this host at a time, so that none removes the other's new lock."""
+    """Replace the lock of a dead process; one process of this host at a time, so that none removes
+    the other's new lock.
+    """
     with path.with_name(f".{path.name}.guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         holder = read_holder(path)
@@ -105,5 +113,7 @@ def read_holder(path: Path) -> Holder | None:
 
 def _start_ticks(pid: int) -> int:
     with suppress(OSError, IndexError, ValueError):
-        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        return int(
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        )
     return 0

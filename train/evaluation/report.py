@@ -61,7 +61,8 @@ def write_report(source: Path, out: Path, *, dataset: Path | None = None) -> Pag
     Args:
         source: The folder. A run that has not been tested yet is tested first.
         out: HTML file to write.
-        dataset: Where the dataset is, if not where it was in training; it is needed for pictures only.
+        dataset: Where the dataset is, if not where it was in training; it is needed for pictures
+            only.
 
     Raises:
         InputError: If the folder is neither.
@@ -72,7 +73,8 @@ def write_report(source: Path, out: Path, *, dataset: Path | None = None) -> Pag
         page = run_page(source, dataset)
     else:
         raise InputError(
-            f"{source}: neither a run nor a cross-validation, expected {CONFIG_NAME} or {SUMMARY_NAME} in it"
+            f"{source}: neither a run nor a cross-validation, expected {CONFIG_NAME} or"
+            f" {SUMMARY_NAME} in it"
         )
     write_html(out, Path(__file__).with_name(TEMPLATE), page=page)
     return page
@@ -84,12 +86,19 @@ def run_page(run: Path, dataset: Path | None) -> Page:
     split = record["split"]
     page = Page(
         title=f"{record['options']['arch']}, {record['stream']} stream",
-        subtitle=f"{split['num_train']} sequences for training, {split['num_val']} of other subjects for the test ({split['kind']})",
+        subtitle=(
+            f"{split['num_train']} sequences for training, {split['num_val']} of other subjects for"
+            f" the test ({split['kind']})"
+        ),
     )
-    if split["kind"] == "seed-random":
-        page.subtitle = f"{split['num_train']} sequences for training, {split['num_val']} for the test (seed-random)"
+    if split["kind"] == "original-random":
+        page.subtitle = (
+            f"{split['num_train']} sequences for training, {split['num_val']} for the test"
+            " (original-random)"
+        )
         page.notices.append(
-            "The split shares subjects between training and test: the accuracy is not accuracy on new people."
+            "The split shares subjects between training and test: the accuracy is not accuracy on"
+            " new people."
         )
     opened = open_fitting(dataset or Path(record["dataset"]["path"]), record, page)
     try:
@@ -101,7 +110,9 @@ def run_page(run: Path, dataset: Path | None) -> Page:
             report = json.loads((test / TEST_NAME).read_text(encoding="utf-8"))
             add_metrics(page, {name: report[name] for name in TITLES if name in report}, report)
             page.figures += [
-                (TITLES[name], png_address(test / f"confusion-{name}.png")) for name in TITLES if name in report
+                (TITLES[name], png_address(test / f"confusion-{name}.png"))
+                for name in TITLES
+                if name in report
             ]
             add_predictions(page, [test / PREDICTIONS_NAME], report["classes"], opened)
     finally:
@@ -117,7 +128,9 @@ def cv_page(out: Path, dataset: Path | None) -> Page:
     series = summary["series"]
     page = Page(
         title="Cross-validation",
-        subtitle="predictions of all folds pooled; each sequence is tested by a net of its own fold",
+        subtitle=(
+            "predictions of all folds pooled; each sequence is tested by a net of its own fold"
+        ),
     )
     rows = []
     for entry in series:
@@ -126,7 +139,15 @@ def cv_page(out: Path, dataset: Path | None) -> Page:
         folder = out / f"{entry['stream']}-{entry['split']}"
         page.figures.append((name, png_address(folder / "confusion.png")))
     page.table = (
-        ["stream, split", "folds", "accuracy", "95 % interval", "UAR", "macro-F1", "mean ± sd of folds"],
+        [
+            "stream, split",
+            "folds",
+            "accuracy",
+            "95 % interval",
+            "UAR",
+            "macro-F1",
+            "mean ± sd of folds",
+        ],
         rows,
     )
     honest = [entry for entry in series if entry["split"] == "subject-kfold"] or series
@@ -135,7 +156,8 @@ def cv_page(out: Path, dataset: Path | None) -> Page:
     for leak in summary["leak"]:
         points = 100 * leak["accuracy_difference"]
         page.notices.append(
-            f"Leak, {leak['stream']}: the seed's random split scores {points:+.1f} points against subject folds."
+            f"Leak, {leak['stream']}: the original's random split scores {points:+.1f} points"
+            " against subject folds."
         )
     add_classes(page, best["pooled"])
     stream = best["stream"] if best["stream"] != "fused" else "flow"
@@ -143,7 +165,9 @@ def cv_page(out: Path, dataset: Path | None) -> Page:
     record, _ = read_run(folds[0])
     opened = open_fitting(dataset or Path(record["dataset"]["path"]), record, page)
     try:
-        add_predictions(page, [fold / "test" / PREDICTIONS_NAME for fold in folds], summary["classes"], opened)
+        add_predictions(
+            page, [fold / "test" / PREDICTIONS_NAME for fold in folds], summary["classes"], opened
+        )
     finally:
         if opened is not None:
             opened.close()
@@ -161,7 +185,9 @@ def open_fitting(path: Path, record: dict[str, Any], page: Page) -> Dataset | No
         return None
     if manifest_sha256(path) != record["dataset"]["manifest_sha256"]:
         opened.close()
-        page.notices.append(f"No pictures: {path} is not the dataset that this was trained on. Pass --dataset.")
+        page.notices.append(
+            f"No pictures: {path} is not the dataset that this was trained on. Pass --dataset."
+        )
         return None
     return opened
 
@@ -178,10 +204,19 @@ def add_training(page: Page, run: Path) -> None:
     speed = sum(row["samples_per_s"] for row in rows) / len(rows)
     alone = sum(row["compute_samples_per_s"] for row in rows) / len(rows)
     wait = sum(waits) / len(waits)
-    bound = "compute" if wait < FREE_PCT else "data" if wait >= DATA_BOUND_PCT else "compute, with a small stall"
+    bound = (
+        "compute"
+        if wait < FREE_PCT
+        else "data"
+        if wait >= DATA_BOUND_PCT
+        else "compute, with a small stall"
+    )
     page.throughput = [
         f"{speed:.1f} samples/s on average over {len(rows)} epochs, {alone:.1f} if data were free.",
-        f"Data wait: {wait:.2f} % on average, {max(waits):.2f} % in the worst epoch. The run is bound by {bound}.",
+        (
+            f"Data wait: {wait:.2f} % on average, {max(waits):.2f} % in the worst epoch. The run is"
+            f" bound by {bound}."
+        ),
     ]
     page.cards.append(("data wait", f"{wait:.2f} %", f"{speed:.1f} samples/s"))
 
@@ -193,9 +228,15 @@ def add_metrics(page: Page, results: dict[str, Any], report: dict[str, Any]) -> 
         ["stream", "accuracy", "95 % interval", "UAR", "macro-F1"],
         [[name, *metric_cells(metrics)] for name, metrics in results.items()],
     )
-    add_cards(page, results[decision], remark=f"{report['num_sequences']} sequences, {report['num_subjects']} subjects")
+    add_cards(
+        page,
+        results[decision],
+        remark=f"{report['num_sequences']} sequences, {report['num_subjects']} subjects",
+    )
     if report["checkpoint"] == "best":
-        page.notices.append("best.pt was chosen on the tested sequences: the accuracy is optimistic.")
+        page.notices.append(
+            "best.pt was chosen on the tested sequences: the accuracy is optimistic."
+        )
     add_classes(page, results[decision])
 
 
@@ -239,10 +280,15 @@ def add_classes(page: Page, metrics: dict[str, Any]) -> None:
     ]
 
 
-def add_predictions(page: Page, files: Sequence[Path], class_names: Sequence[str], dataset: Dataset | None) -> None:
+def add_predictions(
+    page: Page, files: Sequence[Path], class_names: Sequence[str], dataset: Dataset | None
+) -> None:
     """Add per-subject results and the most confident mistakes with their pictures."""
     rows = [
-        json.loads(line) for file in files if file.is_file() for line in file.read_text(encoding="utf-8").splitlines()
+        json.loads(line)
+        for file in files
+        if file.is_file()
+        for line in file.read_text(encoding="utf-8").splitlines()
     ]
     counts: dict[str, list[int]] = {}
     for row in rows:
@@ -272,12 +318,17 @@ def add_predictions(page: Page, files: Sequence[Path], class_names: Sequence[str
 
 def add_settings(page: Page, record: dict[str, Any]) -> None:
     """Add the exact configuration and the command that repeats it."""
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
+    versions = ", ".join(
+        f"{name} {version}" for name, version in record["versions"].items() if version
+    )
     page.settings = [
         *((name, str(value)) for name, value in record["options"].items()),
         ("precision used", record["precision"]),
         ("hardware", f"{record['device_name']}, {record['world_size']} rank(s)"),
-        ("dataset", f"{record['dataset']['path']}, manifest {record['dataset']['manifest_sha256'][:16]}"),
+        (
+            "dataset",
+            f"{record['dataset']['path']}, manifest {record['dataset']['manifest_sha256'][:16]}",
+        ),
         ("split sha256", record["split"]["sha256"][:16]),
         ("git revision", str(record["git_revision"])),
         ("versions", versions),

@@ -10,7 +10,9 @@ from shard_builder.sources.frames import Image
 
 
 def pictures_of(dataset: Dataset, key: str) -> list[str]:
-    """Return the peak frame and the flow in the middle of a sequence as data addresses, as far as they are stored as images."""
+    """Return the peak frame and the flow in the middle of a sequence as data addresses, as far as
+    they are stored as images.
+    """
     row = int(dataset.rows_of([key])[0])
     pictures: list[Image | None] = []
     streams, flow = dataset.manifest.streams, dataset.manifest.flow

@@ -1,4 +1,6 @@
-"""``scores.parquet``: the logits of every view and the probabilities of every sequence, to compute on."""
+"""``scores.parquet``: the logits of every view and the probabilities of every sequence, to compute
+on.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ COLUMNS: list[Any] = [
     pa.field("subject", pa.string(), nullable=False),
     pa.field("label", pa.int32(), nullable=False),
     pa.field("view", pa.int32()),  # null: the sequence, over all its views
-    pa.field("logits", pa.list_(pa.field("item", pa.float32(), nullable=False))),  # null: fused rows have none
+    pa.field(
+        "logits", pa.list_(pa.field("item", pa.float32(), nullable=False))
+    ),  # null: fused rows have none
     pa.field("probs", pa.list_(pa.field("item", pa.float64(), nullable=False)), nullable=False),
 ]
 SCHEMA = pa.schema(COLUMNS)
@@ -49,17 +53,23 @@ class StreamScores:
 
     def __post_init__(self) -> None:
         count = len(self.keys)
-        if not (len(self.subjects) == len(self.labels) == len(self.logits) == count) or self.logits.ndim != 3:
+        if (
+            not (len(self.subjects) == len(self.labels) == len(self.logits) == count)
+            or self.logits.ndim != 3
+        ):
             raise ValueError(
-                f"{self.stream}: {count} keys, {len(self.subjects)} subjects, {len(self.labels)} labels and logits of "
-                f"shape {self.logits.shape}, expected equally many and (n, views, classes)"
+                f"{self.stream}: {count} keys, {len(self.subjects)} subjects, {len(self.labels)}"
+                f" labels and logits of shape {self.logits.shape}, expected equally many and (n,"
+                " views, classes)"
             )
         if not np.isfinite(self.logits).all():
             raise ValueError(f"{self.stream}: logits are not finite")
 
     @property
     def mean_logits(self) -> npt.NDArray[np.float64]:
-        """Mean over the views, shape (n, classes). Source: spatial_demo.py averages logits, not probabilities."""
+        """Mean over the views, shape (n, classes). Source: spatial_demo.py averages logits, not
+        probabilities.
+        """
         return np.asarray(self.logits.mean(axis=1, dtype=np.float64))
 
     @property
@@ -76,7 +86,8 @@ class StreamScores:
         position = {key: n for n, key in enumerate(self.keys)}
         if set(position) != set(keys) or len(keys) != len(self.keys):
             raise ValueError(
-                f"{self.stream}: {len(self.keys)} sequences, expected the same as the other stream's {len(keys)}"
+                f"{self.stream}: {len(self.keys)} sequences, expected the same as the other"
+                f" stream's {len(keys)}"
             )
         order = [position[key] for key in keys]
         return StreamScores(
@@ -100,13 +111,20 @@ def write_scores(
     Args:
         path: The file to write.
         streams: Scores of one or two streams, the sequences in the same order.
-        class_names: Names in label order; kept in the file's metadata as JSON under ``class_names``.
+        class_names: Names in label order; kept in the file's metadata as JSON under
+            ``class_names``.
         fused: Probabilities of the fused streams, shape (n, classes).
     """
-    tables = [table for scores in streams for table in (_view_rows(scores), _sequence_rows(scores, scores.probs))]
+    tables = [
+        table
+        for scores in streams
+        for table in (_view_rows(scores), _sequence_rows(scores, scores.probs))
+    ]
     if fused is not None:
         tables.append(_sequence_rows(streams[0], fused, stream="fused"))
-    table = pa.concat_tables(tables).replace_schema_metadata({"class_names": json.dumps(list(class_names))})
+    table = pa.concat_tables(tables).replace_schema_metadata(
+        {"class_names": json.dumps(list(class_names))}
+    )
     temporary = path.with_name(path.name + ".tmp")
     pq.write_table(table, temporary, compression="zstd")
     temporary.replace(path)
@@ -125,11 +143,15 @@ def read_scores(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
         table = pq.read_table(path)
         names = tuple(json.loads((table.schema.metadata or {})[b"class_names"]))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file\n  Write it: cktrain test RUN DATASET --out {path.parent}") from None
+        raise InputError(
+            f"{path}: no such file\n  Write it: cktrain test RUN DATASET --out {path.parent}"
+        ) from None
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise InputError(f"{path}: is not a scores table of cktrain test ({error})") from None
     if not table.schema.equals(SCHEMA):
-        raise InputError(f"{path}: columns {', '.join(table.column_names)}, expected {', '.join(SCHEMA.names)}")
+        raise InputError(
+            f"{path}: columns {', '.join(table.column_names)}, expected {', '.join(SCHEMA.names)}"
+        )
     return table, names
 
 
@@ -148,7 +170,9 @@ def _view_rows(scores: StreamScores) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def _sequence_rows(scores: StreamScores, probs: npt.NDArray[np.float64], *, stream: str | None = None) -> pa.Table:
+def _sequence_rows(
+    scores: StreamScores, probs: npt.NDArray[np.float64], *, stream: str | None = None
+) -> pa.Table:
     count = len(scores.keys)
     columns = {
         "stream": [stream or scores.stream] * count,

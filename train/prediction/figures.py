@@ -1,4 +1,6 @@
-"""Pictures of a prediction: bars of a whole clip, a timeline over its own frames, and a label drawn into a frame."""
+"""Pictures of a prediction: bars of a whole clip, a timeline over its own frames, and a label drawn
+into a frame.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def class_colours(num_classes: int) -> list[tuple[float, float, float]]:
 
 @dataclass(slots=True)
 class FilmStrip:
-    """A few frames of a video of unknown length, evenly spaced, in constant memory: when full, every second one goes."""
+    """A few frames of a video of unknown length, evenly spaced, in constant memory: when full,
+    every second one goes.
+    """
 
     frames: list[tuple[int, Image]] = field(default_factory=list)
     step: int = 1
@@ -44,7 +48,9 @@ class FilmStrip:
             return
         height, width = frame.shape[:2]
         small_width = max(1, round(width * THUMBNAIL_HEIGHT_PX / height))
-        self.frames.append((number, resize_image(frame, width=small_width, height=THUMBNAIL_HEIGHT_PX)))
+        self.frames.append(
+            (number, resize_image(frame, width=small_width, height=THUMBNAIL_HEIGHT_PX))
+        )
         if len(self.frames) >= 4 * NUM_THUMBNAILS:
             self.frames = self.frames[::2]
             self.step *= 2
@@ -52,13 +58,18 @@ class FilmStrip:
     def spread(self) -> list[tuple[int, Image]]:
         """Return at most ``NUM_THUMBNAILS`` frames, first and last included."""
         chosen = np.unique(
-            np.linspace(0, len(self.frames) - 1, min(NUM_THUMBNAILS, len(self.frames))).round().astype(int)
+            np.linspace(0, len(self.frames) - 1, min(NUM_THUMBNAILS, len(self.frames)))
+            .round()
+            .astype(int)
         )
         return [self.frames[n] for n in chosen]
 
 
-def write_bar_chart(path: Path, probs: Mapping[str, Probs], *, class_names: Sequence[str], title: str) -> None:
-    """Draw the probabilities of a clip, one group of bars a class, one bar a stream, and write a PNG.
+def write_bar_chart(
+    path: Path, probs: Mapping[str, Probs], *, class_names: Sequence[str], title: str
+) -> None:
+    """Draw the probabilities of a clip, one group of bars a class, one bar a stream, and write a
+    PNG.
 
     Args:
         path: The PNG to write.
@@ -66,16 +77,25 @@ def write_bar_chart(path: Path, probs: Mapping[str, Probs], *, class_names: Sequ
         class_names: Names in label order.
         title: Line above the chart.
     """
-    figure = Figure(figsize=(7.2, 0.9 + 0.5 * len(class_names)), dpi=120, layout="constrained", facecolor="white")
+    figure = Figure(
+        figsize=(7.2, 0.9 + 0.5 * len(class_names)),
+        dpi=120,
+        layout="constrained",
+        facecolor="white",
+    )
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     height = 0.8 / len(probs)
     rows = np.arange(len(class_names))
     for n, (stream, values) in enumerate(probs.items()):
         offset = (n - (len(probs) - 1) / 2) * height
-        bars = axes.barh(rows + offset, values, height * 0.92, color=STREAM_COLOURS[stream], label=stream)
+        bars = axes.barh(
+            rows + offset, values, height * 0.92, color=STREAM_COLOURS[stream], label=stream
+        )
         if n == len(probs) - 1:
-            axes.bar_label(bars, [f"{value:.0%}" for value in values], padding=3, fontsize=8, color=INK)
+            axes.bar_label(
+                bars, [f"{value:.0%}" for value in values], padding=3, fontsize=8, color=INK
+            )
     axes.set_yticks(rows, class_names)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.08)
@@ -121,7 +141,9 @@ def write_timeline(
     colours = class_colours(len(class_names))
     if len(times_s) == 1:  # a single window has no extent: draw it as a block
         times_s, probs = np.array([0.0, 2 * times_s[0]]), np.repeat(probs, 2, axis=0)
-    axes.stackplot(times_s, probs.T, colors=colours, labels=list(class_names), edgecolor="white", linewidth=0.4)
+    axes.stackplot(
+        times_s, probs.T, colors=colours, labels=list(class_names), edgecolor="white", linewidth=0.4
+    )
     for number, _ in frames:
         axes.axvline(number / fps, color="white", linewidth=0.8, linestyle=":")
     axes.set_xlim(float(times_s[0]), float(times_s[-1]))
@@ -130,13 +152,16 @@ def write_timeline(
     axes.set_ylabel("probability")
     axes.spines[["top", "right"]].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    axes.legend(
+        handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
+    )
     figure.suptitle(title, fontsize=11, x=0.01, ha="left", color=INK)
     figure.savefig(path, metadata={"Software": None})
 
 
 def draw_label(frame: Image, probs: Probs, *, class_names: Sequence[str]) -> Image:
-    """Draw the three likeliest classes as bars into the lower left of a frame, enlarged to be readable.
+    """Draw the three likeliest classes as bars into the lower left of a frame, enlarged to be
+    readable.
 
     Args:
         frame: RGB ``uint8`` (H, W, 3).
@@ -144,11 +169,14 @@ def draw_label(frame: Image, probs: Probs, *, class_names: Sequence[str]) -> Ima
         class_names: Names in label order.
 
     Returns:
-        RGB ``uint8``; even width and height, as video codecs want them, at least ``OVERLAY_MIN_HEIGHT_PX`` high.
+        RGB ``uint8``; even width and height, as video codecs want them, at least
+        ``OVERLAY_MIN_HEIGHT_PX`` high.
     """
     height, width = frame.shape[:2]
     scale = max(1.0, OVERLAY_MIN_HEIGHT_PX / height)
-    canvas = resize_image(frame, width=round(width * scale / 2) * 2, height=round(height * scale / 2) * 2)
+    canvas = resize_image(
+        frame, width=round(width * scale / 2) * 2, height=round(height * scale / 2) * 2
+    )
     line = max(18, canvas.shape[0] // 14)
     best = np.argsort(probs)[::-1][:3]
     top = canvas.shape[0] - line * len(best) - line // 2
@@ -158,10 +186,21 @@ def draw_label(frame: Image, probs: Probs, *, class_names: Sequence[str]) -> Ima
         base = top + line * (n + 1)
         colour = tuple(int(255 * part) for part in class_colours(len(class_names))[label])
         cv2.rectangle(
-            canvas, (bar_left, base - line // 2), (bar_left + int(bar_width * probs[label]), base), colour, -1
+            canvas,
+            (bar_left, base - line // 2),
+            (bar_left + int(bar_width * probs[label]), base),
+            colour,
+            -1,
         )
         text = f"{class_names[label]} {probs[label]:.0%}"
         cv2.putText(
-            canvas, text, (line // 2, base), cv2.FONT_HERSHEY_SIMPLEX, line / 38, (255, 255, 255), 1, cv2.LINE_AA
+            canvas,
+            text,
+            (line // 2, base),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            line / 38,
+            (255, 255, 255),
+            1,
+            cv2.LINE_AA,
         )
     return canvas

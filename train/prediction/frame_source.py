@@ -1,4 +1,6 @@
-"""Frames to predict on, one by one: a video file, a folder of images, or the folder of a CK+ sequence."""
+"""Frames to predict on, one by one: a video file, a folder of images, or the folder of a CK+
+sequence.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class FrameSource:
 
     Args:
         path: The video file or the folder.
-        kind: ``video``, ``folder`` or ``ckplus`` (a folder of ``S005_001_00000001.png`` files: neutral to peak).
+        kind: ``video``, ``folder`` or ``ckplus`` (a folder of ``S005_001_00000001.png`` files:
+            neutral to peak).
         fps: Frames a second.
         num_frames: How many there are; for a video what its header says, None if it says nothing.
         files: The images of a folder, in order.
@@ -44,7 +47,7 @@ class FrameSource:
         """Read the frames in order.
 
         Raises:
-            SourceError: If a frame can not be decoded or has another size than the first.
+            SourceError: If a frame cannot be decoded or has another size than the first.
         """
         return iter_frames(self.files) if self.files else iter_video(self.path)
 
@@ -53,7 +56,8 @@ def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
     """Look at an input without reading its frames.
 
     Args:
-        path: A video file, or a folder whose images are sorted by the numbers in their names; hidden files are left out.
+        path: A video file, or a folder whose images are sorted by the numbers in their names;
+            hidden files are left out.
         fps: Frame rate to use in place of the video's own, or of 30 for a folder.
 
     Raises:
@@ -62,13 +66,21 @@ def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
     if path.is_dir():
         return _open_folder(path, fps)
     if not path.is_file():
-        raise InputError(f"{path}: no such file or folder, expected a video, a folder of frames or a CK+ sequence")
+        raise InputError(
+            f"{path}: no such file or folder, expected a video, a folder of frames or a CK+"
+            " sequence"
+        )
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise InputError(f"{path}: a single image, expected at least 2 frames\n  Pass the folder: {path.parent}")
+        raise InputError(
+            f"{path}: a single image, expected at least 2 frames\n  Pass the folder: {path.parent}"
+        )
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():
-            raise InputError(f"{path}: can not be opened as a video\n  Convert it: ffmpeg -i {path.name} video.mp4")
+            raise InputError(
+                f"{path}: cannot be opened as a video\n  Convert it: ffmpeg -i {path.name}"
+                " video.mp4"
+            )
         own_fps = capture.get(cv2.CAP_PROP_FPS)
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     finally:
@@ -79,12 +91,15 @@ def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
 
 def _open_folder(path: Path, fps: float | None) -> FrameSource:
     images = [
-        p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+        p
+        for p in path.iterdir()
+        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
     ]
     if not images:
         raise InputError(
-            f"{path}: no images in it, expected frames named in order ({', '.join(IMAGE_SUFFIXES)})\n"
-            "  For a CK+ release pass one sequence, such as cohn-kanade-images/S005/001."
+            f"{path}: no images in it, expected frames named in order"
+            f" ({', '.join(IMAGE_SUFFIXES)})\n  For a CK+ release pass one sequence, such as"
+            " cohn-kanade-images/S005/001."
         )
     images.sort(key=natural_key)
     ckplus = all(IMAGE_NAME.fullmatch(image.name) for image in images)

@@ -1,4 +1,6 @@
-"""``cktrain predict``: frames in; probabilities, figures and a labelled video out, written while the input is still being read."""
+"""``cktrain predict``: frames in; probabilities, figures and a labelled video out, written while
+the input is still being read.
+"""
 
 from __future__ import annotations
 
@@ -80,10 +82,11 @@ def run_predict(
     device: str = "auto",
     on_window: Callable[[WindowPrediction, float, tuple[str, ...]], None] | None = None,
 ) -> ClipPrediction:
-    """Predict the emotion in a video, a folder of frames or a CK+ sequence; no dataset folder is needed.
+    """Predict the emotion in a video, a folder of frames or a CK+ sequence; no dataset folder is
+    needed.
 
-    Writes ``predictions.jsonl`` (a line a window as soon as it is known, the clip's line last), ``bars.png`` and ``timeline.png``
-    into ``out``.
+    Writes ``predictions.jsonl`` (a line a window as soon as it is known, the clip's line last),
+    ``bars.png`` and ``timeline.png`` into ``out``.
 
     Args:
         runs: One run folder, or an rgb and a flow run in any order.
@@ -97,7 +100,7 @@ def run_predict(
         on_window: Called with each window, its end in seconds, and the class names.
 
     Raises:
-        InputError: If a run or the input can not be used.
+        InputError: If a run or the input cannot be used.
     """
     models = [load_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
     check_pair(models)
@@ -118,7 +121,9 @@ def run_predict(
                 if on_window:
                     on_window(window, window.last_frame / frames.fps, names)
             writer.add(frame, window)
-        clip = _whole_clip(track, predictor, frames, names, time.perf_counter() - begin, first_output_s)
+        clip = _whole_clip(
+            track, predictor, frames, names, time.perf_counter() - begin, first_output_s
+        )
         _write_line(lines, _clip_record(clip, frames))
     _write_figures(out, clip, track, frames)
     return clip
@@ -132,8 +137,13 @@ def _whole_clip(
     seconds: float,
     first_output_s: float,
 ) -> ClipPrediction:
-    """Average the logits over the windows; of a CK+ sequence the rgb stream counts its peak frame only, as in the test."""
-    logits = {stream: np.mean([w.logits[stream] for w in track.windows], axis=0) for stream in predictor.models}
+    """Average the logits over the windows; of a CK+ sequence the rgb stream counts its peak frame
+    only, as in the test.
+    """
+    logits = {
+        stream: np.mean([w.logits[stream] for w in track.windows], axis=0)
+        for stream in predictor.models
+    }
     if frames.kind == "ckplus" and "rgb" in logits:
         logits["rgb"] = track.windows[-1].logits["rgb"]
     return ClipPrediction(
@@ -145,7 +155,8 @@ def _whole_clip(
         seconds=seconds,
         first_output_s=first_output_s,
         notices=tuple(
-            f"the {model.stream} net was trained on face crops ({model.crop}), but the input is not cropped"
+            f"the {model.stream} net was trained on face crops ({model.crop}), but the input is not"
+            " cropped"
             for model in predictor.models.values()
             if model.crop != "none"
         ),
@@ -153,10 +164,15 @@ def _whole_clip(
 
 
 def _named(probs: dict[str, Probs], class_names: Sequence[str]) -> dict[str, dict[str, float]]:
-    return {stream: dict(zip(class_names, values.tolist(), strict=True)) for stream, values in probs.items()}
+    return {
+        stream: dict(zip(class_names, values.tolist(), strict=True))
+        for stream, values in probs.items()
+    }
 
 
-def _window_record(window: WindowPrediction, fps: float, class_names: Sequence[str]) -> dict[str, Any]:
+def _window_record(
+    window: WindowPrediction, fps: float, class_names: Sequence[str]
+) -> dict[str, Any]:
     return {
         "kind": "window",
         "window": window.window,
@@ -205,7 +221,9 @@ def _write_figures(out: Path, clip: ClipPrediction, track: _Track, frames: Frame
 
 
 class _OverlayWriter:
-    """Writes frames with the label of the window that covers them; holds back the frames of one window at most."""
+    """Writes frames with the label of the window that covers them; holds back the frames of one
+    window at most.
+    """
 
     def __init__(self, path: Path | None, *, fps: float, class_names: tuple[str, ...]) -> None:
         if path is not None and path.suffix.lower() != ".mp4":
@@ -232,9 +250,13 @@ class _OverlayWriter:
         if self._video is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             size = (image.shape[1], image.shape[0])
-            self._video = cv2.VideoWriter(str(self._partial), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, size)
+            self._video = cv2.VideoWriter(
+                str(self._partial), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, size
+            )
             if not self._video.isOpened():
-                raise InputError(f"--overlay {self.path}: can not be written, expected a folder that is writable")
+                raise InputError(
+                    f"--overlay {self.path}: cannot be written, expected a folder that is writable"
+                )
         self._video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     @property

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from models.build import build_model
-from models.heads import SEED_NUM_OUTPUTS
+from models.heads import ORIGINAL_NUM_OUTPUTS
 from pipelines.dataset import Dataset
 from pipelines.engines.normalize import Normalizer
 from pipelines.plan.crops import INPUT_SIZE
@@ -74,11 +74,14 @@ class StreamModel:
         """Return the logits (classes,) of one sample's centre crop.
 
         Args:
-            planes: One RGB frame (H, W, 3), or x1 y1 x2 y2 ... planes (H, W), ``uint8``, of the dataset's height and width.
+            planes: One RGB frame (H, W, 3), or x1 y1 x2 y2 ... planes (H, W), ``uint8``, of the
+                dataset's height and width.
         """
         top, left = (self.height - INPUT_SIZE) // 2, (self.width - INPUT_SIZE) // 2
         levels = np.dstack(list(planes))[top : top + INPUT_SIZE, left : left + INPUT_SIZE]
-        batch = torch.from_numpy(np.ascontiguousarray(levels))[None].permute(0, 3, 1, 2).to(self.device)
+        batch = (
+            torch.from_numpy(np.ascontiguousarray(levels))[None].permute(0, 3, 1, 2).to(self.device)
+        )
         return self.forward(self._normalizer(batch))[0].double().cpu().numpy()
 
 
@@ -91,21 +94,25 @@ def load_stream_model(run: Path, *, checkpoint: str = "last", device: str = "aut
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        InputError: If the folder or the checkpoint can not be used.
+        InputError: If the folder or the checkpoint cannot be used.
     """
     if checkpoint not in CHECKPOINTS:
         raise InputError(f"--checkpoint {checkpoint!r}, expected one of {', '.join(CHECKPOINTS)}")
     if not run.is_dir():
-        raise InputError(f"{run}: no such run folder\n  Train first: cktrain rgb|flow DATASET --out {run}")
-    return StreamModel(run, read_checkpoint(run / CHECKPOINTS[checkpoint]), device=choose_device(device))
+        raise InputError(
+            f"{run}: no such run folder\n  Train first: cktrain rgb|flow DATASET --out {run}"
+        )
+    return StreamModel(
+        run, read_checkpoint(run / CHECKPOINTS[checkpoint]), device=choose_device(device)
+    )
 
 
 def check_pair(models: Sequence[StreamModel]) -> None:
     """Make sure that one or two runs can be tested or fused together.
 
     Raises:
-        InputError: If there are more than two, both have one stream, or their classes, splits or geometries differ, or one was
-            trained on a subject that the other is tested on.
+        InputError: If there are more than two, both have one stream, or their classes, splits or
+            geometries differ, or one was trained on a subject that the other is tested on.
     """
     if not 1 <= len(models) <= 2:
         raise InputError(f"{len(models)} runs, expected one, or an rgb and a flow run")
@@ -113,17 +120,25 @@ def check_pair(models: Sequence[StreamModel]) -> None:
         return
     one, other = models
     if one.stream == other.stream:
-        raise InputError(f"{one.run} and {other.run}: both are {one.stream} runs, expected an rgb and a flow run")
+        raise InputError(
+            f"{one.run} and {other.run}: both are {one.stream} runs, expected an rgb and a flow run"
+        )
     for what, left, right in (
         ("classes", one.class_names, other.class_names),
         ("frame size", (one.width, one.height), (other.width, other.height)),
     ):
         if left != right:
-            raise InputError(f"{one.run} and {other.run}: their {what} differ: {left} and {right}, expected the same")
+            raise InputError(
+                f"{one.run} and {other.run}: their {what} differ: {left} and {right}, expected the"
+                " same"
+            )
     if one.split_sha256 != other.split_sha256:
         only = sorted(set(one.val_keys) ^ set(other.val_keys))
         named = (
-            f"; for instance {only[0]} (subject {only[0].partition('_')[0]}) is validated in one only" if only else ""
+            f"; for instance {only[0]} (subject {only[0].partition('_')[0]}) is validated in one"
+            " only"
+            if only
+            else ""
         )
         raise InputError(
             f"{one.run} and {other.run}: their splits differ, expected the same{named}\n"
@@ -141,23 +156,31 @@ def check_fits(model: StreamModel, dataset: Dataset) -> None:
     flow = manifest.flow
     expectations = [
         ("classes", model.class_names, manifest.class_names),
-        ("frame size", (model.width, model.height), (manifest.geometry.width, manifest.geometry.height)),
+        (
+            "frame size",
+            (model.width, model.height),
+            (manifest.geometry.width, manifest.geometry.height),
+        ),
     ]
     if model.stream == "flow" and flow is not None:
-        expectations.append(("flow", (model.flow_method, model.bound_px), (flow.method, flow.bound_px)))
+        expectations.append(
+            ("flow", (model.flow_method, model.bound_px), (flow.method, flow.bound_px))
+        )
     for what, trained, found in expectations:
         if trained != found:
-            raise InputError(f"{dataset.path}: {what} {found}, but {model.run} was trained on {trained}")
+            raise InputError(
+                f"{dataset.path}: {what} {found}, but {model.run} was trained on {trained}"
+            )
 
 
 def _net_of(content: dict) -> nn.Module:  # type: ignore[type-arg]
     net = build_model(
         content["arch"],
         content["stream"],
-        num_classes=SEED_NUM_OUTPUTS if content["seed_head"] else len(content["classes"]),
+        num_classes=ORIGINAL_NUM_OUTPUTS if content["original_head"] else len(content["classes"]),
         stack_length=content["stack_length"],
         weights="none",
-        use_seed_head=content["seed_head"],
+        use_original_head=content["original_head"],
     )
     net.load_state_dict(content["model"])
     return net

@@ -1,4 +1,6 @@
-"""A window that slides over frames: flow as they come, both models at its end, one window in memory."""
+"""A window that slides over frames: flow as they come, both models at its end, one window in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ class WindowPrediction:
 
 
 class WindowPredictor:
-    """Slides over frames and predicts; keeps ``stack_length`` flow pairs and one frame, whatever the length of the video.
+    """Slides over frames and predicts; keeps ``stack_length`` flow pairs and one frame, whatever
+    the length of the video.
 
     Args:
         models: One model, or an rgb and a flow model.
@@ -51,7 +54,13 @@ class WindowPredictor:
         weights: Fusion weights.
     """
 
-    def __init__(self, models: Sequence[StreamModel], *, stride: int, weights: FusionWeights = DEFAULT_WEIGHTS) -> None:
+    def __init__(
+        self,
+        models: Sequence[StreamModel],
+        *,
+        stride: int,
+        weights: FusionWeights = DEFAULT_WEIGHTS,
+    ) -> None:
         if stride < 1:
             raise InputError(f"--stride {stride}, expected at least 1 frame")
         self.models = {model.stream: model for model in models}
@@ -65,11 +74,14 @@ class WindowPredictor:
         self._frame: Image | None = None
         self._num_windows = 0
 
-    def iter_windows(self, frames: Iterable[Image]) -> Iterator[tuple[Image, WindowPrediction | None]]:
+    def iter_windows(
+        self, frames: Iterable[Image]
+    ) -> Iterator[tuple[Image, WindowPrediction | None]]:
         """Yield every frame, with the prediction of the window that ends at it, if one does.
 
-        Windows end every ``stride`` frames and at the last frame, so that the peak of a CK+ sequence is always seen. A clip with
-        fewer pairs than a window gives one window, its last pair repeated, as in training.
+        Windows end every ``stride`` frames and at the last frame, so that the peak of a CK+
+        sequence is always seen. A clip with fewer pairs than a window gives one window, its last
+        pair repeated, as in training.
 
         Args:
             frames: RGB ``uint8`` (H, W, 3), all of one size.
@@ -101,7 +113,9 @@ class WindowPredictor:
                 pairs += [pairs[-1]] * (self.stack_length - len(pairs))
                 logits[stream] = model.logits_of([plane for pair in pairs for plane in pair])
             else:
-                logits[stream] = model.logits_of([resize_image(self._frame, width=model.width, height=model.height)])
+                logits[stream] = model.logits_of(
+                    [resize_image(self._frame, width=model.width, height=model.height)]
+                )
         window = WindowPrediction(
             window=self._num_windows,
             first_frame=max(0, number - self.stack_length),

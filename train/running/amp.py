@@ -1,4 +1,6 @@
-"""Automatic mixed precision: where bf16 or fp16 is used, and one optimizer step at the end of an accumulation."""
+"""Automatic mixed precision: where bf16 or fp16 is used, and one optimizer step at the end of an
+accumulation.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ class StepResult:
 
     Args:
         grad_norm: Norm of all gradients before clipping; not finite where it was infinite or NaN.
-        is_taken: Whether the weights moved; only fp16 skips steps, when its loss scale was too large.
+        is_taken: Whether the weights moved; only fp16 skips steps, when its loss scale was too
+            large.
     """
 
     grad_norm: float
@@ -42,8 +45,8 @@ def optimizer_step(
 ) -> StepResult:
     """Finish an accumulation: unscale, clip, step if the gradients are finite, zero the gradients.
 
-    With fp16 a step of non-finite gradients is skipped and the scale halved; the caller decides what it means otherwise. It waits for
-    the device once, to read the norm.
+    With fp16 a step of non-finite gradients is skipped and the scale halved; the caller decides
+    what it means otherwise. It waits for the device once, to read the norm.
 
     Args:
         parameters: The trained parameters, with accumulated gradients.
@@ -56,7 +59,8 @@ def optimizer_step(
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
     is_finite = norm < float("inf")  # False for NaN too
     if is_finite or scaler.is_enabled():
-        scaler.step(optimizer)  # leaves the weights alone where the scaler found a non-finite gradient
+        # It leaves the weights alone where the scaler found a non-finite gradient.
+        scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(grad_norm=norm, is_taken=is_finite)

@@ -1,4 +1,6 @@
-"""What TensorBoard shows beside scalars: the confusion matrix, and a few inputs as the net sees them."""
+"""What TensorBoard shows beside scalars: the confusion matrix, and a few inputs as the net sees
+them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from train.running.run_folder import RunFolder
 
 NUM_PICTURES = 4
 FLOW_GAIN = 4.0
-"""Facial motion is small against the bound; deviations from zero motion are shown so many times larger."""
+"""Facial motion is small against the bound; deviations from zero motion are shown so many times
+larger."""
 
 
 def add_inputs(folder: RunFolder, images: torch.Tensor, *, stream: str) -> None:
@@ -25,7 +28,9 @@ def add_inputs(folder: RunFolder, images: torch.Tensor, *, stream: str) -> None:
     if not folder.is_writer:
         return
     levels = images[:NUM_PICTURES].float().cpu()
-    mean, deviation = (torch.tensor(values[stream]).view(1, -1, 1, 1) for values in (MEAN, DEVIATION))
+    mean, deviation = (
+        torch.tensor(values[stream]).view(1, -1, 1, 1) for values in (MEAN, DEVIATION)
+    )
     pictures = levels * deviation + mean
     if stream == "flow":
         amplified = (pictures - 0.5) * FLOW_GAIN + 0.5
@@ -35,7 +40,9 @@ def add_inputs(folder: RunFolder, images: torch.Tensor, *, stream: str) -> None:
         folder.board().add_image(f"inputs/{stream}-{number}", picture, 0)
 
 
-def add_confusion(folder: RunFolder, confusion: torch.Tensor, class_names: Sequence[str], *, step: int) -> None:
+def add_confusion(
+    folder: RunFolder, confusion: torch.Tensor, class_names: Sequence[str], *, step: int
+) -> None:
     """Show a confusion matrix (classes, classes) as a picture, each row divided by its sum."""
     if not folder.is_writer:
         return

@@ -1,4 +1,6 @@
-"""Checkpoints: whole or not there, plain values and tensors only, and enough in them to use the net without its dataset."""
+"""Checkpoints: whole or not there, plain values and tensors only, and enough in them to use the net
+without its dataset.
+"""
 
 from __future__ import annotations
 
@@ -44,17 +46,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         InputError: If it is missing, damaged, not ours or of another version.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint\n  Train first: cktrain rgb|flow DATASET --out {path.parent}")
+        raise InputError(
+            f"{path}: no such checkpoint\n  Train first: cktrain rgb|flow DATASET --out"
+            f" {path.parent}"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file makes torch.load raise anything
         raise InputError(
-            f"{path}: can not be read as a checkpoint ({(str(error) or type(error).__name__).splitlines()[0]})"
+            f"{path}: cannot be read as a checkpoint"
+            f" ({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from None
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
-        raise InputError(f"{path}: not a checkpoint of cktrain, expected format {CHECKPOINT_FORMAT!r}")
+        raise InputError(
+            f"{path}: not a checkpoint of cktrain, expected format {CHECKPOINT_FORMAT!r}"
+        )
     if content.get("version") != CHECKPOINT_VERSION:
         raise InputError(
-            f"{path}: version {content.get('version')!r}, expected {CHECKPOINT_VERSION}\n  Use the cktrain that wrote it."
+            f"{path}: version {content.get('version')!r}, expected {CHECKPOINT_VERSION}\n  Use the"
+            " cktrain that wrote it."
         )
     return content

@@ -13,7 +13,9 @@ Row = dict[str, Any]
 
 
 @contextmanager
-def training_display(console: Console, *, first_epoch: int, epochs: int, steps: int) -> Iterator[Callable[[Row], None]]:
+def training_display(
+    console: Console, *, first_epoch: int, epochs: int, steps: int
+) -> Iterator[Callable[[Row], None]]:
     """Show training; yields a function that takes each row.
 
     Args:
@@ -23,7 +25,13 @@ def training_display(console: Console, *, first_epoch: int, epochs: int, steps: 
         steps: Optimizer steps of an epoch.
     """
     if not console.is_terminal:
-        yield lambda row: console.print(epoch_line(row, epochs), highlight=False) if row["kind"] == "epoch" else None
+        yield (
+            lambda row: (
+                console.print(epoch_line(row, epochs), highlight=False)
+                if row["kind"] == "epoch"
+                else None
+            )
+        )
         return
     columns = (
         TextColumn("{task.description}"),
@@ -39,10 +47,15 @@ def training_display(console: Console, *, first_epoch: int, epochs: int, steps: 
 
         def show(row: Row) -> None:
             if row["kind"] == "epoch":
-                last["figures"] = f" {row['samples_per_s']:.1f} samples/s, wait {row['data_wait_pct']:.1f} %"
+                last["figures"] = (
+                    f" {row['samples_per_s']:.1f} samples/s, wait {row['data_wait_pct']:.1f} %"
+                )
                 bar.console.print(epoch_line(row, epochs), highlight=False)
             else:
-                text = f"epoch {row['epoch']}/{epochs} loss {row['loss']:.3f} acc {100 * row['accuracy']:.0f} %"
+                text = (
+                    f"epoch {row['epoch']}/{epochs} loss {row['loss']:.3f} acc"
+                    f" {100 * row['accuracy']:.0f} %"
+                )
                 bar.update(task, completed=row["step"], description=text + last["figures"])
 
         yield show
@@ -57,7 +70,11 @@ def epoch_line(row: Row, epochs: int) -> str:
     ]
     if row["val_loss"] is not None:
         parts.append(f"val loss {row['val_loss']:.4f}  val acc {100 * row['val_accuracy']:.1f} %")
-    parts += [f"{row['samples_per_s']:.1f} samples/s", f"data wait {row['data_wait_pct']:.2f} %", f"lr {row['lr']:.2g}"]
+    parts += [
+        f"{row['samples_per_s']:.1f} samples/s",
+        f"data wait {row['data_wait_pct']:.2f} %",
+        f"lr {row['lr']:.2g}",
+    ]
     if row["num_damaged"]:
         parts.append(f"{row['num_damaged']} damaged samples replaced")
     return "  ".join(parts)

@@ -28,7 +28,14 @@ def write_curves(path: Path, rows: Sequence[dict[str, Any]], *, title: str) -> N
     marker = "o" if len(rows) < 40 else None
     for panel, name in ((axes[0, 0], "loss"), (axes[0, 1], "accuracy")):
         scale = 100 if name == "accuracy" else 1
-        panel.plot(epochs, [scale * row[name] for row in rows], color=TRAIN, marker=marker, ms=3, label="training")
+        panel.plot(
+            epochs,
+            [scale * row[name] for row in rows],
+            color=TRAIN,
+            marker=marker,
+            ms=3,
+            label="training",
+        )
         panel.plot(
             val_epochs,
             [scale * row[f"val_{name}"] for row in validated],
@@ -45,7 +52,13 @@ def write_curves(path: Path, rows: Sequence[dict[str, Any]], *, title: str) -> N
     axes[1, 0].set_yscale("log")
     axes[1, 0].set_ylabel("learning rate")
     axes[1, 1].plot(epochs, [row["samples_per_s"] for row in rows], color=TRAIN, label="with data")
-    axes[1, 1].plot(epochs, [row["compute_samples_per_s"] for row in rows], color=LR, ls="--", label="compute alone")
+    axes[1, 1].plot(
+        epochs,
+        [row["compute_samples_per_s"] for row in rows],
+        color=LR,
+        ls="--",
+        label="compute alone",
+    )
     axes[1, 1].set_ylim(bottom=0)
     axes[1, 1].set_ylabel("samples/s")
     axes[1, 1].legend(frameon=False, loc="lower right")

@@ -25,7 +25,8 @@ from train.running.stop import StopSignal
 from train.running.validate import Validation, validate
 
 SAVE_INTERVAL_S = 30.0
-"""last.pt follows a validation no more often: ResNet-152 with momentum is 460 MB, an epoch of CK+ on a GPU under a second."""
+"""last.pt follows a validation no more often: ResNet-152 with momentum is 460 MB, an epoch of CK+
+on a GPU under a second."""
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -39,7 +40,8 @@ def train(session: Session, folder: RunFolder, stop: StopSignal, *, on_row: Repo
         on_row: Called with each row of metrics.jsonl, and with partial rows for the progress bar.
 
     Raises:
-        TrainingError: If the loss or a gradient is not finite; the weights are those before the step.
+        TrainingError: If the loss or a gradient is not finite; the weights are those before the
+            step.
     """
     config, progress, loader = session.config, session.progress, session.train_loader
     timer, total = StallTimer(session.device), StallTimes()
@@ -67,7 +69,8 @@ def train(session: Session, folder: RunFolder, stop: StopSignal, *, on_row: Repo
 
 
 def accumulation(batches: Iterable[Batch], session: Session) -> Iterator[tuple[Batch, int, bool]]:
-    """Yield each batch with the samples of its accumulation over all ranks, and whether it is the last one of it.
+    """Yield each batch with the samples of its accumulation over all ranks, and whether it is the
+    last one of it.
 
     The last accumulation of an epoch may be smaller; its gradients are weighted by its own samples.
     """
@@ -82,23 +85,37 @@ def accumulation(batches: Iterable[Batch], session: Session) -> Iterator[tuple[B
 
 
 def reseed(seed: int, epoch: int, position: int, rank: int) -> None:
-    """Seed dropout from the place in the run, so that no generator's state has to be saved to repeat it."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, epoch, position, rank]).generate_state(1, np.uint64)[0] >> 1))
+    """Seed dropout from the place in the run, so that no generator's state has to be saved to
+    repeat it.
+    """
+    torch.manual_seed(
+        int(
+            np.random.SeedSequence([seed, epoch, position, rank]).generate_state(1, np.uint64)[0]
+            >> 1
+        )
+    )
 
 
 def without_sync(net: torch.nn.Module) -> Any:
-    """Return a context in which ranks keep their gradients to themselves: only the last batch of a step exchanges them."""
+    """Return a context in which ranks keep their gradients to themselves: only the last batch of a
+    step exchanges them.
+    """
     return net.no_sync() if isinstance(net, DistributedDataParallel) else nullcontext()
 
 
 def forward_backward(session: Session, batch: Batch, window_samples: int) -> torch.Tensor:
-    """Add a batch's gradients; return loss, correct and samples of this epoch so far, on the device, ``float64`` (3,)."""
+    """Add a batch's gradients; return loss, correct and samples of this epoch so far, on the
+    device, ``float64`` (3,).
+    """
     with autocast(session.device, session.precision):
         outputs = session.net(batch.images)
     outputs = outputs.float()
-    losses = functional.cross_entropy(outputs, session.output_of_class[batch.labels], reduction="none")
+    losses = functional.cross_entropy(
+        outputs, session.output_of_class[batch.labels], reduction="none"
+    )
     losses = losses * session.class_weights[batch.labels] * batch.valid
-    loss = losses.sum() * (session.ranks.world_size / window_samples)  # DDP divides by the number of ranks
+    # DDP divides by the number of ranks.
+    loss = losses.sum() * (session.ranks.world_size / window_samples)
     session.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         correct = (outputs[:, session.output_of_class].argmax(dim=1) == batch.labels) & batch.valid
@@ -114,7 +131,10 @@ def finish_step(session: Session, sums: torch.Tensor) -> dict[str, Any]:
     if not np.isfinite(window[0]):
         raise TrainingError(not_finite("loss", window[0], session))
     result = optimizer_step(
-        session.model.parameters(), session.optimizer, session.scaler, clip_grad=session.config.clip_grad
+        session.model.parameters(),
+        session.optimizer,
+        session.scaler,
+        clip_grad=session.config.clip_grad,
     )
     if not result.is_taken:
         if not session.scaler.is_enabled():
@@ -137,19 +157,27 @@ def not_finite(what: str, value: float, session: Session) -> str:
     """Say where training broke and what usually helps."""
     progress = session.progress
     return (
-        f"{what} is {value} in epoch {progress.epoch + 1}, step {progress.step + 1}, expected a finite number; the step was not taken\n"
-        "  Try a smaller --lr, --clip-grad 20, or --precision fp32. The last checkpoint is untouched."
+        f"{what} is {value} in epoch {progress.epoch + 1}, step {progress.step + 1}, expected a"
+        " finite number; the step was not taken\n  Try a smaller --lr, --clip-grad 20, or"
+        " --precision fp32. The last checkpoint is untouched."
     )
 
 
 def is_validated(session: Session) -> bool:
-    """Return whether the epoch in work ends with a validation: every ``val_every``, and the last."""
+    """Return whether the epoch in progress ends with a validation: every ``val_every``, and the
+    last.
+    """
     done = session.progress.epoch + 1
     return done % session.config.val_every == 0 or done == session.config.epochs
 
 
 def finish_epoch(
-    session: Session, folder: RunFolder, times: StallTimes, validation: Validation | None, *, lr: float
+    session: Session,
+    folder: RunFolder,
+    times: StallTimes,
+    validation: Validation | None,
+    *,
+    lr: float,
 ) -> dict[str, Any]:
     """Write the epoch's row and its checkpoints, then go to the next epoch."""
     progress, config = session.progress, session.config
@@ -179,13 +207,17 @@ def finish_epoch(
             save(session, folder, BEST_NAME)
     if config.save_every and progress.epoch % config.save_every == 0:
         save(session, folder, LAST_NAME, also=folder.path / f"epoch-{progress.epoch:04d}.pt")
-    elif validation and (progress.epoch == config.epochs or folder.seconds_since_save() > SAVE_INTERVAL_S):
+    elif validation and (
+        progress.epoch == config.epochs or folder.seconds_since_save() > SAVE_INTERVAL_S
+    ):
         save(session, folder, LAST_NAME)
     return row
 
 
 def save(session: Session, folder: RunFolder, name: str, *, also: Path | None = None) -> None:
-    """Write a checkpoint on the first rank; best.pt holds no optimizer, for it is used, not gone on from."""
+    """Write a checkpoint on the first rank; best.pt holds no optimizer, for it is used, not resumed
+    from.
+    """
     if folder.is_writer:
         content = session.to_checkpoint(with_optimizer=name != BEST_NAME)
         write_checkpoint(folder.path / name, content, also=also)

@@ -1,4 +1,4 @@
-"""SGD as the seed has it, the learning rate of an epoch, and TSN's partial BN."""
+"""SGD as the original has it, the learning rate of an epoch, and TSN's partial BN."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ LR_DECAY = 0.1
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """Make SGD with momentum and weight decay on all parameters; the stem is a group of its own with its own scale."""
+    """Make SGD with momentum and weight decay on all parameters; the stem is a group of its own
+    with its own scale.
+    """
     stem = stem_parameters(model)
     in_stem = {id(parameter) for parameter in stem}
     others = [parameter for parameter in model.parameters() if id(parameter) not in in_stem]
-    groups = [{"params": stem, "lr_scale": config.stem_lr_scale}, {"params": others, "lr_scale": 1.0}]
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    groups = [
+        {"params": stem, "lr_scale": config.stem_lr_scale},
+        {"params": others, "lr_scale": 1.0},
+    ]
+    return torch.optim.SGD(
+        groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
@@ -35,7 +42,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def set_training_mode(model: nn.Module, config: TrainConfig) -> None:
-    """Switch to training; with partial BN the statistics of all but the first BatchNorm stay as they are."""
+    """Switch to training; with partial BN the statistics of all but the first BatchNorm stay as
+    they are.
+    """
     model.train()
     if config.partial_bn:
         freeze_batch_norm(model)

@@ -1,4 +1,6 @@
-"""The run folder: what was run (config.json, split.json), what came of it (metrics.jsonl, TensorBoard), and resuming it."""
+"""The run folder: what was run (config.json, split.json), its results (metrics.jsonl, TensorBoard),
+and resuming it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shard_builder.errors import InputError
-from shard_builder.format.shards import write_atomically
+from shard_builder.files import write_atomically
 from shard_builder.split import Split, read_split, write_split
 
 if TYPE_CHECKING:
@@ -21,7 +23,16 @@ METRICS_NAME = "metrics.jsonl"
 FIGURES_NAME = "figures"
 RUN_FORMAT = "ckshard-run"
 RUN_VERSION = 1
-SCALARS = ("loss", "accuracy", "val_loss", "val_accuracy", "lr", "data_wait_pct", "samples_per_s", "grad_norm")
+SCALARS = (
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "lr",
+    "data_wait_pct",
+    "samples_per_s",
+    "grad_norm",
+)
 
 
 class RunFolder:
@@ -71,16 +82,21 @@ class RunFolder:
         return time.monotonic() - self._saved_at
 
     def forget_after(self, *, epoch: int, step: int) -> None:
-        """Drop the rows that a killed run wrote after the checkpoint that is gone on from."""
+        """Drop the rows that a killed run wrote after the checkpoint that is resumed from."""
         rows = read_metrics(self.path)
-        kept = [row for row in rows if row["step"] <= step and (row["kind"] != "epoch" or row["epoch"] < epoch)]
+        kept = [
+            row
+            for row in rows
+            if row["step"] <= step and (row["kind"] != "epoch" or row["epoch"] < epoch)
+        ]
         if self.is_writer and len(kept) < len(rows):
             text = "".join(json.dumps(row) + "\n" for row in kept)
             write_atomically(self.path / METRICS_NAME, text.encode())
 
 
 def check_new(path: Path) -> None:
-    """Refuse a folder that holds anything but what a run that was killed while it was made left behind.
+    """Refuse a folder that holds anything but what a run that was killed while it was made left
+    behind.
 
     Raises:
         InputError: If it does, or is a file.
@@ -88,7 +104,10 @@ def check_new(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"--out {path}: is a file, expected a folder")
     if (path / CONFIG_NAME).is_file():
-        raise InputError(f"--out {path}: holds a run already\n  Go on with it: --resume. Or choose another --out.")
+        raise InputError(
+            f"--out {path}: holds a run already\n  Go on with it: --resume. Or choose another"
+            " --out."
+        )
     leftovers = {SPLIT_NAME, f"{SPLIT_NAME}.tmp", f"{CONFIG_NAME}.tmp"}
     if path.is_dir() and {entry.name for entry in path.iterdir()} - leftovers:
         raise InputError(f"--out {path}: is not empty, expected a new folder")
@@ -111,18 +130,25 @@ def read_run(path: Path) -> tuple[dict[str, Any], Split]:
     file = path / CONFIG_NAME
     if not file.is_file():
         raise InputError(
-            f"{path}: not a run: no {CONFIG_NAME} in it\n  Train first: cktrain rgb|flow DATASET --out {path}"
+            f"{path}: not a run: no {CONFIG_NAME} in it\n  Train first: cktrain rgb|flow DATASET"
+            f" --out {path}"
         )
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{file}: is not JSON ({error})") from None
-    if not isinstance(record, dict) or record.get("format") != RUN_FORMAT or record.get("version") != RUN_VERSION:
+    if (
+        not isinstance(record, dict)
+        or record.get("format") != RUN_FORMAT
+        or record.get("version") != RUN_VERSION
+    ):
         raise InputError(f"{file}: expected format {RUN_FORMAT!r} and version {RUN_VERSION}")
     return record, read_split(path / SPLIT_NAME)
 
 
-def read_metrics(path: Path, *, keep: Callable[[dict[str, Any]], bool] = bool) -> list[dict[str, Any]]:
+def read_metrics(
+    path: Path, *, keep: Callable[[dict[str, Any]], bool] = bool
+) -> list[dict[str, Any]]:
     """Return the rows of metrics.jsonl; a last line that a kill cut short is left out."""
     file = path / METRICS_NAME
     if not file.is_file():

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.build import build_model
-from models.heads import SEED_NUM_OUTPUTS
+from models.heads import ORIGINAL_NUM_OUTPUTS
 from pipelines.dataset import Dataset
 from pipelines.loader import Loader, make_loader
 from shard_builder.errors import InputError
@@ -29,7 +29,7 @@ class Progress:
     """Where a run is; all of it goes into checkpoints.
 
     Args:
-        epoch: Epoch in work, from 0.
+        epoch: Epoch in progress, from 0.
         step: Optimizer steps taken or, with fp16, skipped.
         num_skipped_steps: Steps that fp16 skipped.
         meter: Sums over the samples of this epoch on all ranks: loss, correct, samples.
@@ -56,7 +56,8 @@ class Session:
         net: The same, compiled and wrapped for many ranks as asked.
         output_of_class: Output of the net for each class, ``int64`` (classes,).
         class_weights: Weight of each class in the loss (classes,).
-        window_sums: Loss, correct and samples of the accumulation in work on this rank, ``float64`` (3,).
+        window_sums: Loss, correct and samples of the accumulation in progress on this rank,
+            ``float64`` (3,).
     """
 
     config: TrainConfig
@@ -83,14 +84,19 @@ class Session:
         self.val_loader.close()
 
     def to_checkpoint(self, *, with_optimizer: bool = True) -> dict[str, Any]:
-        """Return the run as plain values and tensors: to go on with it, and to use the net without the dataset."""
-        manifest, subject_of = self.dataset.manifest, dict(zip(self.dataset.keys, self.dataset.subjects, strict=True))
+        """Return the run as plain values and tensors: to go on with it, and to use the net without
+        the dataset.
+        """
+        manifest, subject_of = (
+            self.dataset.manifest,
+            dict(zip(self.dataset.keys, self.dataset.subjects, strict=True)),
+        )
         flow = manifest.flow
         content: dict[str, Any] = {
             "stream": self.config.stream,
             "arch": self.config.arch,
             "stack_length": self.config.stack_length,
-            "seed_head": self.config.seed_head,
+            "original_head": self.config.original_head,
             "classes": list(manifest.class_names),
             "output_of_class": self.output_of_class.tolist(),
             "geometry": {"height": manifest.geometry.height, "width": manifest.geometry.width},
@@ -117,12 +123,16 @@ class Session:
         Raises:
             InputError: If the checkpoint belongs to another dataset or split.
         """
-        own = {"split_sha256": self.split.sha256(), "manifest_sha256": manifest_sha256(self.dataset.path)}
+        own = {
+            "split_sha256": self.split.sha256(),
+            "manifest_sha256": manifest_sha256(self.dataset.path),
+        }
         for name, value in own.items():
             if content[name] != value:
                 what = "split" if name.startswith("split") else "dataset"
                 raise InputError(
-                    f"--resume: the run was begun with another {what}, expected the same\n  Use another --out."
+                    f"--resume: the run was begun with another {what}, expected the same\n  Use"
+                    " another --out."
                 )
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -144,16 +154,16 @@ def open_session(config: TrainConfig, dataset: Dataset, split: Split, ranks: Ran
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not config.deterministic
     notices = check_classes(dataset, split)
-    outputs = outputs_of_classes(dataset, use_seed_head=config.seed_head)
+    outputs = outputs_of_classes(dataset, use_original_head=config.original_head)
     torch.manual_seed(config.seed)
     model = build_model(
         config.arch,
         config.stream,
-        num_classes=SEED_NUM_OUTPUTS if config.seed_head else len(outputs),
+        num_classes=ORIGINAL_NUM_OUTPUTS if config.original_head else len(outputs),
         stack_length=config.stack_length,
         weights=config.weights,
         dropout=config.dropout,
-        use_seed_head=config.seed_head,
+        use_original_head=config.original_head,
     ).to(device)
     if config.sync_bn and ranks.world_size > 1:
         if device.type != "cuda":
@@ -171,10 +181,16 @@ def open_session(config: TrainConfig, dataset: Dataset, split: Split, ranks: Ran
         net=_wrap(model, config, ranks),
         optimizer=make_optimizer(model, config),
         scaler=make_scaler(device, precision),
-        train_loader=loader_of(config, dataset, split.train, ranks, training=True, device=device, dtype=dtype),
-        val_loader=loader_of(config, dataset, split.val, ranks, training=False, device=device, dtype=dtype),
+        train_loader=loader_of(
+            config, dataset, split.train, ranks, training=True, device=device, dtype=dtype
+        ),
+        val_loader=loader_of(
+            config, dataset, split.val, ranks, training=False, device=device, dtype=dtype
+        ),
         output_of_class=torch.tensor(outputs, device=device),
-        class_weights=torch.tensor(weights_of_classes(dataset, split, config.class_weights), device=device),
+        class_weights=torch.tensor(
+            weights_of_classes(dataset, split, config.class_weights), device=device
+        ),
         notices=notices,
         window_sums=torch.zeros(3, dtype=torch.float64, device=device),
     )
@@ -215,7 +231,8 @@ def loader_of(
 def check_classes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     """Compare the classes of both sides of the split; return what is worth a notice.
 
-    A class that is only missing in validation is no error: fold 10 of CK+'s standard protocol has no fear.
+    A class that is only missing in validation is no error: fold 10 of CK+'s standard protocol has
+    no fear.
 
     Raises:
         InputError: If a class is validated that is never trained.
@@ -228,33 +245,41 @@ def check_classes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     for label, name in enumerate(dataset.class_names):
         if counts["val"][label] and not counts["train"][label]:
             raise InputError(
-                f"class {name}: {counts['val'][label]} sequences in validation and none in training, expected some\n"
-                "  Choose another fold or split: ckshard split DATASET shows the counts."
+                f"class {name}: {counts['val'][label]} sequences in validation and none in"
+                " training, expected some\n  Choose another fold or split: ckshard split DATASET"
+                " shows the counts."
             )
         if not counts["val"][label] and counts["train"][label]:
             notices.append(
-                f"notice: no {name} among the {len(split.val)} validation sequences; pool folds for its recall"
+                f"notice: no {name} among the {len(split.val)} validation sequences; pool folds for"
+                " its recall"
             )
     return tuple(notices)
 
 
-def outputs_of_classes(dataset: Dataset, *, use_seed_head: bool) -> list[int]:
-    """Return the net's output for each class: its label, or with the seed's head its CK+ code.
+def outputs_of_classes(dataset: Dataset, *, use_original_head: bool) -> list[int]:
+    """Return the net's output for each class: its label, or with the original's head its CK+ code.
 
     Raises:
-        InputError: If a code does not fit the seed's 8 outputs.
+        InputError: If a code does not fit the original's 8 outputs.
     """
-    if not use_seed_head:
+    if not use_original_head:
         return list(range(len(dataset.class_names)))
     codes = [entry.code for entry in dataset.manifest.classes]
-    if not all(0 <= code < SEED_NUM_OUTPUTS for code in codes):
-        raise InputError(f"--seed-head: class codes {codes}, expected CK+'s 0 to {SEED_NUM_OUTPUTS - 1}")
+    if not all(0 <= code < ORIGINAL_NUM_OUTPUTS for code in codes):
+        raise InputError(
+            f"--original-head: class codes {codes}, expected CK+'s 0 to {ORIGINAL_NUM_OUTPUTS - 1}"
+        )
     return codes
 
 
 def weights_of_classes(dataset: Dataset, split: Split, kind: str) -> list[float]:
-    """Return the loss weight of each class; ``balanced``: inverse to its frequency, mean 1 over the training sequences."""
-    counts = np.bincount(dataset.labels[dataset.rows_of(split.train)], minlength=len(dataset.class_names))
+    """Return the loss weight of each class; ``balanced``: inverse to its frequency, mean 1 over the
+    training sequences.
+    """
+    counts = np.bincount(
+        dataset.labels[dataset.rows_of(split.train)], minlength=len(dataset.class_names)
+    )
     if kind == "none":
         return [1.0] * len(counts)
     num_present = int((counts > 0).sum())

@@ -64,20 +64,27 @@ class StallTimes:
     def verdict(self) -> str:
         """Say in one sentence what bounds the run."""
         wait = self.data_wait_pct
-        figures = f"{wait:.1f} % of the time went into waiting for data ({self.samples_per_s:.1f} samples/s)"
+        figures = (
+            f"{wait:.1f} % of the time went into waiting for data ({self.samples_per_s:.1f}"
+            " samples/s)"
+        )
         if wait < FREE_PCT:
             return f"This run is bound by compute: {figures}."
         if wait < DATA_BOUND_PCT:
             return f"This run is bound by compute, with a small stall: {figures}."
-        return f"This run is bound by data: {figures}; try --cache ram, --workers, or a dataset built with --codec raw."
+        return (
+            f"This run is bound by data: {figures}; try --cache ram, --workers, or a dataset built"
+            " with --codec raw."
+        )
 
 
 class StallTimer:
     """Iterates over batches and notes when each was asked for and when it came.
 
-    On a GPU the marks are CUDA events on the stream that computes: an event recorded before asking for a batch is reached when the
-    work before it is done, the one after it when the batch may be used, so their distance is the time the GPU idled, however far the
-    host runs ahead. On the CPU the marks are readings of the monotonic clock.
+    On a GPU the marks are CUDA events on the stream that computes: an event recorded before asking
+    for a batch is reached when the work before it is done, the one after it when the batch may be
+    used, so their distance is the time the GPU idled, however far the host runs ahead. On the CPU
+    the marks are readings of the monotonic clock.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -98,13 +105,17 @@ class StallTimer:
             yield batch
 
     def take(self) -> StallTimes:
-        """Return the times since the last call, after the last batch has been computed, and start anew."""
+        """Return the times since the last call, after the last batch has been computed, and start
+        anew.
+        """
         if len(self._marks) % 2 == 0:  # the loop was left in the middle: close the last computation
             self._mark()
         marks, self._marks = self._marks, []
         samples, self._num_samples = self._num_samples, 0
         seconds = self._distances(marks)
-        return StallTimes(num_samples=samples, wait_s=sum(seconds[0::2]), compute_s=sum(seconds[1::2]))
+        return StallTimes(
+            num_samples=samples, wait_s=sum(seconds[0::2]), compute_s=sum(seconds[1::2])
+        )
 
     def _mark(self) -> None:
         if self._device.type == "cuda":

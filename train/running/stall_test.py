@@ -1,4 +1,6 @@
-"""``cktrain bench``: the stall test. The same steps on a batch that is there already, on cached data and on real data."""
+"""``cktrain bench``: the stall test. The same steps on a batch that is there already, on cached
+data and on real data.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from pipelines.batch import Batch
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.loader import Loader, make_loader
 from shard_builder.errors import InputError
-from shard_builder.format.shards import write_atomically
+from shard_builder.files import write_atomically
 from shard_builder.provenance import command_line, package_versions
 from train.config import TrainConfig
 from train.device import DTYPES, choose_device, choose_precision, device_name
@@ -29,7 +31,8 @@ from train.running.optimizer import make_optimizer
 from train.running.stall import StallTimer
 
 CACHE_EPOCHS = 4
-"""Epochs read before the cached case is measured: windows are random, so that one epoch decodes only part of the pairs."""
+"""Epochs read before the cached case is measured: windows are random, so that one epoch decodes
+only part of the pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,8 @@ class Case:
 
     Args:
         name: For the table.
-        data: ``synthetic`` (one batch on the device, again and again), ``cached`` (planes decoded in memory) or ``real``.
+        data: ``synthetic`` (one batch on the device, again and again), ``cached`` (planes decoded
+            in memory) or ``real``.
         engine: ``cpu`` or ``dali``; empty for synthetic.
         precision: ``bf16``, ``fp16`` or ``fp32``.
         channels_last: Memory layout of net and images; False is NCHW.
@@ -79,16 +83,25 @@ class CaseResult:
 
 
 def bench_cases(device: torch.device, precision: str, *, with_baseline: bool) -> list[Case]:
-    """List what is compared: synthetic against cached and real, each engine, and fp32 NCHW as the seed trains."""
+    """List what is compared: synthetic against cached and real, each engine, and fp32 NCHW as the
+    original trains.
+    """
     engines = ["cpu", "dali"] if device.type == "cuda" else ["cpu"]
     cases = [Case(name="synthetic", data="synthetic", engine="", precision=precision)]
     cases += [Case(name="cached, cpu engine", data="cached", engine="cpu", precision=precision)]
     cases += [
-        Case(name=f"real, {engine} engine", data="real", engine=engine, precision=precision) for engine in engines
+        Case(name=f"real, {engine} engine", data="real", engine=engine, precision=precision)
+        for engine in engines
     ]
     if with_baseline:
         cases.append(
-            Case(name="synthetic, fp32 NCHW", data="synthetic", engine="", precision="fp32", channels_last=False)
+            Case(
+                name="synthetic, fp32 NCHW",
+                data="synthetic",
+                engine="",
+                precision="fp32",
+                channels_last=False,
+            )
         )
     return cases
 
@@ -118,7 +131,9 @@ def run_bench(
         InputError: If there are too few repeats, or the dataset does not fit.
     """
     if repeats < 3 or steps < 1 or warmup < 1:
-        raise InputError(f"--repeats {repeats}, --steps {steps}, --warmup {warmup}, expected at least 3, 1 and 1")
+        raise InputError(
+            f"--repeats {repeats}, --steps {steps}, --warmup {warmup}, expected at least 3, 1 and 1"
+        )
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     cases = bench_cases(device, precision, with_baseline=with_baseline)
@@ -133,13 +148,17 @@ def run_bench(
                 speed, wait = runner.run(steps)
                 speeds[runner.case.name].append(speed)
                 waits[runner.case.name].append(wait)
-                on_progress(repeat * len(runners) + runners.index(runner) + 1, repeats * len(runners))
+                on_progress(
+                    repeat * len(runners) + runners.index(runner) + 1, repeats * len(runners)
+                )
         finally:
             for runner in runners:
                 runner.close()
         codec = dataset.stream(config.stream).codec
     results = [
-        CaseResult(case=case, samples_per_s=tuple(speeds[case.name]), data_wait_pct=tuple(waits[case.name]))
+        CaseResult(
+            case=case, samples_per_s=tuple(speeds[case.name]), data_wait_pct=tuple(waits[case.name])
+        )
         for case in cases
     ]
     return {
@@ -153,7 +172,9 @@ def run_bench(
         "steps": steps,
         "device": str(device),
         "device_name": device_name(device),
-        "num_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "num_cores": (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        ),
         "command": command_line(),
         "versions": package_versions(),
         "results": [result.to_record() for result in results],
@@ -168,7 +189,9 @@ def write_bench(path: Path, record: dict[str, Any]) -> None:
 class _CaseRunner:
     """A net, its optimizer and its source of batches, kept warm over all repeats."""
 
-    def __init__(self, case: Case, config: TrainConfig, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self, case: Case, config: TrainConfig, dataset: Dataset, device: torch.device
+    ) -> None:
         self.case, self._device = case, device
         layout = torch.channels_last if case.channels_last else torch.contiguous_format
         torch.manual_seed(config.seed)
@@ -250,4 +273,8 @@ class _CaseRunner:
 def ratio_to(results: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
     """Return each case's median speed over that of the named one."""
     medians = {result["case"]["name"]: result["median_samples_per_s"] for result in results}
-    return {case: median / medians[name] for case, median in medians.items()} if name in medians else {}
+    return (
+        {case: median / medians[name] for case, median in medians.items()}
+        if name in medians
+        else {}
+    )

@@ -1,4 +1,6 @@
-"""SIGTERM and Ctrl-C become a wish that the loop fulfils after the step it is in, with a checkpoint."""
+"""SIGTERM and Ctrl-C become a wish that the loop fulfils after the step it is in, with a
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ class StopSignal:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]

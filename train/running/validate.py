@@ -40,10 +40,14 @@ def validate(session: Session) -> Validation:
         outputs, labels = outputs.float()[batch.valid], batch.labels[batch.valid]
         loss += functional.cross_entropy(outputs, session.output_of_class[labels], reduction="sum")
         predicted = outputs[:, session.output_of_class].argmax(dim=1)
-        confusion += torch.bincount(labels * num_classes + predicted, minlength=num_classes * num_classes)
+        confusion += torch.bincount(
+            labels * num_classes + predicted, minlength=num_classes * num_classes
+        )
     total = session.ranks.sum(torch.cat([loss[None], confusion])).cpu()
     counts = total[1:].view(num_classes, num_classes)
     num = float(counts.sum())
     return Validation(
-        loss=float(total[0]) / num, accuracy=float(counts.trace()) / num, confusion=counts.to(torch.int64)
+        loss=float(total[0]) / num,
+        accuracy=float(counts.trace()) / num,
+        confusion=counts.to(torch.int64),
     )
