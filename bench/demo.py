@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.dataset import open_dataset
-from shard_builder.format.codecs import decode_gray, decode_rgb
+from shard_builder.images import decode_gray, decode_rgb
 from shard_builder.inspection.flow_picture import flow_to_rgb
 
 NUM_SUBJECTS = 30

@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.plan.permutation import Int64
-from shard_builder.building.options import NUM_LAST_FRAMES
 from shard_builder.errors import DamagedMemberError, DatasetError, InputError
 from shard_builder.format.codecs import parse_npy_header
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import Stream, read_manifest
+from shard_builder.format.streams import NUM_LAST_FRAMES
 
 UInt8 = npt.NDArray[np.uint8]
 

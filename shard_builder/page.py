@@ -10,7 +10,7 @@ import cv2
 import jinja2
 
 from shard_builder.files import write_atomically
-from shard_builder.sources.frames import Image
+from shard_builder.images import Image
 
 
 def write_html(out: Path, template: Path, **values: Any) -> None:

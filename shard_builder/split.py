@@ -9,13 +9,32 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal, Protocol, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
 
-SPLIT_KINDS = ("subject-kfold", "loso", "original-random", "list")
+SplitKind = Literal["subject-kfold", "loso", "original-random", "list"]
+SPLIT_KINDS: tuple[SplitKind, ...] = get_args(SplitKind)
+
+
+class LabelledSequences(Protocol):
+    """What a split is made of: key, subject and label of each row. An open dataset is one."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Key of each row."""
+
+    @property
+    def subjects(self) -> Sequence[str]:
+        """Subject of each row."""
+
+    @property
+    def labels(self) -> Sequence[int] | npt.NDArray[np.int64]:
+        """Class index of each row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +71,60 @@ class Split:
     def sha256(self) -> str:
         """Hash the keys on both sides; equal for equal splits, however they were made."""
         return hashlib.sha256(json.dumps([self.train, self.val]).encode()).hexdigest()
+
+
+def make_split(
+    dataset: LabelledSequences,
+    kind: SplitKind | str | Path = "subject-kfold",
+    *,
+    folds: int = 10,
+    fold: int = 0,
+    subject: str = "",
+    seed: int = 0,
+) -> Split:
+    """Split the sequences of a dataset into training and validation.
+
+    Args:
+        dataset: An open dataset, or anything else with keys, subjects and labels.
+        kind: ``subject-kfold``, ``loso`` (leave one subject out), ``original-random`` (the
+            original's own; subjects leak), or a file: JSON of an earlier split, or a list in the
+            original's form.
+        folds: For ``subject-kfold``: number of folds.
+        fold: For ``subject-kfold``: the fold to validate on, from 0.
+        subject: For ``loso``: the subject to validate on.
+        seed: For ``original-random``.
+
+    Raises:
+        InputError: If an argument is out of range, or a file does not fit the dataset.
+    """
+    keys, subjects = dataset.keys, dataset.subjects
+    if kind == "subject-kfold":
+        return split_subject_kfold(keys, subjects, num_folds=folds, fold=fold)
+    if kind == "loso":
+        if not subject:
+            raise InputError(
+                "loso: no subject given\n  Name the one to validate on with --subject, for instance"
+                " --subject " + min(subjects)
+            )
+        return split_leave_one_subject_out(keys, subjects, subject=subject)
+    if kind == "original-random":
+        labels = [int(label) for label in dataset.labels]
+        return split_original_random(keys, labels, seed=seed)
+    path = Path(kind)
+    if not path.is_file():
+        raise InputError(
+            f"split {str(kind)!r}, expected subject-kfold, loso, original-random or a file"
+            " (a split's JSON, or 'path count label' lines)"
+        )
+    if path.suffix != ".json":
+        return split_from_list(keys, path.read_text(encoding="utf-8"), name=path.name)
+    split = read_split(path)
+    unknown = sorted({*split.train, *split.val} - set(keys))
+    if unknown:
+        raise InputError(
+            f"{path}: {len(unknown)} sequences are not in the dataset, the first is {unknown[0]}"
+        )
+    return split
 
 
 def subject_folds(subjects: Iterable[str], *, num_folds: int) -> dict[str, int]:
@@ -162,6 +235,19 @@ def leaking_subjects(split: Split, subject_of: Mapping[str, str]) -> tuple[str, 
     """Return the subjects that are on both sides of a split, sorted."""
     return tuple(
         sorted({subject_of[key] for key in split.train} & {subject_of[key] for key in split.val})
+    )
+
+
+def leak_warning(split: Split, subject_of: Mapping[str, str]) -> str:
+    """Return a loud line if subjects are on both sides, else an empty one."""
+    leaking = leaking_subjects(split, subject_of)
+    if not leaking:
+        return ""
+    num_val = sum(subject_of[key] in leaking for key in split.val)
+    return (
+        f"WARNING: {len(leaking)} subjects are in training AND in validation; {num_val} of"
+        f" {len(split.val)} validation sequences show a known face. Accuracy on this split is not"
+        " accuracy on new people."
     )
 
 

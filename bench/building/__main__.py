@@ -29,13 +29,14 @@ import numpy.typing as npt
 from bench.building.model import Run, reckon_ckplus, speed_ups, summarise_runs
 from pipelines.engines.cpu import default_num_threads
 from pipelines.throughput.measure import MIN_REPEATS, machine_facts
-from shard_builder.building.flow import make_flow_estimator, to_gray
+from shard_builder.building.flow import make_flow_estimator
 from shard_builder.format.codecs import CODECS
+from shard_builder.images import Image, to_gray
 from shard_builder.inspection.dataset import Inspection, inspect_dataset
 from shard_builder.inspection.quality import codec_errors
 from shard_builder.provenance import command_line, package_versions
 from shard_builder.sources.ckplus import scan_ckplus
-from shard_builder.sources.frames import Image, iter_frames
+from shard_builder.sources.frames import iter_frames
 from shard_builder.sources.sequence import Source
 
 BOUND_PX = 10

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.dataset import Dataset, UInt8
 from shard_builder.errors import InputError
-from shard_builder.format.codecs import decode_gray, decode_rgb
+from shard_builder.images import decode_gray, decode_rgb
 
 BATCH_CHANNELS = {"rgb": 3, "flow": 2}
 

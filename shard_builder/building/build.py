@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from shard_builder.building.options import NUM_LAST_FRAMES, BuildOptions
+from shard_builder.building.options import BuildOptions
 from shard_builder.building.shard_task import BUILD_FOLDER, ShardResult, ShardTask, run_shard_task
 from shard_builder.errors import BuildError, InputError, SourceError
 from shard_builder.files import FileDigest, sync_folder, write_atomically
@@ -32,6 +32,7 @@ from shard_builder.format.manifest import (
     Stream,
     write_manifest,
 )
+from shard_builder.format.streams import NUM_LAST_FRAMES
 from shard_builder.sources.sequence import FaceSequence, Source
 
 # Size of an encoded plane or frame against its raw bytes, measured on faces; decides only where

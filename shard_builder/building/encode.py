@@ -9,18 +9,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from shard_builder.building.flow import (
-    Flow,
-    LevelStatistics,
-    make_flow_estimator,
-    quantize_flow,
-    to_gray,
-)
-from shard_builder.building.options import NUM_LAST_FRAMES, BuildOptions
+from shard_builder.building.flow import LevelStatistics, make_flow_estimator
+from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
 from shard_builder.format.codecs import encode_image, encode_raw
+from shard_builder.format.levels import Flow, quantize_flow
+from shard_builder.format.streams import NUM_LAST_FRAMES
+from shard_builder.images import Image, resize_image, to_gray
 from shard_builder.sources.crop import crop_image, face_box
-from shard_builder.sources.frames import Image, iter_frames, read_image, resize_image
+from shard_builder.sources.frames import iter_frames, read_image
 from shard_builder.sources.sequence import FaceSequence
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shard_builder.errors import InputError
+from shard_builder.format.streams import FrameChoice
 
-FrameChoice = Literal["all", "last", "last3"]
-NUM_LAST_FRAMES = {"last": 1, "last3": 3}
 CODEC_NAMES = ("jpg", "png", "raw")
 FLOW_METHOD_NAMES = ("farneback", "dis")
 STREAM_NAMES = ("rgb", "flow")

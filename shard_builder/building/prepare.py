@@ -12,10 +12,12 @@ from pathlib import Path
 
 import cv2
 
-from shard_builder.building.flow import make_flow_estimator, quantize_flow, to_gray
+from shard_builder.building.flow import make_flow_estimator
 from shard_builder.errors import BuildError, InputError
 from shard_builder.format.codecs import encode_image
-from shard_builder.sources.frames import Image, iter_frames
+from shard_builder.format.levels import quantize_flow
+from shard_builder.images import Image, to_gray
+from shard_builder.sources.frames import iter_frames
 from shard_builder.sources.sequence import FaceSequence, Source
 
 SCRATCH = ".prepare"

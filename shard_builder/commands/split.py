@@ -2,85 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 from rich.table import Table
 
 from shard_builder.console import make_console
-from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import Manifest, read_manifest
-from shard_builder.split import (
-    Split,
-    leaking_subjects,
-    read_split,
-    split_from_list,
-    split_leave_one_subject_out,
-    split_original_random,
-    split_subject_kfold,
-    write_split,
-)
+from shard_builder.split import Split, leak_warning, make_split, write_split
 
 
-def make_split(
-    keys: list[str],
-    subjects: list[str],
-    labels: list[int],
-    *,
-    kind: str,
-    folds: int,
-    fold: int,
-    subject: str,
-    seed: int,
-) -> Split:
-    """Make a split of any kind; ``kind`` may also be a file: JSON of an earlier split, or a list in
-    the original's form.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequences:
+    """Key, subject and label of each row of an index."""
 
-    Raises:
-        InputError: If the kind is unknown, a parameter is out of range, or a file does not fit the
-            dataset.
-    """
-    if kind == "subject-kfold":
-        return split_subject_kfold(keys, subjects, num_folds=folds, fold=fold)
-    if kind == "loso":
-        if not subject:
-            raise InputError(
-                "loso: no subject given\n  Name the one to validate on with --subject, for instance"
-                " --subject " + min(subjects)
-            )
-        return split_leave_one_subject_out(keys, subjects, subject=subject)
-    if kind == "original-random":
-        return split_original_random(keys, labels, seed=seed)
-    path = Path(kind)
-    if not path.is_file():
-        raise InputError(
-            f"split {kind!r}, expected subject-kfold, loso, original-random or a file (a split's"
-            " JSON, or 'path count label' lines)"
-        )
-    if path.suffix != ".json":
-        return split_from_list(keys, path.read_text(encoding="utf-8"), name=path.name)
-    split = read_split(path)
-    unknown = sorted({*split.train, *split.val} - set(keys))
-    if unknown:
-        raise InputError(
-            f"{path}: {len(unknown)} sequences are not in the dataset, the first is {unknown[0]}"
-        )
-    return split
-
-
-def leak_warning(split: Split, subject_of: dict[str, str]) -> str:
-    """Return a loud line if subjects are on both sides, else an empty one."""
-    leaking = leaking_subjects(split, subject_of)
-    if not leaking:
-        return ""
-    num_val = sum(subject_of[key] in leaking for key in split.val)
-    return (
-        f"WARNING: {len(leaking)} subjects are in training AND in validation; {num_val} of"
-        f" {len(split.val)} validation sequences show a known face. Accuracy on this split is not"
-        " accuracy on new people."
-    )
+    keys: list[str]
+    subjects: list[str]
+    labels: list[int]
 
 
 def run_split(
@@ -100,20 +41,25 @@ def run_split(
     keys, subjects, labels = (
         batch.column(name).to_pylist() for name in ("key", "subject", "label")
     )
-    made = make_split(
-        keys, subjects, labels, kind=kind, folds=folds, fold=fold, subject=subject, seed=seed
+    split = make_split(
+        Sequences(keys=keys, subjects=subjects, labels=labels),
+        kind,
+        folds=folds,
+        fold=fold,
+        subject=subject,
+        seed=seed,
     )
     subject_of = dict(zip(keys, subjects, strict=True))
     console = make_console()
-    console.print(split_table(made, manifest, dict(zip(keys, labels, strict=True)), subject_of))
-    warning = leak_warning(made, subject_of)
+    console.print(split_table(split, manifest, dict(zip(keys, labels, strict=True)), subject_of))
+    warning = leak_warning(split, subject_of)
     if warning:
         console.print(f"[bold red]{warning}[/]", highlight=False)
     if out:
-        write_split(out, made)
+        write_split(out, split)
         console.print(f"written: {out}", highlight=False)
     if original_format:
-        for path in write_original_lists(original_format, made, manifest, batch):
+        for path in write_original_lists(original_format, split, manifest, batch):
             console.print(f"written: {path}", highlight=False)
 
 

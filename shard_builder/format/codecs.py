@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from shard_builder.sources.frames import Image
+from shard_builder.images import Image
 
 Codec = Literal["jpg", "png", "raw"]
 CODECS: tuple[Codec, ...] = ("jpg", "png", "raw")
@@ -53,24 +53,6 @@ def encode_raw(stack: npt.NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     np.lib.format.write_array(file, np.ascontiguousarray(stack), version=(1, 0), allow_pickle=False)
     return file.getvalue()
-
-
-def decode_gray(data: bytes | memoryview | npt.NDArray[np.uint8]) -> Image | None:
-    """Decode a JPEG or PNG to gray ``uint8`` (H, W); None if it is not a whole image."""
-    return _decode(data, cv2.IMREAD_GRAYSCALE)
-
-
-def decode_rgb(data: bytes | memoryview | npt.NDArray[np.uint8]) -> Image | None:
-    """Decode a JPEG or PNG to RGB ``uint8`` (H, W, 3); None if it is not a whole image."""
-    return _decode(data, cv2.IMREAD_COLOR_RGB)
-
-
-def _decode(data: bytes | memoryview | npt.NDArray[np.uint8], flags: int) -> Image | None:
-    array = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
-    if not array.size:
-        return None
-    image = cv2.imdecode(array, flags)
-    return None if image is None else image.astype(np.uint8, copy=False)
 
 
 def parse_npy_header(data: bytes | memoryview) -> tuple[int, tuple[int, ...]]:

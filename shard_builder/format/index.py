@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from shard_builder.errors import DatasetError
 from shard_builder.files import FileDigest, digest_file
+from shard_builder.format.streams import STREAMS
 
 INDEX_NAME = "index.arrow"
-STREAMS = ("rgb", "flow")
 
 
 def index_schema(streams: Iterable[str]) -> pa.Schema:

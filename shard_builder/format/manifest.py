@@ -15,7 +15,7 @@ from typing import Any
 from shard_builder.errors import DatasetError
 from shard_builder.files import FileDigest, write_atomically
 from shard_builder.format.codecs import CODECS
-from shard_builder.format.index import STREAMS
+from shard_builder.format.streams import STREAMS
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = "ckshard-dataset"

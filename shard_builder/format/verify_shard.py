@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shard_builder.building.options import NUM_LAST_FRAMES
-from shard_builder.format.codecs import decode_gray, decode_rgb, parse_npy_header
+from shard_builder.format.codecs import parse_npy_header
 from shard_builder.format.index import INDEX_NAME
 from shard_builder.format.manifest import Manifest
 from shard_builder.format.shards import BLOCK_BYTES, INDEX_VERSION
+from shard_builder.format.streams import NUM_LAST_FRAMES
+from shard_builder.images import decode_gray, decode_rgb
 
 ROW_FIELDS = ("key", "label", "emotion", "subject", "session", "num_frames", "num_pairs")
 

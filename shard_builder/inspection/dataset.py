@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_builder.errors import DatasetError
-from shard_builder.format.codecs import decode_gray, decode_rgb, parse_npy_header
+from shard_builder.format.codecs import parse_npy_header
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import Manifest, read_manifest
+from shard_builder.images import Image, decode_gray, decode_rgb
 from shard_builder.inspection.flow_picture import flow_to_rgb
 from shard_builder.page import jpeg_address, write_html
-from shard_builder.sources.frames import Image
 
 TEMPLATE = "inspect.html.j2"
 NUM_PER_CLASS = 2

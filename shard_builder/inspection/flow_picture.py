@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from shard_builder.building.flow import dequantize_flow
+from shard_builder.format.levels import dequantize_flow
 
 FULL_BRIGHTNESS = 0.25
 """Part of the bound at which a pixel is fully bright: facial motion is small."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_builder.errors import SourceError
-from shard_builder.sources.frames import Image
+from shard_builder.images import Image
 from shard_builder.sources.sequence import FaceSequence
 
 NUM_LANDMARKS = 68

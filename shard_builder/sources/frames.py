@@ -1,6 +1,4 @@
-"""Images to arrays: any bit depth, gray or colour, to 8-bit RGB; and the one resize of a frame or
-plane.
-"""
+"""Image and video files to frames: any bit depth, gray or colour, to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -9,11 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from shard_builder.errors import SourceError
+from shard_builder.images import Image, decode_gray, decode_rgb
 
-Image = npt.NDArray[np.uint8]
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 
@@ -35,17 +32,13 @@ def read_image(path: Path, *, gray: bool = False) -> Image:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
-    image = (
-        cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB)
-        if data.size
-        else None
-    )
+    image = decode_gray(data) if gray else decode_rgb(data)
     if image is None:
         raise SourceError(
             f"{path}: cannot be decoded, expected a whole image ({data.size} bytes found)\n  Copy"
             " the file from the release again, or leave its sequence out with --on-error skip."
         )
-    return image.astype(np.uint8, copy=False)
+    return image
 
 
 def iter_frames(paths: tuple[Path, ...]) -> Iterator[Image]:
@@ -95,20 +88,3 @@ def iter_video(path: Path) -> Iterator[Image]:
             f"{path}: no frame can be decoded, expected a video\n  Convert it: ffmpeg -i"
             f" {path.name} video.mp4"
         )
-
-
-def resize_image(image: Image, *, width: int, height: int) -> Image:
-    """Resize bilinearly to exactly ``width`` x ``height``, the aspect ignored.
-
-    Args:
-        image: ``uint8``, shape (H, W) or (H, W, 3).
-
-    Returns:
-        ``uint8``, shape (height, width) or (height, width, 3).
-
-    Source: ck.py of two_stream_for_emotion_recognition resizes to 340x256 with OpenCV's default,
-        bilinear.
-    """
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR).astype(
-        np.uint8, copy=False
-    )

@@ -23,8 +23,8 @@ from bench.building.__main__ import (
     worker_counts,
 )
 from bench.building.model import build_blocks, speed_ups, spread
-from shard_builder.building.flow import quantize_flow
 from shard_builder.building.prepare import prepare_sequence
+from shard_builder.format.levels import quantize_flow
 from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.synth.release import write_release
 

@@ -11,12 +11,14 @@ import pytest
 
 from pipelines.dataset import open_dataset
 from shard_builder.building.build import build_dataset
-from shard_builder.building.flow import make_flow_estimator, quantize_flow, to_gray
+from shard_builder.building.flow import make_flow_estimator
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
+from shard_builder.format.levels import quantize_flow
+from shard_builder.images import resize_image, to_gray
 from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.sources.crop import Box, crop_image, face_box, read_landmarks
-from shard_builder.sources.frames import read_image, resize_image
+from shard_builder.sources.frames import read_image
 from shard_builder.sources.sequence import FaceSequence
 
 

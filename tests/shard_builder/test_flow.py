@@ -10,13 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shard_builder.building.flow import (
-    LevelStatistics,
-    dequantize_flow,
-    make_flow_estimator,
-    quantize_flow,
-    to_gray,
-)
+from shard_builder.building.flow import LevelStatistics, make_flow_estimator
+from shard_builder.format.levels import dequantize_flow, quantize_flow
+from shard_builder.images import to_gray
 
 
 def quantize_like_the_original(flow: np.ndarray, bound: float) -> np.ndarray:

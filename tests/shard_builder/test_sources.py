@@ -15,11 +15,12 @@ import pytest
 
 from pipelines.dataset import open_dataset
 from shard_builder.building.build import build_dataset
-from shard_builder.building.flow import make_flow_estimator, quantize_flow
+from shard_builder.building.flow import make_flow_estimator
 from shard_builder.building.options import BuildOptions
 from shard_builder.building.prepare import prepare_trees
 from shard_builder.errors import InputError, SourceError
 from shard_builder.files import digest_file
+from shard_builder.format.levels import quantize_flow
 from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.sources.detect import detect_source, scan_source
 from shard_builder.sources.tree import scan_tree

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shard_builder.building.build import build_dataset
-from shard_builder.building.flow import make_flow_estimator, to_gray
+from shard_builder.building.flow import make_flow_estimator
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import InputError, SourceError
+from shard_builder.images import to_gray
 from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.sources.frames import read_image
 from shard_builder.synth.quirks import FAULTS

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.dataset import Dataset, open_dataset
-from shard_builder.commands.split import leak_warning, make_split
 from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from shard_builder.format.manifest import manifest_sha256
 from shard_builder.provenance import command_line, git_revision, package_versions
-from shard_builder.split import Split
+from shard_builder.split import Split, leak_warning, make_split
 from train.config import TrainConfig
 from train.device import choose_device, device_name
 from train.distributed import join_ranks, named_failure
@@ -106,10 +105,8 @@ def resumed_run(
 def split_of(config: TrainConfig, dataset: Dataset) -> Split:
     """Make the split that the options describe."""
     return make_split(
-        dataset.keys,
-        dataset.subjects,
-        dataset.labels.tolist(),
-        kind=config.split,
+        dataset,
+        config.split,
         folds=config.folds,
         fold=config.fold,
         subject=config.subject,

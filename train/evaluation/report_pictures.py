@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pipelines.dataset import Dataset
-from shard_builder.format.codecs import decode_gray, decode_rgb
+from shard_builder.images import Image, decode_gray, decode_rgb
 from shard_builder.inspection.flow_picture import flow_to_rgb
 from shard_builder.page import jpeg_address
-from shard_builder.sources.frames import Image
 
 
 def pictures_of(dataset: Dataset, key: str) -> list[str]:

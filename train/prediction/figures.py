@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from shard_builder.sources.frames import Image, resize_image
+from shard_builder.images import Image, resize_image
 
 Probs = npt.NDArray[np.float64]
 

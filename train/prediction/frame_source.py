@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from shard_builder.errors import InputError
+from shard_builder.images import Image
 from shard_builder.sources.ckplus import IMAGE_NAME, natural_key
-from shard_builder.sources.frames import Image, iter_frames, iter_video
+from shard_builder.sources.frames import iter_frames, iter_video
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 CKPLUS_FPS = 30.0

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_builder.errors import InputError
-from shard_builder.sources.frames import Image
+from shard_builder.images import Image
 from train.prediction.figures import FilmStrip, draw_label, write_bar_chart, write_timeline
 from train.prediction.frame_source import FrameSource, open_frames
 from train.prediction.stream_model import check_pair, load_stream_model

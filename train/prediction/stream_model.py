@@ -16,7 +16,7 @@ from pipelines.dataset import Dataset
 from pipelines.engines.normalize import Normalizer
 from pipelines.plan.crops import INPUT_SIZE
 from shard_builder.errors import InputError
-from shard_builder.sources.frames import Image
+from shard_builder.images import Image
 from train.device import choose_device, choose_precision
 from train.running.amp import autocast
 from train.running.checkpoint import CHECKPOINTS, read_checkpoint

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.fusion import DEFAULT_WEIGHTS, FusionWeights, late_fusion, softmax
-from shard_builder.building.flow import make_flow_estimator, quantize_flow, to_gray
+from shard_builder.building.flow import make_flow_estimator
 from shard_builder.errors import InputError
-from shard_builder.sources.frames import Image, resize_image
+from shard_builder.format.levels import quantize_flow
+from shard_builder.images import Image, resize_image, to_gray
 from train.prediction.stream_model import StreamModel
 
 Probs = npt.NDArray[np.float64]
