@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ from bench.scaling.model import scaling_blocks
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/benchmarks.md", "docs/scaling.md", "docs/decisions.md")
+PAGES = (
+    "README.md",
+    "docs/benchmarks.md",
+    "docs/scaling.md",
+    "docs/decisions.md",
+    "docs/results.md",
+)
 BLOCK = re.compile(r"<!-- begin: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
 NO_GPU = (
     "**Not measured: anything on a GPU.** `bash bench/gpu.sh` has not run on one yet. The GPU half"
@@ -42,7 +49,7 @@ def all_blocks() -> dict[str, str]:
         **_cross_validation_block(),
         **_training_blocks(),
         **_bench_command_block(),
-        **_headline_block(),
+        **_headline_blocks(),
         **_memory_block(),
         **loader_blocks(read_record("loaders-cpu")),
         **build_blocks(read_record("build-cpu")),
@@ -80,32 +87,25 @@ def _demo_blocks() -> dict[str, str]:
     minutes = max(summary["seconds"] for summary in summaries) / 60
     return {
         "demo": "\n".join(lines),
-        "demo-minutes": (
-            f"Under {int(minutes) + 1} minutes on two cores of an AMD EPYC, twice that on a slow"
-            " pair,"
+        "demo-minutes": textwrap.fill(
+            f"It takes under {int(minutes) + 1} minutes on two cores of an AMD EPYC, twice that on"
+            " a slow pair, after the installation. Run again, it reuses what is finished and says"
+            " so.",
+            100,
         ),
     }
 
 
 def _cross_validation_block() -> dict[str, str]:
-    series = {
-        (entry["stream"], entry["split"]): entry["pooled"]
-        for entry in read_record("cv-demo")["series"]
-    }
-
-    def interval(pooled: dict[str, Any]) -> str:
-        low, high = pooled["interval"]
-        return f"{100 * low:.1f} to {100 * high:.1f}"
-
-    flow, rgb, fused = (series[stream, "subject-kfold"] for stream in ("flow", "rgb", "fused"))
-    leaky = series["flow", "original-random"]
-    text = (
-        f"all {flow['num_sequences']} sequences pooled: flow {_percent(flow['accuracy'])} (95 %"
-        f" interval {interval(flow)}), rgb {_percent(rgb['accuracy'])}, fused"
-        f" {_percent(fused['accuracy'])}. The original's random split, {leaky['num_sequences']}"
-        f" sequences in two draws, gives {_percent(leaky['accuracy'])} ({interval(leaky)})"
-    )
-    return {"cross-validation": text}
+    lines = ["| split | stream | sequences | accuracy | 95 % interval |", "|---|---|---|---|---|"]
+    names = {"subject-kfold": "subject folds", "original-random": "the original's random split"}
+    for entry in read_record("cv-demo")["series"]:
+        low, high = entry["pooled"]["interval"]
+        lines.append(
+            f"| {names[entry['split']]} | {entry['stream']} | {entry['pooled']['num_sequences']} |"
+            f" {_percent(entry['pooled']['accuracy'])} | {100 * low:.1f} to {100 * high:.1f} |"
+        )
+    return {"cross-validation": "\n".join(lines)}
 
 
 def _training_blocks() -> dict[str, str]:
@@ -164,23 +164,33 @@ def _bench_command_block() -> dict[str, str]:
     return {"bench-command": "\n".join(lines)}
 
 
-def _headline_block() -> dict[str, str]:
-    """Say in a sentence what the loader comparison came to."""
-    records = read_record("loaders-cpu")["records"]
-    medians = {record["name"]: record["samples_per_s"]["median"] for record in records}
-    peers = {
-        r["name"]: r["samples_per_s"]["median"]
-        for r in records
-        if not r["is_ours"] and r["codec"] != "png"
-    }
-    best = max(peers, key=lambda name: peers[name])
-    seed = next(r["samples_per_s"]["median"] for r in records if r["engine"] == "png-tree")
-    ours = medians["cpu, raw"]
-    return {
-        "headline": (
-            f"{ours:,.0f} ten-channel samples a second on two cores, {ours / seed:.0f} times the"
-            f" tree of PNG files and {ours / peers[best]:.1f} times the fastest peer ({best})"
+def _headline_blocks() -> dict[str, str]:
+    """Say what the loader comparison came to: in a sentence, and in three rows."""
+    comparison = read_record("loaders-cpu")
+    speeds = {record["name"]: record["samples_per_s"] for record in comparison["records"]}
+    tree = next(r["name"] for r in comparison["records"] if r["engine"] == "png-tree")
+    best = max(
+        (r["name"] for r in comparison["records"] if not r["is_ours"] and r["codec"] != "png"),
+        key=lambda name: float(speeds[name]["median"]),
+    )
+    ours, machine = "cpu, raw", comparison["machine"]
+    ratio = {name: speeds[ours]["median"] / speeds[name]["median"] for name in (tree, best)}
+    lines = ["| loader | samples/s | range | x PNG tree |", "|---|---|---|---|"]
+    for name, title in ((ours, f"**{ours}**"), (best, f"fastest peer: {best}"), (tree, tree)):
+        speed = speeds[name]
+        lines.append(
+            f"| {title} | {speed['median']:,.0f} | {speed['min']:,.0f} - {speed['max']:,.0f} |"
+            f" {speed['median'] / speeds[tree]['median']:.1f} |"
         )
+    return {
+        "headline": textwrap.fill(
+            f"On {machine['usable_cores']} cores of an {machine['processor']} it delivers"
+            f" **{speeds[ours]['median']:,.0f} ten-channel samples a second**,"
+            f" {ratio[tree]:.0f} times the tree of PNG files and {ratio[best]:.1f} times the"
+            f" fastest peer ({best}).",
+            100,
+        ),
+        "loaders-short": "\n".join(lines),
     }
 
 
