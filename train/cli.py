@@ -139,7 +139,7 @@ def train_stream(
     log_every: Annotated[int, _option("Steps between step rows in metrics.jsonl.", HARDWARE)] = 10,
 ) -> None:
     """Train one stream."""
-    from train.commands.train import run_train
+    from train.running.train_run import run_train
 
     config, given = _config_of(context)
     raise typer.Exit(run_train(config, dataset, out, resume=resume, given=given))
@@ -338,7 +338,7 @@ def bench(
     json: Annotated[Path | None, typer.Option(help="Write the numbers to this file.")] = None,
 ) -> None:
     """The stall test: training on synthetic, cached and real batches, and the difference."""
-    from train.commands.bench import print_bench
+    from train.commands.stall import print_bench
     from train.config import TrainConfig
 
     config = TrainConfig(

@@ -18,7 +18,7 @@ from shard_builder.errors import InputError
 from shard_builder.split import Split, write_split
 from tests.system.test_system import carphone_video, read_video
 from tests.tiny_net_cktrain import make_tiny_net
-from train.commands.train import run_train
+from train.running.train_run import run_train
 from train.config import TrainConfig
 from train.evaluation.evaluate import run_test
 from train.evaluation.fusion_choice import choose_weights

@@ -12,7 +12,7 @@ import pytest
 
 from shard_builder.errors import InputError
 from tests.tiny_net_cktrain import make_tiny_net
-from train.commands.train import run_train
+from train.running.train_run import run_train
 from train.config import TrainConfig
 from train.evaluation.cross_validate import CvOptions, run_folds
 from train.evaluation.cv_summary import summarize

@@ -17,7 +17,7 @@ import torch
 
 from shard_builder.errors import InputError, TrainingError
 from tests.tiny_net_cktrain import TinyNet, make_tiny_net
-from train.commands.train import run_train
+from train.running.train_run import run_train
 from train.config import TrainConfig
 from train.running.run_folder import read_metrics
 

@@ -12,9 +12,9 @@ import torch
 
 from shard_builder.errors import InputError
 from tests.tiny_net_cktrain import make_tiny_net
-from train.commands.bench import print_bench
+from train.commands.stall import print_bench
 from train.config import TrainConfig
-from train.running.stall_test import bench_cases, ratio_to, run_bench
+from train.running.stall_comparison import bench_cases, ratio_to, run_bench
 
 CONFIG = TrainConfig(stream="flow", arch="tiny", batch_size=6, workers=1, precision="fp32")
 

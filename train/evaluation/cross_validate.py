@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines.dataset import Dataset, open_dataset
 from shard_builder.errors import InputError
 from shard_builder.split import Split, subject_folds, write_split
-from train.commands.train import run_train, split_of
+from train.running.train_run import run_train, split_of
 from train.config import TrainConfig
 from train.evaluation.cv_summary import CV_SPLITS, fold_dir, is_finished
 from train.evaluation.evaluate import check_unseen, score_sequences, write_test

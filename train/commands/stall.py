@@ -10,7 +10,7 @@ from rich.table import Table
 from shard_builder.console import make_console
 from shard_builder.progress import progress_bar
 from train.config import TrainConfig
-from train.running.stall_test import ratio_to, run_bench, write_bench
+from train.running.stall_comparison import ratio_to, run_bench, write_bench
 
 
 def print_bench(
@@ -23,7 +23,7 @@ def print_bench(
     with_baseline: bool,
     json: Path | None,
 ) -> None:
-    """Measure, print, and write JSON; see :func:`train.running.stall_test.run_bench`."""
+    """Measure, print, and write JSON; see :func:`train.running.stall_comparison.run_bench`."""
     console = make_console()
     with progress_bar("training", console=console) as report:
         record = run_bench(
