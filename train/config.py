@@ -1,172 +1,162 @@
-"""``TrainConfig``: every value of a training run, checked, with the original's defaults."""
+"""``TrainConfig``: every value of a training run, checked, with the original's defaults.
+
+The command line is made from its fields, so this module stays free of torch.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from shard_builder.errors import InputError
 
-STREAMS = ("rgb", "flow")
-PRECISIONS = ("auto", "bf16", "fp16", "fp32")
-CLASS_WEIGHTS = ("none", "balanced")
-CHANGEABLE = frozenset(
-    {
-        "epochs",
-        "workers",
-        "device",
-        "loader",
-        "cache",
-        "on_error",
-        "val_every",
-        "save_every",
-        "log_every",
-        "compile",
-    }
-)
-"""What may differ when a run is resumed: nothing in it decides which weights a given step gives,
-but for float noise."""
+Stream = Literal["rgb", "flow"]
+STREAMS: tuple[Stream, ...] = get_args(Stream)
+
+
+def option(default: Any, help: str, **rules: float | bool) -> Any:
+    """Declare an option of a run.
+
+    Args:
+        default: Its value unless given.
+        help: What it is, for the command line and for readers.
+        rules: ``least``: smallest value that is allowed. ``above``: limit that a value must exceed.
+            ``changeable``: whether it may differ when a run is resumed, because it does not decide
+            which weights a given step gives, but for float noise.
+    """
+    return field(default=default, metadata={"help": help, **rules})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Options of a run; names are those of the command line, defaults are the original's.
+    """Options of a run; the help text of each field says what it is.
 
-    Args:
-        stream: ``rgb`` or ``flow``.
-        arch: torchvision classifier.
-        weights: ``imagenet``, a name of torchvision's enum, a file, or ``none``.
-        original_head: The original's heads of 8 outputs.
-        dropout: Before the classifier; None takes 0.8 (rgb) or 0.7 (flow).
-        epochs: Passes over the training sequences.
-        batch_size: Samples of a batch over all ranks.
-        iter_size: Batches accumulated into one step.
-        lr: Learning rate.
-        lr_steps: Epochs at which it is divided by 10.
-        momentum: Of SGD.
-        weight_decay: On every parameter.
-        stem_lr_scale: Factor on the learning rate of the first convolution (TSN: 5 for flow).
-        clip_grad: Largest norm of all gradients; 0 does not clip.
-        partial_bn: Freeze every BatchNorm but the first (TSN).
-        sync_bn: BatchNorm statistics over all ranks (GPUs).
-        class_weights: ``none``, or ``balanced``: inverse to the frequency in the training part,
-            mean 1 over its sequences.
-        stack_length: Flow pairs in a sample.
-        rgb_last_frames: In training, rgb takes one of the last so many frames.
-        aug: ``standard``, or ``original``: the original's own crop table.
-        split: ``subject-kfold``, ``loso``, ``original-random`` or a file.
-        folds: subject-kfold: number of folds.
-        fold: subject-kfold: the fold to validate on.
-        subject: loso: the subject to validate on.
-        seed: Of initial weights, order, augmentation, dropout and the original-random split.
-        precision: ``auto``, ``bf16``, ``fp16`` or ``fp32``; auto is bf16 where it is faster.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        loader: ``auto``, ``dali`` or ``cpu``.
-        cache: ``none`` or ``ram``.
-        workers: Decoding threads of a rank; 0 takes all cores.
-        on_error: ``raise``, or ``skip`` damaged samples.
-        compile: ``torch.compile`` the net.
-        deterministic: Only algorithms that repeat bit for bit.
-        val_every: Epochs between validations.
-        save_every: Epochs between checkpoints that are kept; 0 keeps only last.pt and best.pt.
-        log_every: Steps between step rows in metrics.jsonl.
+    Raises:
+        InputError: If a value cannot be; the message quotes it and says what was expected.
     """
 
-    stream: str
-    arch: str = "resnet152"
-    weights: str = "imagenet"
-    original_head: bool = False
-    dropout: float | None = None
-    epochs: int = 250
-    batch_size: int = 10
-    iter_size: int = 5
-    lr: float = 1e-3
-    lr_steps: tuple[int, ...] = (100, 200)
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    stem_lr_scale: float = 1.0
-    clip_grad: float = 0.0
-    partial_bn: bool = False
-    sync_bn: bool = False
-    class_weights: str = "none"
-    stack_length: int = 5
-    rgb_last_frames: int = 1
-    aug: str = "standard"
-    split: str = "subject-kfold"
-    folds: int = 10
-    fold: int = 0
-    subject: str = ""
-    seed: int = 0
-    precision: str = "auto"
-    device: str = "auto"
-    loader: str = "auto"
-    cache: str = "none"
-    workers: int = 0
-    on_error: str = "raise"
-    compile: bool = False
-    deterministic: bool = False
-    val_every: int = 5
-    save_every: int = 0
-    log_every: int = 10
+    stream: Stream
+
+    # The net
+    arch: str = option("resnet152", "resnet18, 34, 50, 101, 152 or another torchvision classifier.")
+    weights: str = option("imagenet", "imagenet, an entry of torchvision's enum, a file, or none.")
+    original_head: bool = option(False, "The original's heads of 8 outputs.")
+    dropout: float | None = option(None, "Before the classifier; 0.8 rgb, 0.7 flow unless given.")
+    partial_bn: bool = option(False, "Freeze every BatchNorm but the first (TSN).")
+    sync_bn: bool = option(False, "BatchNorm statistics over all GPUs.")
+
+    # The schedule
+    epochs: int = option(250, "Passes over the training sequences.", least=1, changeable=True)
+    batch_size: int = option(10, "Samples of a batch, over all ranks.", least=1)
+    iter_size: int = option(5, "Batches accumulated into one step.", least=1)
+    lr: float = option(1e-3, "Learning rate.", above=0)
+    lr_steps: tuple[int, ...] = option((100, 200), "Epochs at which it is divided by 10.")
+    momentum: float = option(0.9, "Momentum of SGD.")
+    weight_decay: float = option(5e-4, "Weight decay, on every parameter.", least=0)
+    stem_lr_scale: float = option(
+        1.0, "Factor on the first convolution's learning rate (TSN: 5 for flow).", above=0
+    )
+    clip_grad: float = option(0.0, "Largest gradient norm (TSN: 20); 0 does not clip.", least=0)
+    class_weights: Literal["none", "balanced"] = option(
+        "none", "balanced: inverse to the frequency in the training part, mean 1 over it."
+    )
+    val_every: int = option(5, "Epochs between validations.", least=1, changeable=True)
+
+    # The data
+    stack_length: int = option(5, "Flow pairs in a sample (the original's new_length).", least=1)
+    rgb_last_frames: int = option(1, "rgb trains on one of the last so many frames.", least=1)
+    aug: Literal["standard", "original"] = option(
+        "standard", "original: the original's own crop table."
+    )
+    split: str = option("subject-kfold", "subject-kfold, loso, original-random (leaks) or a file.")
+    folds: int = option(10, "subject-kfold: number of folds.")
+    fold: int = option(0, "subject-kfold: the fold to validate on, from 0.")
+    subject: str = option("", "loso: the subject to validate on.")
+    seed: int = option(
+        0, "Initial weights, order, augmentation, dropout, original-random follow from it.", least=0
+    )
+    loader: Literal["auto", "dali", "cpu"] = option(
+        "auto", "The engine that decodes.", changeable=True
+    )
+    cache: Literal["none", "ram"] = option("none", "ram: keep decoded planes.", changeable=True)
+    workers: int = option(
+        0, "Decoding threads of a rank; 0 takes all cores.", least=0, changeable=True
+    )
+    on_error: Literal["raise", "skip"] = option(
+        "raise", "skip damaged samples (at most 1 %).", changeable=True
+    )
+
+    # The hardware and the run folder
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = option(
+        "auto", "auto is bf16 where it is faster."
+    )
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", changeable=True)
+    compile: bool = option(False, "torch.compile the net.", changeable=True)
+    deterministic: bool = option(False, "Only algorithms that repeat bit for bit.")
+    save_every: int = option(
+        0,
+        "Keep a checkpoint every so many epochs; 0: last and best only.",
+        least=0,
+        changeable=True,
+    )
+    log_every: int = option(
+        10, "Steps between step rows in metrics.jsonl.", least=1, changeable=True
+    )
 
     def __post_init__(self) -> None:
-        """Check every value on its own.
-
-        Raises:
-            InputError: With the option's name, its value and what was expected.
-        """
         object.__setattr__(self, "lr_steps", tuple(self.lr_steps))
-        choices = (("stream", STREAMS), ("precision", PRECISIONS), ("class_weights", CLASS_WEIGHTS))
-        for name, known in choices:
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"{flag(name)} {getattr(self, name)!r}, expected one of {', '.join(known)}"
-                )
-        for name in (
-            "epochs",
-            "batch_size",
-            "iter_size",
-            "stack_length",
-            "rgb_last_frames",
-            "val_every",
-            "log_every",
-        ):
-            if getattr(self, name) < 1:
-                raise InputError(f"{flag(name)} {getattr(self, name)}, expected 1 or more")
-        for name in ("workers", "save_every", "seed", "clip_grad", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{flag(name)} {getattr(self, name)}, expected 0 or more")
-        for name in ("lr", "stem_lr_scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{flag(name)} {getattr(self, name)}, expected a number above 0")
+        for entry in fields(self):
+            value, limits = getattr(self, entry.name), entry.metadata
+            least, above = limits.get("least"), limits.get("above")
+            choices = CHOICES.get(entry.name, (value,))
+            if value not in choices:
+                raise _refused(entry.name, repr(value), f"one of {', '.join(choices)}")
+            if least is not None and not least <= value < math.inf:
+                raise _refused(entry.name, value, f"{least} or more")
+            if above is not None and not above < value < math.inf:
+                raise _refused(entry.name, value, f"a number above {above}")
         if not 0 <= self.momentum < 1:
-            raise InputError(f"--momentum {self.momentum}, expected 0 or more and less than 1")
-        if list(self.lr_steps) != sorted(set(self.lr_steps)) or any(
-            step < 1 for step in self.lr_steps
-        ):
-            raise InputError(
-                f"--lr-steps {','.join(map(str, self.lr_steps))}, expected rising epochs such as"
-                " 100,200"
-            )
+            raise _refused("momentum", self.momentum, "0 or more and less than 1")
+        steps = self.lr_steps
+        if list(steps) != sorted(set(steps)) or any(step < 1 for step in steps):
+            text = ",".join(map(str, steps))
+            raise _refused("lr_steps", text, "rising epochs such as 100,200")
+
+    @property
+    def step_size(self) -> int:
+        """Samples of one optimizer step."""
+        return self.batch_size * self.iter_size
 
     def to_record(self) -> dict[str, Any]:
         """Return the values as plain JSON types."""
         return asdict(self) | {"lr_steps": list(self.lr_steps)}
 
-    def check_resumes(self, other: TrainConfig) -> None:
-        """Make sure that this configuration may go on with a run of ``other``.
+    def check_resumes(self, begun: TrainConfig) -> None:
+        """Make sure that a run that was begun with other options may be resumed with these.
 
         Raises:
             InputError: If a value differs that decides the result.
         """
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
-            if mine != theirs and field.name not in CHANGEABLE:
+        for entry in fields(self):
+            now, then = getattr(self, entry.name), getattr(begun, entry.name)
+            if now != then and not entry.metadata.get("changeable"):
                 raise InputError(
-                    f"{flag(field.name)} {mine}, but the run was begun with {theirs}\n  Leave the"
-                    " option out to go on as begun, or start another run with another --out."
+                    f"{flag(entry.name)} {now}, but the run was begun with {then}\n"
+                    "  Leave the option out to resume, or start another run with another --out."
                 )
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    name: get_args(kind)
+    for name, kind in get_type_hints(TrainConfig).items()
+    if get_origin(kind) is Literal
+}
+"""What each option with a fixed set of values may be."""
+
+
+def _refused(name: str, value: object, expected: str) -> InputError:
+    return InputError(f"{flag(name)} {value}, expected {expected}")
 
 
 def flag(name: str) -> str:

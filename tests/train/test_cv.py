@@ -107,9 +107,8 @@ def test_the_originals_split_needs_ten_sequences_a_class(
 
 def test_an_inner_fold_is_neither_trained_on_nor_tested(tiny_dataset: Path, tmp_path: Path) -> None:
     options = CvOptions(num_folds=3, select="inner")
-    config = TrainConfig(stream="flow", **OPTIONS)  # type: ignore[arg-type]
     with open_dataset(tiny_dataset) as dataset:
-        outer, trained = fold_splits(config, dataset, options, 0)
+        outer, trained = fold_splits(dataset, options, 0)
         assert set(trained.train) | set(trained.val) == set(outer.train)
         subjects = [{key[:4] for key in side} for side in (trained.train, trained.val, outer.val)]
         assert [len(side) for side in subjects] == [2, 2, 2] and len(set.union(*subjects)) == 6

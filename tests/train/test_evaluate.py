@@ -18,11 +18,11 @@ from shard_builder.errors import InputError
 from shard_builder.split import Split, write_split
 from tests.system.test_system import carphone_video, read_video
 from tests.tiny_net_cktrain import make_tiny_net
-from train.running.train_run import run_train
 from train.config import TrainConfig
-from train.evaluation.evaluate import run_test
+from train.evaluation.evaluate import evaluate_runs
 from train.evaluation.fusion_choice import choose_weights
 from train.prediction.predict import run_predict
+from train.running.train_run import run_train
 
 OPTIONS = {
     "arch": "tiny",
@@ -43,7 +43,7 @@ def runs(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         patch.setattr("models.build._torchvision_model", make_tiny_net)
         for name, stream, fold in (("rgb", "rgb", 0), ("flow", "flow", 0), ("other", "flow", 1)):
             config = TrainConfig(stream=stream, fold=fold, **OPTIONS)  # type: ignore[arg-type]
-            assert run_train(config, tiny_dataset, folder / name, resume=False, quiet=True) == 0
+            assert run_train(config, tiny_dataset, folder / name, resume=False) == 0
     return {name: folder / name for name in ("rgb", "flow", "other")}
 
 
@@ -55,7 +55,7 @@ def tiny_net(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_runs_are_tested_and_fused(
     runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    report = run_test([runs["flow"], runs["rgb"]], tiny_dataset, out=tmp_path / "test")
+    report = evaluate_runs([runs["flow"], runs["rgb"]], tiny_dataset, out=tmp_path / "test")
     assert (
         set(report.results) == {"flow", "rgb", "fused"}
         and report.num_sequences == 14
@@ -92,15 +92,15 @@ def test_fusion_weights_are_given_or_searched_on_other_subjects(
     runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path
 ) -> None:
     both = [runs["rgb"], runs["flow"]]
-    given = run_test(both, tiny_dataset, out=tmp_path / "given", fusion="1:3").weights
+    given = evaluate_runs(both, tiny_dataset, out=tmp_path / "given", fusion="1:3").weights
     assert given is not None and (given.rgb, given.flow, given.origin) == (1.0, 3.0, "given")
     with pytest.raises(InputError, match=r"2 of its subjects are tested now \(S\d{3}"):
-        run_test(both, tiny_dataset, out=tmp_path / "again", fusion=str(tmp_path / "given"))
+        evaluate_runs(both, tiny_dataset, out=tmp_path / "again", fusion=str(tmp_path / "given"))
     searched = choose_weights(
         str(tmp_path / "given"), tested_subjects={"S999"}, class_names=class_names(tiny_dataset)
     )
     assert searched.origin == "validation" and searched.rgb + searched.flow == pytest.approx(1)
-    single = run_test([runs["flow"]], tiny_dataset, out=tmp_path / "single")
+    single = evaluate_runs([runs["flow"]], tiny_dataset, out=tmp_path / "single")
     assert single.weights is None
     for text, words in (
         ("1;2", "no colon"),
@@ -120,7 +120,9 @@ def test_the_originals_views_are_its_own(
     runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path
 ) -> None:
     ten, original = (
-        run_test([runs["flow"]], tiny_dataset, out=tmp_path / views, views=views).results["flow"]
+        evaluate_runs([runs["flow"]], tiny_dataset, out=tmp_path / views, views=views).results[
+            "flow"
+        ]
         for views in ("ten", "original")
     )
     assert ten.num_sequences == original.num_sequences == 14
@@ -135,9 +137,9 @@ def test_runs_of_different_splits_are_refused_with_a_subject(
     runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=r"their splits differ.*subject S\d{3}"):
-        run_test([runs["rgb"], runs["other"]], tiny_dataset, out=tmp_path / "test")
+        evaluate_runs([runs["rgb"], runs["other"]], tiny_dataset, out=tmp_path / "test")
     with pytest.raises(InputError, match="both are flow runs"):
-        run_test([runs["flow"], runs["other"]], tiny_dataset, out=tmp_path / "test")
+        evaluate_runs([runs["flow"], runs["other"]], tiny_dataset, out=tmp_path / "test")
     assert not (tmp_path / "test").exists()
 
 
@@ -152,11 +154,11 @@ def test_a_run_that_saw_a_test_subject_is_refused_with_its_name(
         Split(kind="list", train=tuple(set(keys) - set(leaky)), val=tuple(leaky)),
     )
     config = TrainConfig(stream="flow", split=str(tmp_path / "split.json"), **OPTIONS)  # type: ignore[arg-type]
-    assert run_train(config, tiny_dataset, tmp_path / "run", resume=False, quiet=True) == 0
+    assert run_train(config, tiny_dataset, tmp_path / "run", resume=False) == 0
     with pytest.raises(
         InputError, match=rf"was trained on 6 of the 6 test subjects \({leaky[0][:4]}"
     ):
-        run_test([tmp_path / "run"], tiny_dataset, out=tmp_path / "test")
+        evaluate_runs([tmp_path / "run"], tiny_dataset, out=tmp_path / "test")
 
 
 def test_a_dataset_of_another_geometry_or_flow_is_refused(
@@ -166,25 +168,25 @@ def test_a_dataset_of_another_geometry_or_flow_is_refused(
     with pytest.raises(
         InputError, match=r"frame size \(320, 240\), but .* was trained on \(340, 256\)"
     ):
-        run_test([runs["flow"]], smaller, out=tmp_path / "test")
+        evaluate_runs([runs["flow"]], smaller, out=tmp_path / "test")
     coarser = build_tiny(codec="jpg", bound_px=20.0)
     with pytest.raises(
         InputError, match=r"flow \('dis', 20\.0\), but .* was trained on \('dis', 10\.0\)"
     ):
-        run_test([runs["flow"]], coarser, out=tmp_path / "test")
+        evaluate_runs([runs["flow"]], coarser, out=tmp_path / "test")
 
 
 def test_a_missing_or_foreign_run_is_refused(
     runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="no such run folder"):
-        run_test([tmp_path / "nowhere"], tiny_dataset, out=tmp_path / "test")
+        evaluate_runs([tmp_path / "nowhere"], tiny_dataset, out=tmp_path / "test")
     shutil.copytree(runs["flow"], tmp_path / "run")
     (tmp_path / "run" / "last.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="cannot be read as a checkpoint"):
-        run_test([tmp_path / "run"], tiny_dataset, out=tmp_path / "test")
+        evaluate_runs([tmp_path / "run"], tiny_dataset, out=tmp_path / "test")
     with pytest.raises(InputError, match="--checkpoint 'first', expected one of last, best"):
-        run_test([runs["flow"]], tiny_dataset, out=tmp_path / "test", checkpoint="first")
+        evaluate_runs([runs["flow"]], tiny_dataset, out=tmp_path / "test", checkpoint="first")
 
 
 def test_a_real_video_is_predicted_from_the_checkpoints_alone(

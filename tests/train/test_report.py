@@ -12,11 +12,11 @@ import pytest
 
 from shard_builder.errors import InputError
 from tests.tiny_net_cktrain import make_tiny_net
-from train.running.train_run import run_train
 from train.config import TrainConfig
 from train.evaluation.cross_validate import CvOptions, run_folds
 from train.evaluation.cv_summary import summarize
 from train.evaluation.report import write_report
+from train.running.train_run import run_train
 
 Screenshot = Callable[[Path], np.ndarray]
 
@@ -47,7 +47,7 @@ class Addresses(html.parser.HTMLParser):
 def run(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("models.build._torchvision_model", make_tiny_net)
     config = TrainConfig(stream="flow", folds=3, **OPTIONS)  # type: ignore[arg-type]
-    assert run_train(config, tiny_dataset, tmp_path / "run", resume=False, quiet=True) == 0
+    assert run_train(config, tiny_dataset, tmp_path / "run", resume=False) == 0
     return tmp_path / "run"
 
 

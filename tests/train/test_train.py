@@ -17,9 +17,9 @@ import torch
 
 from shard_builder.errors import InputError, TrainingError
 from tests.tiny_net_cktrain import TinyNet, make_tiny_net
-from train.running.train_run import run_train
 from train.config import TrainConfig
 from train.running.run_folder import read_metrics
+from train.running.train_run import run_train
 
 TINY = Path(__file__).parent.parent / "tiny_net_cktrain.py"
 OPTIONS = {
@@ -159,7 +159,7 @@ def test_mixed_precision_learns_what_fp32_learns(train: Train, precision: str) -
 def test_balanced_class_weights_have_mean_one_over_the_training_part(tiny_dataset: Path) -> None:
     from pipelines.dataset import open_dataset
     from shard_builder.split import Split
-    from train.running.session import weights_of_classes
+    from train.running.classes import weights_of_classes
 
     with open_dataset(tiny_dataset) as dataset:
         split = Split(kind="list", train=tuple(dataset.keys[:17]), val=tuple(dataset.keys[17:]))
@@ -302,7 +302,7 @@ def test_stopped_anywhere_and_resumed_a_run_ends_in_the_same_weights(
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 128 + number, output
-        assert "is saved, go on with --resume" in output
+        assert "is saved, resume with --resume" in output
     assert torch.load(out / "last.pt", weights_only=True)["progress"]["epoch"] < 12
     done = subprocess.run(
         command(tiny_dataset, out, *LONG, "--resume"),

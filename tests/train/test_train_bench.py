@@ -12,9 +12,10 @@ import torch
 
 from shard_builder.errors import InputError
 from tests.tiny_net_cktrain import make_tiny_net
-from train.commands.stall import print_bench
+from train.cli import app
+from train.commands.stall import ratios_to_synthetic
 from train.config import TrainConfig
-from train.running.stall_comparison import bench_cases, ratio_to, run_bench
+from train.running.stall_comparison import compare_stalls, stall_cases
 
 CONFIG = TrainConfig(stream="flow", arch="tiny", batch_size=6, workers=1, precision="fp32")
 
@@ -26,7 +27,7 @@ def tiny_net(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpu_is_measured_with_both_engines_side_by_side() -> None:
-    names = [case.name for case in bench_cases(torch.device("cuda"), "bf16", with_baseline=True)]
+    names = [case.name for case in stall_cases(torch.device("cuda"), "bf16", with_baseline=True)]
     assert names == [
         "synthetic",
         "cached, cpu engine",
@@ -39,15 +40,9 @@ def test_a_gpu_is_measured_with_both_engines_side_by_side() -> None:
 def test_the_record_has_every_repeat_of_every_case(
     tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_bench(
-        CONFIG,
-        tiny_dataset,
-        steps=8,
-        warmup=1,
-        repeats=3,
-        with_baseline=True,
-        json=tmp_path / "bench.json",
-    )
+    words = f"bench {tiny_dataset} --arch tiny --batch-size 6 --workers 1 --precision fp32"
+    words += f" --steps 8 --warmup 1 --repeats 3 --json {tmp_path / 'bench.json'}"
+    app(words.split(), standalone_mode=False)
     record = json.loads((tmp_path / "bench.json").read_text())
     assert (record["arch"], record["batch_size"], record["steps"], record["codec"]) == (
         "tiny",
@@ -71,7 +66,7 @@ def test_the_record_has_every_repeat_of_every_case(
             <= max(result["samples_per_s"])
         )
         assert all(0 <= wait <= 100 for wait in result["data_wait_pct"])
-    assert ratio_to(record["results"], "synthetic")["synthetic"] == 1.0
+    assert ratios_to_synthetic(record)["synthetic"] == 1.0
     assert "Real data costs" in capsys.readouterr().out
 
 
@@ -79,7 +74,7 @@ def test_the_record_has_every_repeat_of_every_case(
 def test_too_few_repeats_are_refused(options: dict[str, int], tiny_dataset: Path) -> None:
     arguments = {"steps": 1, "warmup": 1, "repeats": 3} | options
     with pytest.raises(InputError, match="--repeats"):
-        run_bench(
+        compare_stalls(
             CONFIG,
             tiny_dataset,
             **arguments,

@@ -1,112 +1,115 @@
-"""``cktrain test``: run the test and print its tables."""
+"""``cktrain test``: test one run or two, and print the tables."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
 from shard_builder.console import make_console
-from train.evaluation.evaluate import TITLES, TestReport, run_test
-from train.evaluation.statistics import Metrics
+from shard_builder.errors import InputError
+from train.commands.options import CheckpointOption, DeviceOption, ViewsOption, WorkersOption
+from train.commands.tables import METRIC_COLUMNS, make_table, metric_cells
+
+if TYPE_CHECKING:
+    from train.evaluation.evaluate import EvaluationReport
+    from train.evaluation.statistics import Metrics
 
 
-def print_test(
-    runs: Sequence[Path],
-    dataset: Path,
-    *,
-    out: Path,
-    checkpoint: str,
-    views: str,
-    batch_size: int,
-    workers: int | None,
-    device: str,
-    fusion: str,
+def evaluate(
+    runs_and_dataset: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN [RUN] DATASET", help="One run, or an rgb and a flow run, then the dataset."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for test.json, scores and figures; RUN/test if not given."),
+    ] = None,
+    checkpoint: CheckpointOption = "last",
+    views: ViewsOption = "ten",
+    fusion: Annotated[
+        str, typer.Option(help="default (1:1.5), RGB:FLOW, or another test's folder to search on.")
+    ] = "default",
+    batch_size: Annotated[
+        int, typer.Option(help="Sequences a batch; each has 10 (rgb) or 50 (flow) views.")
+    ] = 4,
+    workers: WorkersOption = 0,
+    device: DeviceOption = "auto",
 ) -> None:
-    """Test and print; see :func:`train.evaluation.evaluate.run_test`."""
-    report = run_test(
+    """Test one run, or fuse an rgb and a flow run, on the subjects that their split left out.
+
+    Ten views a sequence.
+    """
+    from train.evaluation.evaluate import TITLES, evaluate_runs
+
+    if len(runs_and_dataset) < 2:
+        raise InputError(f"{len(runs_and_dataset)} folder given, expected RUN [RUN] DATASET")
+    *runs, dataset = runs_and_dataset
+    out = out or runs[0] / "test"
+    report = evaluate_runs(
         runs,
         dataset,
         out=out,
         checkpoint=checkpoint,
         views=views,
         batch_size=batch_size,
-        workers=workers,
+        workers=workers or None,
         device=device,
+        fusion=fusion,
     )
-    console = make_console()
+    console, decision = make_console(), report.results[report.decision]
     console.print(summary_table(report))
-    decision = "fused" if "fused" in report.results else next(iter(report.results))
-    console.print(class_table(report.results[decision], title=TITLES[decision]))
-    console.print(confusion_table(report.results[decision], report.class_names))
-    if report.weights:
-        weights = report.weights
-        console.print(
-            f"fused with weights rgb {weights.rgb:g}, flow {weights.flow:g} ({weights.origin})",
-            highlight=False,
-        )
-    if report.mcnemar:
-        console.print(
-            f"McNemar, rgb against flow: p = {report.mcnemar.p_value:.3g}"
-            f" ({report.mcnemar.only_first} right in rgb only, {report.mcnemar.only_second} in flow"
-            " only)",
-            highlight=False,
-        )
-    if checkpoint == "best":
-        console.print(
-            "best.pt was chosen on these sequences: its accuracy on them is optimistic.",
-            highlight=False,
-        )
-    console.print(
-        f"{out}: test.json, scores.parquet, predictions.jsonl, confusion-*.png", highlight=False
-    )
+    console.print(class_table(decision, title=TITLES[report.decision]))
+    console.print(confusion_table(decision, report.class_names))
+    for line in remarks(report):
+        console.print(line, highlight=False)
+    files = "test.json, scores.parquet, predictions.jsonl, confusion-*.png"
+    console.print(f"{out}: {files}", highlight=False)
 
 
-def summary_table(report: TestReport) -> Table:
+def remarks(report: EvaluationReport) -> Iterator[str]:
+    """Say how the streams were fused, whether they differ, and what flatters the numbers."""
+    if weights := report.weights:
+        yield (f"fused with weights rgb {weights.rgb:g}, flow {weights.flow:g} ({weights.origin})")
+    if test := report.mcnemar:
+        yield (
+            f"McNemar, rgb against flow: p = {test.p_value:.3g}"
+            f" ({test.only_first} right in rgb only, {test.only_second} in flow only)"
+        )
+    if report.checkpoint == "best":
+        yield "best.pt was chosen on these sequences: its accuracy on them is optimistic."
+
+
+def summary_table(report: EvaluationReport) -> Table:
     """Tabulate accuracy with its interval, UAR and macro-F1 of each stream."""
-    table = Table(
-        title=(
-            f"{report.num_sequences} sequences of {report.num_subjects} subjects, {report.views}"
-            " views"
-        )
+    table = make_table(
+        f"{report.num_sequences} sequences of {report.num_subjects} subjects, {report.views} views",
+        "stream",
+        *METRIC_COLUMNS,
     )
-    for name in ("stream", "accuracy", "95 % interval", "UAR", "macro-F1"):
-        table.add_column(name, justify="left" if name == "stream" else "right")
     for stream, metrics in report.results.items():
-        low, high = metrics.interval
-        table.add_row(
-            stream,
-            f"{100 * metrics.accuracy:.1f} %",
-            f"{100 * low:.1f} - {100 * high:.1f}",
-            f"{100 * metrics.uar:.1f} %",
-            f"{metrics.macro_f1:.3f}",
-        )
+        table.add_row(stream, *metric_cells(metrics))
     return table
 
 
 def class_table(metrics: Metrics, *, title: str) -> Table:
     """Tabulate each class."""
-    table = Table(title=title)
-    for name in ("class", "precision", "recall", "F1", "sequences"):
-        table.add_column(name, justify="left" if name == "class" else "right")
+    table = make_table(title, "class", "precision", "recall", "F1", "sequences")
     for entry in metrics.per_class:
-        table.add_row(
-            entry.name,
-            f"{entry.precision:.2f}",
-            f"{entry.recall:.2f}",
-            f"{entry.f1:.2f}",
-            str(entry.support),
-        )
+        numbers = (f"{value:.2f}" for value in (entry.precision, entry.recall, entry.f1))
+        table.add_row(entry.name, *numbers, str(entry.support))
     return table
 
 
 def confusion_table(metrics: Metrics, class_names: Sequence[str]) -> Table:
     """Tabulate the confusion counts."""
-    table = Table(title="rows: true class, columns: predicted")
-    table.add_column("")
-    for name in class_names:
-        table.add_column(name[:8], justify="right")
+    names = (name[:8] for name in class_names)
+    table = make_table("rows: true class, columns: predicted", "", *names)
     for name, row in zip(class_names, metrics.confusion, strict=True):
         table.add_row(name, *(str(count) if count else "." for count in row))
     return table

@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.table import Table
+import typer
 
 from shard_builder.console import make_console
-from train.prediction.predict import run_predict
-from train.prediction.window_predictor import WindowPrediction
+from shard_builder.errors import InputError
+from train.commands.options import CheckpointOption, DeviceOption
+from train.commands.tables import make_table
+
+if TYPE_CHECKING:
+    from train.prediction.window_predictor import WindowPrediction
 
 
-def print_prediction(
-    runs: Sequence[Path],
-    source: Path,
-    *,
-    out: Path,
-    overlay: Path | None,
-    stride: int,
-    fps: float | None,
-    checkpoint: str,
-    device: str,
+def predict(
+    runs_and_input: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN [RUN] INPUT",
+            help="One run, or an rgb and a flow run, then a video or a folder of frames.",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for predictions.jsonl, bars.png and timeline.png.")
+    ] = Path("prediction"),
+    overlay: Annotated[
+        Path | None, typer.Option(help="Also write the video with the label drawn in (.mp4).")
+    ] = None,
+    stride: Annotated[int, typer.Option(help="Frames from one window to the next.")] = 5,
+    fps: Annotated[
+        float | None, typer.Option(help="Frame rate in place of the input's own.")
+    ] = None,
+    checkpoint: CheckpointOption = "last",
+    device: DeviceOption = "auto",
 ) -> None:
-    """Predict and print; see :func:`train.prediction.predict.run_predict`."""
+    """Predict the emotion in a video, a folder of frames or a CK+ sequence, without a dataset."""
+    from train.prediction.predict import run_predict
+
+    if len(runs_and_input) < 2:
+        raise InputError(f"{len(runs_and_input)} path given, expected RUN [RUN] INPUT")
+    *runs, source = runs_and_input
     console = make_console()
 
-    def tell(window: WindowPrediction, end_s: float, class_names: tuple[str, ...]) -> None:
+    def print_window(window: WindowPrediction, end_s: float, class_names: tuple[str, ...]) -> None:
         best = int(window.decision.argmax())
         frames = f"frames {window.first_frame + 1} to {window.last_frame + 1}"
-        console.print(
-            f"{end_s:7.2f} s  {frames}: {class_names[best]} {100 * window.decision[best]:.0f} %",
-            highlight=False,
-        )
+        answer = f"{class_names[best]} {100 * window.decision[best]:.0f} %"
+        console.print(f"{end_s:7.2f} s  {frames}: {answer}", highlight=False)
 
     clip = run_predict(
         runs,
@@ -43,12 +60,9 @@ def print_prediction(
         fps=fps,
         overlay=overlay,
         device=device,
-        on_window=tell,
+        on_window=print_window,
     )
-    table = Table(title=f"{source.name}: {clip.emotion}")
-    table.add_column("class")
-    for stream in clip.probs:
-        table.add_column(stream, justify="right")
+    table = make_table(f"{source.name}: {clip.emotion}", "class", *clip.probs)
     for label, name in enumerate(clip.class_names):
         table.add_row(name, *(f"{100 * values[label]:.1f} %" for values in clip.probs.values()))
     console.print(table)
@@ -56,8 +70,8 @@ def print_prediction(
         console.print(f"notice: {notice}", highlight=False)
     speed = clip.duration_s / clip.seconds if clip.seconds else 0.0
     console.print(
-        f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s: {speed:.1f} x"
-        f" real time; first output after {clip.first_output_s:.2f} s\n{out}: predictions.jsonl,"
-        " bars.png, timeline.png",
+        f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s:"
+        f" {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s\n"
+        f"{out}: predictions.jsonl, bars.png, timeline.png",
         highlight=False,
     )

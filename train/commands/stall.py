@@ -3,72 +3,68 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 
 from shard_builder.console import make_console
 from shard_builder.progress import progress_bar
-from train.config import TrainConfig
-from train.running.stall_comparison import ratio_to, run_bench, write_bench
+from train.commands.options import DatasetArgument, training_config, with_training_options
+from train.commands.tables import make_table
 
 
-def print_bench(
-    config: TrainConfig,
-    dataset: Path,
-    *,
-    steps: int,
-    warmup: int,
-    repeats: int,
-    with_baseline: bool,
-    json: Path | None,
+@with_training_options(
+    only=("arch", "batch_size", "stack_length", "precision", "device", "workers")
+)
+def stall_test(
+    context: typer.Context,
+    dataset: DatasetArgument,
+    stream: Annotated[str, typer.Option(help="rgb or flow.")] = "flow",
+    steps: Annotated[int, typer.Option(help="Measured steps of a repeat.")] = 10,
+    warmup: Annotated[int, typer.Option(help="Steps before the first repeat.")] = 2,
+    repeats: Annotated[int, typer.Option(help="Interleaved repeats of each case, at least 3.")] = 5,
+    baseline: Annotated[
+        bool, typer.Option(help="Also train in fp32 NCHW, as the original does.")
+    ] = True,
+    json: Annotated[Path | None, typer.Option(help="Write the numbers to this file.")] = None,
+    **options: Any,
 ) -> None:
-    """Measure, print, and write JSON; see :func:`train.running.stall_comparison.run_bench`."""
+    """The stall test: training on synthetic, cached and real batches, and the difference."""
+    from train.running.stall_comparison import compare_stalls, write_comparison
+
+    config, _ = training_config(context, stream, options)
     console = make_console()
     with progress_bar("training", console=console) as report:
-        record = run_bench(
+        record = compare_stalls(
             config,
             dataset,
             steps=steps,
             warmup=warmup,
             repeats=repeats,
-            with_baseline=with_baseline,
+            with_baseline=baseline,
             on_progress=report,
         )
-    console.print(bench_table(record))
+    console.print(stall_table(record))
     console.print(stall_sentence(record), highlight=False)
     if json:
-        write_bench(json, record)
+        write_comparison(json, record)
         console.print(f"written: {json}", highlight=False)
 
 
-def bench_table(record: dict[str, Any]) -> Table:
+def stall_table(record: dict[str, Any]) -> Table:
     """Tabulate speed with its range, the wait for data, and the ratio to synthetic batches."""
-    title = (
+    results, ratios = record["results"], ratios_to_synthetic(record)
+    table = make_table(
         f"{record['arch']}, {record['stream']} stream, batch {record['batch_size']},"
-        f" {record['codec']}, {record['device_name']}"
+        f" {record['codec']}, {record['device_name']}",
+        *("batches", "precision", "layout"),
+        *("samples/s", "range", "of synthetic", "data wait"),
+        num_left=3,
+        caption=f"medians of {len(results[0]['samples_per_s'])} interleaved repeats of"
+        f" {record['steps']} steps",
     )
-    table = Table(
-        title=title,
-        caption=(
-            f"medians of {len(record['results'][0]['samples_per_s'])} interleaved repeats of"
-            f" {record['steps']} steps"
-        ),
-    )
-    for name in (
-        "batches",
-        "precision",
-        "layout",
-        "samples/s",
-        "range",
-        "of synthetic",
-        "data wait",
-    ):
-        table.add_column(
-            name, justify="left" if name in ("batches", "precision", "layout") else "right"
-        )
-    ratios = ratio_to(record["results"], "synthetic")
-    for result in record["results"]:
+    for result in results:
         case, speeds = result["case"], result["samples_per_s"]
         table.add_row(
             case["name"],
@@ -84,8 +80,13 @@ def bench_table(record: dict[str, Any]) -> Table:
 
 def stall_sentence(record: dict[str, Any]) -> str:
     """Say what the data costs."""
-    ratios = ratio_to(record["results"], "synthetic")
-    real = {name: ratio for name, ratio in ratios.items() if name.startswith("real")}
-    best = max(real, key=lambda name: real[name])
-    lost = max(0.0, 100 * (1 - real[best]))
+    ratios = ratios_to_synthetic(record)
+    best = max((name for name in ratios if name.startswith("real")), key=lambda name: ratios[name])
+    lost = max(0.0, 100 * (1 - ratios[best]))
     return f"Real data costs {lost:.1f} % of the speed of batches that are there already ({best})."
+
+
+def ratios_to_synthetic(record: dict[str, Any]) -> dict[str, float]:
+    """Return each case's median speed over that of synthetic batches."""
+    medians = {entry["case"]["name"]: entry["median_samples_per_s"] for entry in record["results"]}
+    return {name: median / medians["synthetic"] for name, median in medians.items()}

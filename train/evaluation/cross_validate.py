@@ -1,24 +1,23 @@
-"""``cktrain cv``: every fold trained and tested once, by however many processes and hosts share the
-folder.
-"""
+"""Every fold trained and tested once, by however many processes and hosts share the folder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, get_args
 
 from pipelines.dataset import Dataset, open_dataset
 from shard_builder.errors import InputError
-from shard_builder.split import Split, subject_folds, write_split
-from train.running.train_run import run_train, split_of
+from shard_builder.split import Split, make_split, subject_folds, write_split
 from train.config import TrainConfig
-from train.evaluation.cv_summary import CV_SPLITS, fold_dir, is_finished
-from train.evaluation.evaluate import check_unseen, score_sequences, write_test
+from train.evaluation.cv_summary import CV_SPLITS, CvSplit, fold_dir, is_finished
+from train.evaluation.evaluate import check_unseen, score_sequences, write_evaluation
 from train.evaluation.fold_lock import claim
 from train.prediction.stream_model import check_fits, load_stream_model
+from train.running.train_run import run_train
 
-SELECTIONS = ("fixed", "inner")
+Selection = Literal["fixed", "inner"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +34,16 @@ class CvOptions:
         views: ``ten`` or ``original``.
     """
 
-    split: str = "subject-kfold"
+    split: CvSplit = "subject-kfold"
     num_folds: int = 10
     only: tuple[int, ...] | None = None
-    select: str = "fixed"
+    select: Selection = "fixed"
     views: str = "ten"
 
     def __post_init__(self) -> None:
         for name, value, choices in (
             ("--split", self.split, CV_SPLITS),
-            ("--select", self.select, SELECTIONS),
+            ("--select", self.select, get_args(Selection)),
         ):
             if value not in choices:
                 raise InputError(f"{name} {value!r}, expected one of {', '.join(choices)}")
@@ -66,8 +65,7 @@ def run_folds(
     given: Collection[str],
     on_fold: Callable[[int, str], None],
 ) -> int:
-    """Train and test the folds that are not finished; returns the exit code of the first that was
-    stopped, else 0.
+    """Train and test the folds that are not finished.
 
     Args:
         config: Training options; split, folds and fold are replaced.
@@ -75,7 +73,10 @@ def run_folds(
         out: Cross-validation folder.
         options: Which folds.
         given: Names of the training options that the user gave.
-        on_fold: Called with each fold's number and what became of it.
+        on_fold: Called with each fold's number and what happens to it.
+
+    Returns:
+        The exit code of the first fold that was stopped, else 0.
 
     Raises:
         InputError: If options do not fit, or a fold was begun with others.
@@ -91,8 +92,7 @@ def run_folds(
                 on_fold(fold, f"left to process {holder.pid} on {holder.host}")
                 continue
             on_fold(fold, "training")
-            code = _run_fold(config, dataset, folder, options, fold, given)
-            if code:
+            if code := _run_fold(config, dataset, folder, options, fold, given):
                 return code
             on_fold(fold, "finished")
     return 0
@@ -107,71 +107,56 @@ def _run_fold(
     given: Collection[str],
 ) -> int:
     with open_dataset(dataset) as opened:
-        outer, trained = fold_splits(config, opened, options, fold)
+        tested, trained = fold_splits(opened, options, fold)
     split_file = folder.with_suffix(".split.json")
     write_split(split_file, trained)
     config = replace(config, split=str(split_file))
-    code = run_train(config, dataset, folder, resume=True, given=given, quiet=True)
-    if code == 0:
-        checkpoint = "best" if options.select == "inner" else "last"
-        test_fold(folder, dataset, outer.val, options, checkpoint=checkpoint, device=config.device)
-    return code
+    if code := run_train(config, dataset, folder, resume=True, given=given):
+        return code
+    evaluate_fold(folder, dataset, tested.val, options, device=config.device)
+    return 0
 
 
-def fold_splits(
-    config: TrainConfig, dataset: Dataset, options: CvOptions, fold: int
-) -> tuple[Split, Split]:
-    """Return a fold's split, and the one to train with: the same, or with an inner validation fold
-    in the place of the test fold.
+def fold_splits(dataset: Dataset, options: CvOptions, fold: int) -> tuple[Split, Split]:
+    """Return the split that a fold is tested on, and the one it is trained on.
+
+    They are the same, unless the epoch is chosen on an inner fold: then that one is validated.
     """
     if options.split == "original-random":
-        outer = split_of(replace(config, split="original-random", seed=fold), dataset)
+        outer = make_split(dataset, "original-random", seed=fold)
         return outer, outer
-    outer = split_of(
-        replace(config, split="subject-kfold", folds=options.num_folds, fold=fold), dataset
-    )
+    num_folds = options.num_folds
+    outer = make_split(dataset, "subject-kfold", folds=num_folds, fold=fold)
     if options.select == "fixed":
         return outer, outer
-    fold_of = subject_folds(dataset.subjects, num_folds=options.num_folds)
+    fold_of = subject_folds(dataset.subjects, num_folds=num_folds)
     subject_of = dict(zip(dataset.keys, dataset.subjects, strict=True))
-    inner = (fold + 1) % options.num_folds
-    is_inner = {key: fold_of[subject_of[key]] == inner for key in outer.train}
+    inner = (fold + 1) % num_folds
+    val = tuple(key for key in outer.train if fold_of[subject_of[key]] == inner)
     trained = Split(
         kind="subject-kfold",
-        parameters={"num_folds": options.num_folds, "fold": fold, "inner_fold": inner},
-        train=tuple(key for key in outer.train if not is_inner[key]),
-        val=tuple(key for key in outer.train if is_inner[key]),
+        parameters={"num_folds": num_folds, "fold": fold, "inner_fold": inner},
+        train=tuple(set(outer.train) - set(val)),
+        val=val,
     )
     return outer, trained
 
 
-def test_fold(
-    folder: Path,
-    dataset: Path,
-    keys: Sequence[str],
-    options: CvOptions,
-    *,
-    checkpoint: str,
-    device: str,
+def evaluate_fold(
+    folder: Path, dataset: Path, keys: Sequence[str], options: CvOptions, *, device: str
 ) -> None:
-    """Score a fold's held-out sequences and write its test folder; a leaking split is tested too,
-    for that is what it measures.
-    """
+    """Score a fold's held-out sequences and write its test folder."""
+    checkpoint = "best" if options.select == "inner" else "last"
     model = load_stream_model(folder, checkpoint=checkpoint, device=device)
     with open_dataset(dataset) as opened:
         check_fits(model, opened)
-        if options.split == "subject-kfold":
+        if options.split == "subject-kfold":  # the other split leaks: that is what it measures
             check_unseen([model], opened, keys)
-        scores = score_sequences(
-            model, opened, keys, views=options.views, batch_size=4, workers=None
-        )
-    write_test(
+        scores = score_sequences(model, opened, keys, views=options.views)
+    write_evaluation(
         folder / "test",
         [scores],
         class_names=model.class_names,
         views=options.views,
         checkpoint=checkpoint,
     )
-
-
-test_fold.__test__ = False  # type: ignore[attr-defined]  # its name begins with test_, and pytest would collect it

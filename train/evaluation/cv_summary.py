@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,8 @@ from train.evaluation.statistics import Metrics, compute_metrics
 SUMMARY_NAME = "cv.json"
 SUMMARY_FORMAT = "ckshard-cv"
 SUMMARY_VERSION = 1
-CV_SPLITS = ("subject-kfold", "original-random")
+CvSplit = Literal["subject-kfold", "original-random"]
+CV_SPLITS: tuple[CvSplit, ...] = get_args(CvSplit)
 STREAM_ORDER = ("rgb", "flow", "fused")
 
 

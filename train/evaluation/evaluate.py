@@ -1,6 +1,4 @@
-"""``cktrain test``: the original's ten-view test of one or two runs on sequences of subjects that
-were never trained on.
-"""
+"""The original's ten-view test of one or two runs, on subjects that were never trained on."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ TITLES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestReport:
+class EvaluationReport:
     """Result of a test.
 
     Args:
@@ -47,8 +45,6 @@ class TestReport:
         weights: Fusion weights and their origin; None for a single run.
         mcnemar: Whether the streams differ, rgb first; None for a single run.
     """
-
-    __test__ = False  # its name begins with Test, and pytest would collect it
 
     class_names: tuple[str, ...]
     num_subjects: int
@@ -63,10 +59,13 @@ class TestReport:
         """Number of tested sequences."""
         return next(iter(self.results.values())).num_sequences
 
+    @property
+    def decision(self) -> str:
+        """Name of the result that counts: ``fused``, or the only stream."""
+        return "fused" if "fused" in self.results else next(iter(self.results))
+
     def to_record(self) -> dict[str, Any]:
-        """Return the content of ``test.json``: the common fields, then the metrics under each
-        stream's name.
-        """
+        """Return the content of ``test.json``: common fields, and metrics by stream."""
         record: dict[str, Any] = {
             "format": "ckshard-test",
             "version": 1,
@@ -81,7 +80,7 @@ class TestReport:
         return record | {stream: asdict(metrics) for stream, metrics in self.results.items()}
 
 
-def run_test(
+def evaluate_runs(
     runs: Sequence[Path],
     dataset: Path,
     *,
@@ -92,11 +91,10 @@ def run_test(
     workers: int | None = None,
     device: str = "auto",
     fusion: str = "default",
-) -> TestReport:
+) -> EvaluationReport:
     """Test one run, or an rgb and a flow run together, on the validation part of their split.
 
-    The epoch must not have been chosen on that part: ``last`` is the honest checkpoint, ``best``
-    flatters.
+    The epoch must not have been chosen on that part: ``last`` is honest, ``best`` flatters.
 
     Args:
         runs: One run folder, or two in any order.
@@ -116,26 +114,21 @@ def run_test(
     """
     models = [load_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
     check_pair(models)
+    keys, names = models[0].val_keys, models[0].class_names
     with open_dataset(dataset) as opened:
         for model in models:
             check_fits(model, opened)
-        keys = models[0].val_keys
         check_unseen(models, opened, keys)
         tested = set(subjects_of(opened, keys))
-        weights = choose_weights(fusion, tested_subjects=tested, class_names=models[0].class_names)
+        weights = choose_weights(fusion, tested_subjects=tested, class_names=names)
         scores = [
             score_sequences(
                 model, opened, keys, views=views, batch_size=batch_size, workers=workers
             )
             for model in models
         ]
-    return write_test(
-        out,
-        scores,
-        class_names=models[0].class_names,
-        views=views,
-        checkpoint=checkpoint,
-        weights=weights,
+    return write_evaluation(
+        out, scores, class_names=names, views=views, checkpoint=checkpoint, weights=weights
     )
 
 
@@ -148,18 +141,16 @@ def check_unseen(models: Sequence[StreamModel], dataset: Dataset, keys: Sequence
     Raises:
         InputError: If one was; the message names the run and the subject.
     """
-    tested = subjects_of(dataset, keys)
+    known, tested = set(dataset.keys), set(subjects_of(dataset, keys))
     for model in models:
-        known = set(dataset.keys)
-        trained = set(model.train_subjects) | set(
-            subjects_of(dataset, [key for key in model.train_keys if key in known])
-        )
-        seen = sorted(set(tested) & trained)
+        trained_keys = [key for key in model.train_keys if key in known]
+        seen = sorted(tested & {*model.train_subjects, *subjects_of(dataset, trained_keys)})
         if seen:
             named = ", ".join(seen[:5]) + (f" and {len(seen) - 5} more" if len(seen) > 5 else "")
             raise InputError(
-                f"{model.run}: was trained on {len(seen)} of the {len(set(tested))} test subjects"
-                f" ({named}), expected none\n  Its accuracy on them says nothing about new faces."
+                f"{model.run}: was trained on {len(seen)} of the {len(tested)} test subjects"
+                f" ({named}), expected none\n"
+                "  Its accuracy on them says nothing about new faces."
                 " Train with a subject split (--folds, --fold)."
             )
 
@@ -176,8 +167,8 @@ def score_sequences(
     keys: Sequence[str],
     *,
     views: str,
-    batch_size: int,
-    workers: int | None,
+    batch_size: int = 4,
+    workers: int | None = None,
 ) -> StreamScores:
     """Compute the logits of every view of some sequences.
 
@@ -187,15 +178,14 @@ def score_sequences(
         keys: The sequences.
         views: ``ten`` or ``original``.
         batch_size: Sequences a batch.
-        workers: Loader threads.
+        workers: Loader threads; None takes the loader's default.
     """
-    rows = dataset.rows_of(keys)
     logits: list[npt.NDArray[np.float32]] = []
     scored: list[str] = []
     with make_view_loader(
         dataset,
         stream=model.stream,
-        rows=rows,
+        rows=dataset.rows_of(keys),
         views=views,
         batch_size=batch_size,
         stack_length=model.stack_length,
@@ -205,8 +195,8 @@ def score_sequences(
     ) as loader:
         for batch in loader:
             count, num_views = batch.images.shape[:2]
-            output = model.forward(batch.images.flatten(0, 1))
-            logits.append(output.float().cpu().numpy().reshape(count, num_views, -1))
+            output = model.forward(batch.images.flatten(0, 1)).cpu().numpy()
+            logits.append(output.reshape(count, num_views, -1))
             scored.extend(batch.keys)
     scores = StreamScores(
         stream=model.stream,
@@ -218,7 +208,7 @@ def score_sequences(
     return scores.reordered(keys)
 
 
-def write_test(
+def write_evaluation(
     out: Path,
     scores: Sequence[StreamScores],
     *,
@@ -226,7 +216,7 @@ def write_test(
     views: str,
     checkpoint: str,
     weights: FusionWeights = DEFAULT_WEIGHTS,
-) -> TestReport:
+) -> EvaluationReport:
     """Compute the metrics of one or two streams and write the test folder, ``test.json`` last.
 
     Args:
@@ -239,23 +229,22 @@ def write_test(
     """
     first = scores[0]
     probs = {entry.stream: entry.probs for entry in sorted(scores, key=lambda entry: entry.stream)}
-    two = len(scores) == 2
-    if two:
+    is_pair = len(scores) == 2
+    if is_pair:
         probs["fused"] = late_fusion(rgb=probs["rgb"], flow=probs["flow"], weights=weights)
     predicted = {stream: values.argmax(axis=1) for stream, values in probs.items()}
-    report = TestReport(
+    labels, subjects = first.labels, first.subjects
+    report = EvaluationReport(
         class_names=tuple(class_names),
-        num_subjects=len(set(first.subjects)),
+        num_subjects=len(set(subjects)),
         views=views,
         checkpoint=checkpoint,
         results={
-            stream: compute_metrics(
-                first.labels, guess, subjects=first.subjects, class_names=class_names
-            )
+            stream: compute_metrics(labels, guess, subjects=subjects, class_names=class_names)
             for stream, guess in predicted.items()
         },
-        weights=weights if two else None,
-        mcnemar=mcnemar_exact(first.labels, predicted["rgb"], predicted["flow"]) if two else None,
+        weights=weights if is_pair else None,
+        mcnemar=mcnemar_exact(labels, predicted["rgb"], predicted["flow"]) if is_pair else None,
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / TEST_NAME).unlink(missing_ok=True)
@@ -282,9 +271,7 @@ def _write_predictions(
             "label": int(scores.labels[n]),
             "emotion": class_names[scores.labels[n]],
             "predicted": class_names[int(decision[n].argmax())],
-            "probs": {
-                stream: [round(float(p), 6) for p in values[n]] for stream, values in probs.items()
-            },
+            "probs": {name: values[n].round(6).tolist() for name, values in probs.items()},
         }
         lines.append(json.dumps(record))
     write_atomically(path, ("\n".join(lines) + "\n").encode())

@@ -13,7 +13,7 @@ from shard_builder.errors import DatasetError, InputError
 from shard_builder.format.manifest import manifest_sha256
 from shard_builder.page import png_address, write_html
 from train.evaluation.cv_summary import SUMMARY_NAME
-from train.evaluation.evaluate import PREDICTIONS_NAME, TEST_NAME, TITLES, run_test
+from train.evaluation.evaluate import PREDICTIONS_NAME, TEST_NAME, TITLES, evaluate_runs
 from train.evaluation.report_pictures import pictures_of
 from train.running.run_folder import CONFIG_NAME, FIGURES_NAME, read_metrics, read_run
 from train.running.stall import DATA_BOUND_PCT, FREE_PCT
@@ -104,7 +104,7 @@ def run_page(run: Path, dataset: Path | None) -> Page:
     try:
         test = run / "test"
         if opened is not None and not (test / TEST_NAME).is_file():
-            run_test([run], opened.path, out=test)
+            evaluate_runs([run], opened.path, out=test)
         add_training(page, run)
         if (test / TEST_NAME).is_file():
             report = json.loads((test / TEST_NAME).read_text(encoding="utf-8"))

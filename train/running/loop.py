@@ -27,34 +27,38 @@ from train.running.validate import Validation, validate
 SAVE_INTERVAL_S = 30.0
 """last.pt follows a validation no more often: ResNet-152 with momentum is 460 MB, an epoch of CK+
 on a GPU under a second."""
-Report = Callable[[dict[str, Any]], None]
+Row = dict[str, Any]
+"""A line of metrics.jsonl."""
 
 
-def train(session: Session, folder: RunFolder, stop: StopSignal, *, on_row: Report) -> StallTimes:
+def train(
+    session: Session, folder: RunFolder, stop: StopSignal, *, on_row: Callable[[Row], None]
+) -> StallTimes:
     """Train until the last epoch or a stop signal; a checkpoint is written in either case.
 
     Args:
         session: The run, fresh or loaded from a checkpoint.
         folder: Where it writes.
         stop: Asked after each step.
-        on_row: Called with each row of metrics.jsonl, and with partial rows for the progress bar.
+        on_row: Called with each row of metrics.jsonl, and with those of the steps between.
 
     Raises:
         TrainingError: If the loss or a gradient is not finite; the weights are those before the
             step.
     """
-    config, progress, loader = session.config, session.progress, session.train_loader
+    config, progress = session.config, session.progress
     timer, total = StallTimer(session.device), StallTimes()
     while progress.epoch < config.epochs:
         set_learning_rate(session.optimizer, lr := learning_rate(config, progress.epoch))
         set_training_mode(session.model, config)
-        for batch, window_samples, ends_window in accumulation(timer.iterate(loader), session):
+        batches = timer.iterate(session.train_loader)
+        for batch, num_samples, is_last in accumulations(batches, session):
             if progress.step == 0 and progress.meter[2] == 0:
                 add_inputs(folder, batch.images, stream=config.stream)
-            with nullcontext() if ends_window else without_sync(session.net):
-                sums = forward_backward(session, batch, window_samples)
-            if ends_window:
-                row = finish_step(session, sums)
+            with nullcontext() if is_last else without_sync(session.net):
+                forward_backward(session, batch, num_samples)
+            if is_last:
+                row = finish_step(session)
                 if progress.step % config.log_every == 0:
                     folder.log(row)
                 on_row(row)
@@ -68,105 +72,93 @@ def train(session: Session, folder: RunFolder, stop: StopSignal, *, on_row: Repo
     return total
 
 
-def accumulation(batches: Iterable[Batch], session: Session) -> Iterator[tuple[Batch, int, bool]]:
-    """Yield each batch with the samples of its accumulation over all ranks, and whether it is the
-    last one of it.
+def accumulations(batches: Iterable[Batch], session: Session) -> Iterator[tuple[Batch, int, bool]]:
+    """Yield each batch, the samples of its accumulation over all ranks, and whether it ends it.
 
-    The last accumulation of an epoch may be smaller; its gradients are weighted by its own samples.
+    An epoch's last accumulation may be smaller; its own samples weigh its gradients.
     """
     loader, config = session.train_loader, session.config
-    window = config.batch_size * config.iter_size
     for batch in batches:
-        stop = loader.state_dict()["position"]
-        begin = (stop - batch.global_size) // window * window
-        num_samples = min(window, loader.num_samples - begin)
-        reseed(config.seed, session.progress.epoch, stop, session.ranks.rank)
-        yield batch, num_samples, stop == begin + num_samples
+        end = loader.state_dict()["position"]
+        begin = (end - batch.global_size) // config.step_size * config.step_size
+        num_samples = min(config.step_size, loader.num_samples - begin)
+        reseed(config.seed, session.progress.epoch, end, session.ranks.rank)
+        yield batch, num_samples, end == begin + num_samples
 
 
 def reseed(seed: int, epoch: int, position: int, rank: int) -> None:
-    """Seed dropout from the place in the run, so that no generator's state has to be saved to
-    repeat it.
-    """
-    torch.manual_seed(
-        int(
-            np.random.SeedSequence([seed, epoch, position, rank]).generate_state(1, np.uint64)[0]
-            >> 1
-        )
-    )
+    """Seed dropout from the place in the run: then no generator's state is part of a checkpoint."""
+    place = np.random.SeedSequence([seed, epoch, position, rank])
+    torch.manual_seed(int(place.generate_state(1, np.uint64)[0] >> 1))
 
 
 def without_sync(net: torch.nn.Module) -> Any:
-    """Return a context in which ranks keep their gradients to themselves: only the last batch of a
-    step exchanges them.
-    """
+    """Return a context in which ranks do not exchange gradients: a step's last batch does."""
     return net.no_sync() if isinstance(net, DistributedDataParallel) else nullcontext()
 
 
-def forward_backward(session: Session, batch: Batch, window_samples: int) -> torch.Tensor:
-    """Add a batch's gradients; return loss, correct and samples of this epoch so far, on the
-    device, ``float64`` (3,).
+def forward_backward(session: Session, batch: Batch, num_samples: int) -> None:
+    """Add a batch's gradients, and its loss, correct and samples to the session's sums.
+
+    Args:
+        session: The run.
+        batch: This rank's part of a global batch.
+        num_samples: Samples of the accumulation over all ranks.
     """
     with autocast(session.device, session.precision):
         outputs = session.net(batch.images)
-    outputs = outputs.float()
-    losses = functional.cross_entropy(
-        outputs, session.output_of_class[batch.labels], reduction="none"
-    )
-    losses = losses * session.class_weights[batch.labels] * batch.valid
-    # DDP divides by the number of ranks.
-    loss = losses.sum() * (session.ranks.world_size / window_samples)
+    outputs, labels = outputs.float(), batch.labels
+    losses = functional.cross_entropy(outputs, session.output_of_class[labels], reduction="none")
+    losses = losses * session.class_weights[labels] * batch.valid
+    loss = losses.sum() * (session.ranks.world_size / num_samples)  # DDP divides by the ranks
     session.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        correct = (outputs[:, session.output_of_class].argmax(dim=1) == batch.labels) & batch.valid
-        session.window_sums += torch.stack([losses.sum(), correct.sum(), batch.valid.sum()])
-    return session.window_sums
+        correct = (outputs[:, session.output_of_class].argmax(dim=1) == labels) & batch.valid
+        # Summed on the device: reading a number for each batch would wait for it.
+        session.step_sums += torch.stack([losses.sum(), correct.sum(), batch.valid.sum()])
 
 
-def finish_step(session: Session, sums: torch.Tensor) -> dict[str, Any]:
+def finish_step(session: Session) -> Row:
     """Step, check that loss and gradients were finite, and return the step's row."""
-    progress = session.progress
-    window = session.ranks.sum(sums.clone()).tolist()
-    sums.zero_()
-    if not np.isfinite(window[0]):
-        raise TrainingError(not_finite("loss", window[0], session))
+    config, progress = session.config, session.progress
+    sums = session.ranks.sum(session.step_sums.clone()).tolist()
+    session.step_sums.zero_()
+    loss, correct, num_samples = sums
+    if not np.isfinite(loss):
+        raise not_finite("loss", loss, session)
     result = optimizer_step(
-        session.model.parameters(),
-        session.optimizer,
-        session.scaler,
-        clip_grad=session.config.clip_grad,
+        session.model.parameters(), session.optimizer, session.scaler, clip_grad=config.clip_grad
     )
     if not result.is_taken:
         if not session.scaler.is_enabled():
-            raise TrainingError(not_finite("gradient norm", result.grad_norm, session))
+            raise not_finite("gradient norm", result.grad_norm, session)
         progress.num_skipped_steps += 1
     progress.step += 1
-    progress.meter = [before + new for before, new in zip(progress.meter, window, strict=True)]
+    progress.meter = [before + new for before, new in zip(progress.meter, sums, strict=True)]
     return {
         "kind": "step",
         "epoch": progress.epoch + 1,
         "step": progress.step,
-        "loss": window[0] / window[2],
-        "accuracy": window[1] / window[2],
+        "loss": loss / num_samples,
+        "accuracy": correct / num_samples,
         "grad_norm": result.grad_norm if result.is_taken else None,
         "lr": session.optimizer.param_groups[-1]["lr"],
     }
 
 
-def not_finite(what: str, value: float, session: Session) -> str:
-    """Say where training broke and what usually helps."""
+def not_finite(what: str, value: float, session: Session) -> TrainingError:
+    """Return the error that says where training broke and what usually helps."""
     progress = session.progress
-    return (
-        f"{what} is {value} in epoch {progress.epoch + 1}, step {progress.step + 1}, expected a"
-        " finite number; the step was not taken\n  Try a smaller --lr, --clip-grad 20, or"
-        " --precision fp32. The last checkpoint is untouched."
+    return TrainingError(
+        f"{what} is {value} in epoch {progress.epoch + 1}, step {progress.step + 1},"
+        " expected a finite number; the step was not taken\n"
+        "  Try a smaller --lr, --clip-grad 20, or --precision fp32."
+        " The last checkpoint is untouched."
     )
 
 
 def is_validated(session: Session) -> bool:
-    """Return whether the epoch in progress ends with a validation: every ``val_every``, and the
-    last.
-    """
+    """Return whether this epoch ends with a validation: every ``val_every``, and the last."""
     done = session.progress.epoch + 1
     return done % session.config.val_every == 0 or done == session.config.epochs
 
@@ -178,16 +170,16 @@ def finish_epoch(
     validation: Validation | None,
     *,
     lr: float,
-) -> dict[str, Any]:
+) -> Row:
     """Write the epoch's row and its checkpoints, then go to the next epoch."""
-    progress, config = session.progress, session.config
-    loss, correct, num = progress.meter
-    row: dict[str, Any] = {
+    progress = session.progress
+    loss, correct, num_samples = progress.meter
+    row: Row = {
         "kind": "epoch",
         "epoch": progress.epoch + 1,
         "step": progress.step,
-        "loss": loss / num,
-        "accuracy": correct / num,
+        "loss": loss / num_samples,
+        "accuracy": correct / num_samples,
         "val_loss": validation.loss if validation else None,
         "val_accuracy": validation.accuracy if validation else None,
         "lr": lr,
@@ -205,19 +197,21 @@ def finish_epoch(
             progress.best_accuracy, progress.best_loss = validation.accuracy, validation.loss
             progress.best_epoch = progress.epoch
             save(session, folder, BEST_NAME)
-    if config.save_every and progress.epoch % config.save_every == 0:
-        save(session, folder, LAST_NAME, also=folder.path / f"epoch-{progress.epoch:04d}.pt")
-    elif validation and (
-        progress.epoch == config.epochs or folder.seconds_since_save() > SAVE_INTERVAL_S
-    ):
-        save(session, folder, LAST_NAME)
+    save_last(session, folder, is_validated=validation is not None)
     return row
 
 
+def save_last(session: Session, folder: RunFolder, *, is_validated: bool) -> None:
+    """Save last.pt where an epoch's end asks for it; every ``save_every`` epochs it is kept."""
+    done, config = session.progress.epoch, session.config
+    if config.save_every and done % config.save_every == 0:
+        save(session, folder, LAST_NAME, also=folder.path / f"epoch-{done:04d}.pt")
+    elif is_validated and (done == config.epochs or folder.seconds_since_save() > SAVE_INTERVAL_S):
+        save(session, folder, LAST_NAME)
+
+
 def save(session: Session, folder: RunFolder, name: str, *, also: Path | None = None) -> None:
-    """Write a checkpoint on the first rank; best.pt holds no optimizer, for it is used, not resumed
-    from.
-    """
+    """Write a checkpoint on the first rank; best.pt is never resumed, so without the optimizer."""
     if folder.is_writer:
         content = session.to_checkpoint(with_optimizer=name != BEST_NAME)
         write_checkpoint(folder.path / name, content, also=also)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -21,6 +21,7 @@ from train.config import TrainConfig
 from train.device import DTYPES, choose_device, choose_precision
 from train.distributed import Ranks
 from train.running.amp import make_scaler
+from train.running.classes import check_classes, outputs_of_classes, weights_of_classes
 from train.running.optimizer import make_optimizer
 
 
@@ -56,7 +57,7 @@ class Session:
         net: The same, compiled and wrapped for many ranks as asked.
         output_of_class: Output of the net for each class, ``int64`` (classes,).
         class_weights: Weight of each class in the loss (classes,).
-        window_sums: Loss, correct and samples of the accumulation in progress on this rank,
+        step_sums: Loss, correct and samples of the accumulation in progress on this rank,
             ``float64`` (3,).
     """
 
@@ -75,8 +76,13 @@ class Session:
     output_of_class: torch.Tensor
     class_weights: torch.Tensor
     notices: tuple[str, ...]
-    window_sums: torch.Tensor
+    step_sums: torch.Tensor
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch."""
+        return -(-self.train_loader.num_samples // self.config.step_size)
 
     def close(self) -> None:
         """Stop the loaders."""
@@ -84,14 +90,13 @@ class Session:
         self.val_loader.close()
 
     def to_checkpoint(self, *, with_optimizer: bool = True) -> dict[str, Any]:
-        """Return the run as plain values and tensors: to go on with it, and to use the net without
-        the dataset.
+        """Return the run as plain values and tensors, enough to use the net without the dataset.
+
+        Args:
+            with_optimizer: Add what resuming needs besides.
         """
-        manifest, subject_of = (
-            self.dataset.manifest,
-            dict(zip(self.dataset.keys, self.dataset.subjects, strict=True)),
-        )
-        flow = manifest.flow
+        manifest, flow = self.dataset.manifest, self.dataset.manifest.flow
+        subject_of = dict(zip(self.dataset.keys, self.dataset.subjects, strict=True))
         content: dict[str, Any] = {
             "stream": self.config.stream,
             "arch": self.config.arch,
@@ -105,10 +110,9 @@ class Session:
             "train_keys": list(self.split.train),
             "val_keys": list(self.split.val),
             "train_subjects": sorted({subject_of[key] for key in self.split.train}),
-            "split_sha256": self.split.sha256(),
-            "manifest_sha256": manifest_sha256(self.dataset.path),
+            **self._origin(),
             "config": self.config.to_record(),
-            "progress": {name: getattr(self.progress, name) for name in Progress.__slots__},
+            "progress": asdict(self.progress),
             "model": self.model.state_dict(),
         }
         if with_optimizer:
@@ -118,21 +122,17 @@ class Session:
         return content
 
     def load_checkpoint(self, content: dict[str, Any]) -> None:
-        """Go on where :meth:`to_checkpoint` was called.
+        """Restore the run to where :meth:`to_checkpoint` was called.
 
         Raises:
             InputError: If the checkpoint belongs to another dataset or split.
         """
-        own = {
-            "split_sha256": self.split.sha256(),
-            "manifest_sha256": manifest_sha256(self.dataset.path),
-        }
-        for name, value in own.items():
+        for name, value in self._origin().items():
             if content[name] != value:
                 what = "split" if name.startswith("split") else "dataset"
                 raise InputError(
-                    f"--resume: the run was begun with another {what}, expected the same\n  Use"
-                    " another --out."
+                    f"--resume: the run was begun with another {what}, expected the same\n"
+                    "  Use another --out."
                 )
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -140,6 +140,13 @@ class Session:
             self.scaler.load_state_dict(content["scaler"])
         self.train_loader.load_state_dict(content["loader"])
         self.progress = Progress(**content["progress"])
+
+    def _origin(self) -> dict[str, str]:
+        """Return the hashes of what a checkpoint must not be separated from."""
+        return {
+            "split_sha256": self.split.sha256(),
+            "manifest_sha256": manifest_sha256(self.dataset.path),
+        }
 
 
 def open_session(config: TrainConfig, dataset: Dataset, split: Split, ranks: Ranks) -> Session:
@@ -155,11 +162,47 @@ def open_session(config: TrainConfig, dataset: Dataset, split: Split, ranks: Ran
     torch.backends.cudnn.benchmark = not config.deterministic
     notices = check_classes(dataset, split)
     outputs = outputs_of_classes(dataset, use_original_head=config.original_head)
+    weights = weights_of_classes(dataset, split, config.class_weights)
+    model = make_model(config, device, ranks, num_classes=len(outputs))
+    train_loader, val_loader = (
+        loader_of(
+            config, dataset, keys, ranks, training=training, device=device, precision=precision
+        )
+        for keys, training in ((split.train, True), (split.val, False))
+    )
+    return Session(
+        config=config,
+        dataset=dataset,
+        split=split,
+        ranks=ranks,
+        precision=precision,
+        device=device,
+        model=model,
+        net=wrap_model(model, config, ranks),
+        optimizer=make_optimizer(model, config),
+        scaler=make_scaler(device, precision),
+        train_loader=train_loader,
+        val_loader=val_loader,
+        output_of_class=torch.tensor(outputs, device=device),
+        class_weights=torch.tensor(weights, device=device),
+        notices=notices,
+        step_sums=torch.zeros(3, dtype=torch.float64, device=device),
+    )
+
+
+def make_model(
+    config: TrainConfig, device: torch.device, ranks: Ranks, *, num_classes: int
+) -> nn.Module:
+    """Build the net on its device; its random weights follow from the seed.
+
+    Raises:
+        InputError: If an option does not fit.
+    """
     torch.manual_seed(config.seed)
     model = build_model(
         config.arch,
         config.stream,
-        num_classes=ORIGINAL_NUM_OUTPUTS if config.original_head else len(outputs),
+        num_classes=ORIGINAL_NUM_OUTPUTS if config.original_head else num_classes,
         stack_length=config.stack_length,
         weights=config.weights,
         dropout=config.dropout,
@@ -169,42 +212,18 @@ def open_session(config: TrainConfig, dataset: Dataset, split: Split, ranks: Ran
         if device.type != "cuda":
             raise InputError("--sync-bn needs GPUs, but this run is on the CPU")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    dtype = DTYPES[precision]
-    return Session(
-        config=config,
-        dataset=dataset,
-        split=split,
-        ranks=ranks,
-        precision=precision,
-        device=device,
-        model=model,
-        net=_wrap(model, config, ranks),
-        optimizer=make_optimizer(model, config),
-        scaler=make_scaler(device, precision),
-        train_loader=loader_of(
-            config, dataset, split.train, ranks, training=True, device=device, dtype=dtype
-        ),
-        val_loader=loader_of(
-            config, dataset, split.val, ranks, training=False, device=device, dtype=dtype
-        ),
-        output_of_class=torch.tensor(outputs, device=device),
-        class_weights=torch.tensor(
-            weights_of_classes(dataset, split, config.class_weights), device=device
-        ),
-        notices=notices,
-        window_sums=torch.zeros(3, dtype=torch.float64, device=device),
-    )
+    return model
 
 
 def loader_of(
     config: TrainConfig,
     dataset: Dataset,
-    keys: tuple[str, ...],
+    keys: Sequence[str],
     ranks: Ranks,
     *,
     training: bool,
     device: torch.device,
-    dtype: torch.dtype,
+    precision: str,
 ) -> Loader:
     """Make the loader of one side of the split."""
     return make_loader(
@@ -217,7 +236,7 @@ def loader_of(
         seed=config.seed,
         engine=config.loader,
         device=device,
-        dtype=dtype,
+        dtype=DTYPES[precision],
         rank=ranks.rank,
         world_size=ranks.world_size,
         num_threads=config.workers or None,
@@ -228,65 +247,8 @@ def loader_of(
     )
 
 
-def check_classes(dataset: Dataset, split: Split) -> tuple[str, ...]:
-    """Compare the classes of both sides of the split; return what is worth a notice.
-
-    A class that is only missing in validation is no error: fold 10 of CK+'s standard protocol has
-    no fear.
-
-    Raises:
-        InputError: If a class is validated that is never trained.
-    """
-    counts = {
-        side: np.bincount(dataset.labels[dataset.rows_of(keys)], minlength=len(dataset.class_names))
-        for side, keys in (("train", split.train), ("val", split.val))
-    }
-    notices = []
-    for label, name in enumerate(dataset.class_names):
-        if counts["val"][label] and not counts["train"][label]:
-            raise InputError(
-                f"class {name}: {counts['val'][label]} sequences in validation and none in"
-                " training, expected some\n  Choose another fold or split: ckshard split DATASET"
-                " shows the counts."
-            )
-        if not counts["val"][label] and counts["train"][label]:
-            notices.append(
-                f"notice: no {name} among the {len(split.val)} validation sequences; pool folds for"
-                " its recall"
-            )
-    return tuple(notices)
-
-
-def outputs_of_classes(dataset: Dataset, *, use_original_head: bool) -> list[int]:
-    """Return the net's output for each class: its label, or with the original's head its CK+ code.
-
-    Raises:
-        InputError: If a code does not fit the original's 8 outputs.
-    """
-    if not use_original_head:
-        return list(range(len(dataset.class_names)))
-    codes = [entry.code for entry in dataset.manifest.classes]
-    if not all(0 <= code < ORIGINAL_NUM_OUTPUTS for code in codes):
-        raise InputError(
-            f"--original-head: class codes {codes}, expected CK+'s 0 to {ORIGINAL_NUM_OUTPUTS - 1}"
-        )
-    return codes
-
-
-def weights_of_classes(dataset: Dataset, split: Split, kind: str) -> list[float]:
-    """Return the loss weight of each class; ``balanced``: inverse to its frequency, mean 1 over the
-    training sequences.
-    """
-    counts = np.bincount(
-        dataset.labels[dataset.rows_of(split.train)], minlength=len(dataset.class_names)
-    )
-    if kind == "none":
-        return [1.0] * len(counts)
-    num_present = int((counts > 0).sum())
-    return [float(counts.sum() / (num_present * count)) if count else 0.0 for count in counts]
-
-
-def _wrap(model: nn.Module, config: TrainConfig, ranks: Ranks) -> nn.Module:
+def wrap_model(model: nn.Module, config: TrainConfig, ranks: Ranks) -> nn.Module:
+    """Return the net that is trained: compiled where asked, and with gradients of all ranks."""
     net: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
     if ranks.world_size == 1:
         return net

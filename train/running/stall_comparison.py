@@ -1,18 +1,16 @@
-"""``cktrain bench``: the stall test. The same steps on a batch that is there already, on cached
-data and on real data.
-"""
+"""The stall test: the same steps on a batch that is there already, on cached and on real data."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
 import statistics
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn import functional
@@ -20,7 +18,8 @@ from torch.nn import functional
 from models.build import build_model
 from pipelines.batch import Batch
 from pipelines.dataset import Dataset, open_dataset
-from pipelines.loader import Loader, make_loader
+from pipelines.engines.cpu import default_num_threads
+from pipelines.loader import make_loader
 from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
 from shard_builder.provenance import command_line, package_versions
@@ -28,7 +27,7 @@ from train.config import TrainConfig
 from train.device import DTYPES, choose_device, choose_precision, device_name
 from train.running.amp import autocast, make_scaler, optimizer_step
 from train.running.optimizer import make_optimizer
-from train.running.stall import StallTimer
+from train.running.stall import StallTimer, StallTimes
 
 CACHE_EPOCHS = 4
 """Epochs read before the cached case is measured: windows are random, so that one epoch decodes
@@ -43,14 +42,14 @@ class Case:
         name: For the table.
         data: ``synthetic`` (one batch on the device, again and again), ``cached`` (planes decoded
             in memory) or ``real``.
-        engine: ``cpu`` or ``dali``; empty for synthetic.
+        engine: ``cpu`` or ``dali``.
         precision: ``bf16``, ``fp16`` or ``fp32``.
         channels_last: Memory layout of net and images; False is NCHW.
     """
 
     name: str
-    data: str
-    engine: str
+    data: Literal["synthetic", "cached", "real"]
+    engine: Literal["cpu", "dali"] = "cpu"
     precision: str
     channels_last: bool = True
 
@@ -69,44 +68,32 @@ class CaseResult:
     samples_per_s: tuple[float, ...]
     data_wait_pct: tuple[float, ...]
 
-    @property
-    def median(self) -> float:
-        """Median samples per second."""
-        return statistics.median(self.samples_per_s)
-
     def to_record(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self) | {
-            "median_samples_per_s": self.median,
+            "median_samples_per_s": statistics.median(self.samples_per_s),
             "median_data_wait_pct": statistics.median(self.data_wait_pct),
         }
 
 
-def bench_cases(device: torch.device, precision: str, *, with_baseline: bool) -> list[Case]:
-    """List what is compared: synthetic against cached and real, each engine, and fp32 NCHW as the
-    original trains.
-    """
-    engines = ["cpu", "dali"] if device.type == "cuda" else ["cpu"]
-    cases = [Case(name="synthetic", data="synthetic", engine="", precision=precision)]
-    cases += [Case(name="cached, cpu engine", data="cached", engine="cpu", precision=precision)]
-    cases += [
-        Case(name=f"real, {engine} engine", data="real", engine=engine, precision=precision)
-        for engine in engines
+def stall_cases(device: torch.device, precision: str, *, with_baseline: bool) -> list[Case]:
+    """List what is compared; the baseline is fp32 NCHW, as the original trains."""
+    cases = [
+        Case(name="synthetic", data="synthetic", precision=precision),
+        Case(name="cached, cpu engine", data="cached", precision=precision),
+        Case(name="real, cpu engine", data="real", precision=precision),
     ]
-    if with_baseline:
+    if device.type == "cuda":
         cases.append(
-            Case(
-                name="synthetic, fp32 NCHW",
-                data="synthetic",
-                engine="",
-                precision="fp32",
-                channels_last=False,
-            )
+            Case(name="real, dali engine", data="real", engine="dali", precision=precision)
         )
+    if with_baseline:
+        name = "synthetic, fp32 NCHW"
+        cases.append(Case(name=name, data="synthetic", precision="fp32", channels_last=False))
     return cases
 
 
-def run_bench(
+def compare_stalls(
     config: TrainConfig,
     dataset_dir: Path,
     *,
@@ -136,31 +123,19 @@ def run_bench(
         )
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    cases = bench_cases(device, precision, with_baseline=with_baseline)
-    speeds: dict[str, list[float]] = {case.name: [] for case in cases}
-    waits: dict[str, list[float]] = {case.name: [] for case in cases}
-    with open_dataset(dataset_dir) as dataset:
-        runners = [_CaseRunner(case, config, dataset, device) for case in cases]
-        try:
-            for runner in runners:
-                runner.run(warmup)
-            for repeat, runner in itertools.product(range(repeats), runners):
-                speed, wait = runner.run(steps)
-                speeds[runner.case.name].append(speed)
-                waits[runner.case.name].append(wait)
-                on_progress(
-                    repeat * len(runners) + runners.index(runner) + 1, repeats * len(runners)
-                )
-        finally:
-            for runner in runners:
-                runner.close()
+    cases = stall_cases(device, precision, with_baseline=with_baseline)
+    with ExitStack() as stack:
+        dataset = stack.enter_context(open_dataset(dataset_dir))
         codec = dataset.stream(config.stream).codec
-    results = [
-        CaseResult(
-            case=case, samples_per_s=tuple(speeds[case.name]), data_wait_pct=tuple(waits[case.name])
-        )
-        for case in cases
-    ]
+        runners = [
+            stack.enter_context(closing(_CaseRunner(case, config, dataset, device)))
+            for case in cases
+        ]
+        for runner in runners:
+            runner.run(warmup)
+        for done, runner in enumerate(runners * repeats, start=1):
+            runner.measure(steps)
+            on_progress(done, len(runners) * repeats)
     return {
         "format": "ckshard-train-bench",
         "version": 1,
@@ -172,16 +147,14 @@ def run_bench(
         "steps": steps,
         "device": str(device),
         "device_name": device_name(device),
-        "num_cores": (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        ),
+        "num_cores": default_num_threads(),
         "command": command_line(),
         "versions": package_versions(),
-        "results": [result.to_record() for result in results],
+        "results": [runner.result().to_record() for runner in runners],
     }
 
 
-def write_bench(path: Path, record: dict[str, Any]) -> None:
+def write_comparison(path: Path, record: dict[str, Any]) -> None:
     """Write the record as JSON."""
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
 
@@ -192,8 +165,8 @@ class _CaseRunner:
     def __init__(
         self, case: Case, config: TrainConfig, dataset: Dataset, device: torch.device
     ) -> None:
-        self.case, self._device = case, device
-        layout = torch.channels_last if case.channels_last else torch.contiguous_format
+        self._case, self._device = case, device
+        self._layout = torch.channels_last if case.channels_last else torch.contiguous_format
         torch.manual_seed(config.seed)
         self._model = build_model(
             config.arch,
@@ -202,59 +175,11 @@ class _CaseRunner:
             stack_length=config.stack_length,
             weights="none",
             dropout=config.dropout,
-        ).to(device, memory_format=layout)  # type: ignore[call-overload]
+        ).to(device, memory_format=self._layout)  # type: ignore[call-overload]
         self._model.train()
         self._optimizer = make_optimizer(self._model, config)
         self._scaler = make_scaler(device, case.precision)
-        self._layout = layout
-        self._loader = self._make_loader(config, dataset)
-        self._batches = self._iterate()
-
-    def close(self) -> None:
-        """Stop the loader."""
-        self._batches.close()
-        self._loader.close()
-
-    def run(self, steps: int) -> tuple[float, float]:
-        """Train some steps; return samples per second and the share of waiting in percent."""
-        timer = StallTimer(self._device)
-        begin = time.perf_counter()
-        for batch in timer.iterate(itertools.islice(self._batches, steps)):
-            self._step(batch)
-        times = timer.take()
-        return times.num_samples / (time.perf_counter() - begin), times.data_wait_pct
-
-    def _step(self, batch: Batch) -> None:
-        with autocast(self._device, self.case.precision):
-            outputs = self._model(batch.images)
-        loss = functional.cross_entropy(outputs.float(), batch.labels)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        optimizer_step(self._model.parameters(), self._optimizer, self._scaler, clip_grad=0)
-
-    def _iterate(self) -> Generator[Batch, None, None]:
-        if self.case.data == "synthetic":
-            batch = next(iter(self._loader))
-            images = batch.images.clone().contiguous(memory_format=self._layout)
-            held = Batch(
-                images=images,
-                labels=batch.labels.clone(),
-                valid=batch.valid.clone(),
-                keys=batch.keys,
-                positions=batch.positions,
-                global_size=batch.global_size,
-            )
-            yield from itertools.repeat(held)
-        if self.case.data == "cached":
-            for epoch in range(CACHE_EPOCHS):
-                self._loader.set_epoch(epoch)
-                for _ in self._loader:
-                    pass
-        for epoch in itertools.count():
-            self._loader.set_epoch(epoch)
-            yield from (batch for batch in self._loader if batch.global_size == len(batch.keys))
-
-    def _make_loader(self, config: TrainConfig, dataset: Dataset) -> Loader:
-        return make_loader(
+        self._loader = make_loader(
             dataset,
             stream=config.stream,
             rows=dataset.rows_of(dataset.keys),
@@ -262,19 +187,54 @@ class _CaseRunner:
             batch_size=config.batch_size,
             stack_length=config.stack_length,
             seed=config.seed,
-            engine=self.case.engine or "cpu",
-            device=self._device,
-            dtype=DTYPES[self.case.precision],
+            engine=case.engine,
+            device=device,
+            dtype=DTYPES[case.precision],
             num_threads=config.workers or None,
-            cache="ram" if self.case.data == "cached" else "none",
+            cache="ram" if case.data == "cached" else "none",
+        )
+        self._batches = self._iterate()
+        self._speeds: list[float] = []
+        self._waits: list[float] = []
+
+    def close(self) -> None:
+        """Stop the loader."""
+        self._batches.close()
+        self._loader.close()
+
+    def run(self, steps: int) -> StallTimes:
+        """Train some steps; return what they took."""
+        timer = StallTimer(self._device)
+        for batch in timer.iterate(itertools.islice(self._batches, steps)):
+            with autocast(self._device, self._case.precision):
+                outputs = self._model(batch.images)
+            loss = functional.cross_entropy(outputs.float(), batch.labels)
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            optimizer_step(self._model.parameters(), self._optimizer, self._scaler, clip_grad=0)
+        return timer.take()
+
+    def measure(self, steps: int) -> None:
+        """Train some steps and note their speed and their share of waiting."""
+        begin = time.perf_counter()
+        times = self.run(steps)
+        self._speeds.append(times.num_samples / (time.perf_counter() - begin))
+        self._waits.append(times.data_wait_pct)
+
+    def result(self) -> CaseResult:
+        """Return what has been measured so far."""
+        return CaseResult(
+            case=self._case, samples_per_s=tuple(self._speeds), data_wait_pct=tuple(self._waits)
         )
 
-
-def ratio_to(results: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
-    """Return each case's median speed over that of the named one."""
-    medians = {result["case"]["name"]: result["median_samples_per_s"] for result in results}
-    return (
-        {case: median / medians[name] for case, median in medians.items()}
-        if name in medians
-        else {}
-    )
+    def _iterate(self) -> Generator[Batch, None, None]:
+        if self._case.data == "synthetic":
+            batch = next(iter(self._loader))
+            images = batch.images.clone().contiguous(memory_format=self._layout)
+            labels, valid = batch.labels.clone(), batch.valid.clone()
+            yield from itertools.repeat(replace(batch, images=images, labels=labels, valid=valid))
+        num_unmeasured = CACHE_EPOCHS if self._case.data == "cached" else 0
+        for epoch in itertools.count():
+            self._loader.set_epoch(epoch)
+            for batch in self._loader:
+                if epoch >= num_unmeasured and batch.global_size == len(batch.keys):
+                    yield batch

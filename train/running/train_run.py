@@ -1,26 +1,25 @@
-"""``cktrain rgb`` and ``cktrain flow``: a run folder, new or resumed, and the training in it."""
+"""One run in its folder: new or resumed, trained until its last epoch or a stop signal."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.dataset import Dataset, open_dataset
-from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from shard_builder.format.manifest import manifest_sha256
 from shard_builder.provenance import command_line, git_revision, package_versions
-from shard_builder.split import Split, leak_warning, make_split
+from shard_builder.split import Split, make_split
 from train.config import TrainConfig
 from train.device import choose_device, device_name
 from train.distributed import join_ranks, named_failure
-from train.running.checkpoint import BEST_NAME, LAST_NAME, read_checkpoint
-from train.running.display import training_display
+from train.running.checkpoint import LAST_NAME, read_checkpoint
 from train.running.figures import write_curves
-from train.running.loop import train
+from train.running.loop import Row, train
 from train.running.run_folder import (
     CONFIG_NAME,
     FIGURES_NAME,
@@ -31,62 +30,109 @@ from train.running.run_folder import (
     read_run,
 )
 from train.running.session import Session, open_session
+from train.running.stall import StallTimes
 from train.running.stop import StopSignal
 
 
-def run_train(
-    config: TrainConfig,
-    dataset: Path,
-    out: Path,
-    *,
-    resume: bool,
-    given: Collection[str] = (),
-    quiet: bool = False,
-) -> int:
-    """Train one stream; returns the exit code: 0, or 143 or 130 after a signal.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """How a training ended.
+
+    Args:
+        exit_code: 0, or 143 or 130 after a signal that came before the last epoch was done.
+        times: What computing and waiting for data took.
+    """
+
+    exit_code: int
+    times: StallTimes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRun:
+    """A run folder and the session in it, from :func:`open_run`."""
+
+    session: Session
+    folder: RunFolder
+    is_resumed: bool
+
+    def train(self, *, on_row: Callable[[Row], None] = lambda row: None) -> TrainingResult:
+        """Train until the last epoch or a stop signal, then draw the curves.
+
+        Args:
+            on_row: Called with each row of metrics.jsonl, and with those of the steps between.
+
+        Raises:
+            TrainingError: If training cannot go on.
+        """
+        session, path, config = self.session, self.folder.path, self.session.config
+        with StopSignal() as stop:
+            times = train(session, self.folder, stop, on_row=on_row)
+        rows = read_metrics(path, keep=lambda row: row["kind"] == "epoch")
+        if rows and self.folder.is_writer:
+            title = f"{config.arch}, {config.stream} stream"
+            write_curves(path / FIGURES_NAME / "curves.png", rows, title=title)
+        return TrainingResult(
+            exit_code=stop.exit_code if session.progress.epoch < config.epochs else 0, times=times
+        )
+
+
+@contextmanager
+def open_run(
+    config: TrainConfig, dataset: Path, out: Path, *, resume: bool, given: Collection[str] = ()
+) -> Iterator[TrainRun]:
+    """Open a run folder for training, on this rank.
 
     Args:
         config: The configuration; on resume, only the values named in ``given`` replace those the
             run was begun with.
         dataset: Dataset folder.
         out: Run folder.
-        resume: Go on with it; one that is not there is begun.
+        resume: Resume the run in it; one that is not there is begun.
         given: Names of the options that the user gave.
-        quiet: Print nothing.
 
     Raises:
         InputError: If the options do not fit the dataset or the run.
-        TrainingError: If training cannot go on.
+        TrainingError: If another rank cannot be reached.
     """
-    use_cuda = (
-        choose_device(config.device, local_rank=int(os.environ.get("LOCAL_RANK", "0"))).type
-        == "cuda"
-    )
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    use_cuda = choose_device(config.device, local_rank=local_rank).type == "cuda"
     with (
         open_dataset(dataset) as opened,
         join_ranks(use_cuda=use_cuda) as ranks,
         named_failure(ranks),
     ):
-        opened.stream(config.stream)
+        opened.stream(config.stream)  # an error where the dataset has no such stream
         is_resumed = resume and (out / CONFIG_NAME).is_file()
         if is_resumed:
-            config, split = resumed_run(config, out, given)
+            config, split = resumed_options(config, out, given)
         else:
             check_new(out)
             split = split_of(config, opened)
         ranks.wait_for_all()  # no rank may find the folder that another has just made
-        session = open_session(config, opened, split, ranks)
-        try:
-            return _train_in(session, out, is_resumed=is_resumed, quiet=quiet)
-        finally:
-            session.close()
+        with (
+            closing(open_session(config, opened, split, ranks)) as session,
+            closing(RunFolder(out, is_writer=ranks.is_first)) as folder,
+        ):
+            if is_resumed:
+                _restore(session, folder)
+            elif ranks.is_first:
+                create_run(out, run_record(session), split)
+            ranks.wait_for_all()
+            yield TrainRun(session=session, folder=folder, is_resumed=is_resumed)
 
 
-def resumed_run(
+def run_train(
+    config: TrainConfig, dataset: Path, out: Path, *, resume: bool, given: Collection[str] = ()
+) -> int:
+    """Train in silence; see :func:`open_run`. Returns the exit code."""
+    with open_run(config, dataset, out, resume=resume, given=given) as run:
+        return run.train().exit_code
+
+
+def resumed_options(
     config: TrainConfig, out: Path, given: Collection[str]
 ) -> tuple[TrainConfig, Split]:
-    """Return the configuration and the split of a run, with the options that were given now and may
-    change.
+    """Return the options and the split that a run was begun with; those given now may change some.
 
     Raises:
         InputError: If another option was given with another value than the run was begun with.
@@ -140,91 +186,8 @@ def run_record(session: Session) -> dict[str, Any]:
     }
 
 
-def _train_in(session: Session, out: Path, *, is_resumed: bool, quiet: bool) -> int:
-    ranks, config = session.ranks, session.config
-    console = make_console(quiet=quiet or not ranks.is_first)
-    if not is_resumed and ranks.is_first:
-        create_run(out, run_record(session), session.split)
-    ranks.wait_for_all()
-    folder = RunFolder(out, is_writer=ranks.is_first)
-    if is_resumed and (out / LAST_NAME).is_file():
-        session.load_checkpoint(read_checkpoint(out / LAST_NAME))
-    progress = session.progress
-    if is_resumed:
-        folder.forget_after(epoch=progress.epoch + 1, step=progress.step)
-    for line in opening_lines(session, out, is_resumed=is_resumed):
-        console.print(line, highlight=False)
-    steps = -(-session.train_loader.num_samples // (config.batch_size * config.iter_size))
-    display = training_display(
-        console, first_epoch=progress.epoch, epochs=config.epochs, steps=steps
-    )
-    try:
-        with StopSignal() as stop, display as show:
-            times = train(session, folder, stop, on_row=show)
-    finally:
-        folder.close()
-    if ranks.is_first:
-        rows = read_metrics(out, keep=lambda row: row["kind"] == "epoch")
-        if rows:
-            write_curves(
-                out / FIGURES_NAME / "curves.png",
-                rows,
-                title=f"{config.arch}, {config.stream} stream",
-            )
-        for line in closing_lines(
-            session, out, stop, verdict=times.verdict() if times.num_samples else ""
-        ):
-            console.print(line, highlight=False)
-    return stop.exit_code if progress.epoch < config.epochs else 0
-
-
-def opening_lines(session: Session, out: Path, *, is_resumed: bool) -> list[str]:
-    """Say what is about to be trained, on what, and what is odd about it."""
-    config, ranks, split = session.config, session.ranks, session.split
-    subject_of = dict(zip(session.dataset.keys, session.dataset.subjects, strict=True))
-    on = f"{device_name(session.device)}, {session.precision}" + (
-        f", {ranks.world_size} ranks" if ranks.world_size > 1 else ""
-    )
-    sides = [
-        f"{len(keys)} sequences of {len({subject_of[key] for key in keys})} subjects"
-        for keys in (split.train, split.val)
-    ]
-    effective = config.batch_size * config.iter_size
-    lines = [
-        f"{config.stream} stream: {config.arch} on {on}",
-        f"training on {sides[0]}, validating on {sides[1]} ({split.kind})",
-        (
-            f"batch {config.batch_size} x {config.iter_size} = {effective} samples a step, lr"
-            f" {config.lr:g}, {config.epochs} epochs -> {out}"
-        ),
-    ]
-    if is_resumed:
-        lines.append(f"resumed after epoch {session.progress.epoch}, step {session.progress.step}")
-    if session.train_loader.num_short:
-        lines.append(
-            f"notice: {session.train_loader.num_short} training sequences have fewer than"
-            f" {config.stack_length} pairs; their last pair is repeated"
-        )
-    if warning := leak_warning(split, subject_of):
-        lines.append(f"[bold red]{warning}[/]")
-    return lines + list(session.notices)
-
-
-def closing_lines(session: Session, out: Path, stop: StopSignal, *, verdict: str) -> list[str]:
-    """Say how it ended, which epoch was best and what bounded the run."""
-    progress = session.progress
-    lines = []
-    if progress.epoch < session.config.epochs:
-        lines.append(
-            f"stopped in epoch {progress.epoch + 1}, step {progress.step}; {out / LAST_NAME} is"
-            " saved, go on with --resume"
-        )
-    if progress.best_epoch:
-        lines.append(
-            f"best validation accuracy {100 * progress.best_accuracy:.1f} % after epoch"
-            f" {progress.best_epoch} ({out / BEST_NAME}); chosen and measured on the same"
-            " sequences, so optimistic"
-        )
-    if progress.num_skipped_steps:
-        lines.append(f"{progress.num_skipped_steps} steps skipped by the fp16 loss scaler")
-    return [*lines, verdict] if verdict else lines
+def _restore(session: Session, folder: RunFolder) -> None:
+    last = folder.path / LAST_NAME
+    if last.is_file():
+        session.load_checkpoint(read_checkpoint(last))
+    folder.forget_after(epoch=session.progress.epoch + 1, step=session.progress.step)

@@ -1,0 +1,27 @@
+"""``cktrain report``: a run or a cross-validation as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run, or a folder of cktrain cv.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Page to write; FOLDER/report.html if not given.")
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="The dataset, if it has moved since; for pictures.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page: curves, confusion, classes, subjects, worst mistakes,
+    speed, configuration.
+    """
+    from train.evaluation.report import write_report
+
+    path = out or folder / "report.html"
+    write_report(folder, path, dataset=dataset)
+    typer.echo(f"written: {path}")

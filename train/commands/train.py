@@ -1,0 +1,92 @@
+"""``cktrain rgb`` and ``cktrain flow``: train a stream; say what is trained and how it went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from shard_builder.console import make_console
+from train.commands.display import training_display
+from train.commands.options import DatasetArgument, training_config, with_training_options
+
+if TYPE_CHECKING:
+    from train.running.train_run import TrainingResult, TrainRun
+
+
+@with_training_options()
+def train_stream(
+    context: typer.Context,
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Option(help="Run folder: a new one, or with --resume that run.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume the run in --out, exactly where it was.")
+    ] = False,
+    **options: Any,
+) -> None:
+    """Train the stream that the command is called by."""
+    from train.running.train_run import open_run
+
+    config, given = training_config(context, str(context.info_name), options)
+    with open_run(config, dataset, out, resume=resume, given=given) as run:
+        console = make_console(quiet=not run.session.ranks.is_first)
+        for line in opening_lines(run):
+            console.print(line, highlight=False)
+        with training_display(console, run.session) as show:
+            result = run.train(on_row=show)
+        for line in closing_lines(run, result):
+            console.print(line, highlight=False)
+    raise typer.Exit(result.exit_code)
+
+
+def opening_lines(run: TrainRun) -> list[str]:
+    """Say what is about to be trained, on what, and what is odd about it."""
+    from shard_builder.split import leak_warning
+    from train.device import device_name
+
+    session = run.session
+    config, split, num_ranks = session.config, session.split, session.ranks.world_size
+    subject_of = dict(zip(session.dataset.keys, session.dataset.subjects, strict=True))
+    train, val = (
+        f"{len(keys)} sequences of {len({subject_of[key] for key in keys})} subjects"
+        for keys in (split.train, split.val)
+    )
+    lines = [
+        f"{config.stream} stream: {config.arch} on {device_name(session.device)},"
+        f" {session.precision}" + (f", {num_ranks} ranks" if num_ranks > 1 else ""),
+        f"training on {train}, validating on {val} ({split.kind})",
+        f"batch {config.batch_size} x {config.iter_size} = {config.step_size} samples a step,"
+        f" lr {config.lr:g}, {config.epochs} epochs -> {run.folder.path}",
+    ]
+    if run.is_resumed:
+        lines.append(f"resumed after epoch {session.progress.epoch}, step {session.progress.step}")
+    if num_short := session.train_loader.num_short:
+        lines.append(
+            f"notice: {num_short} training sequences have fewer than {config.stack_length} pairs;"
+            " their last pair is repeated"
+        )
+    if warning := leak_warning(split, subject_of):
+        lines.append(f"[bold red]{warning}[/]")
+    return [*lines, *session.notices]
+
+
+def closing_lines(run: TrainRun, result: TrainingResult) -> list[str]:
+    """Say how it ended, which epoch was best and what bounded the run."""
+    from train.running.checkpoint import BEST_NAME, LAST_NAME
+
+    progress, path, lines = run.session.progress, run.folder.path, []
+    if progress.epoch < run.session.config.epochs:
+        lines.append(
+            f"stopped in epoch {progress.epoch + 1}, step {progress.step};"
+            f" {path / LAST_NAME} is saved, resume with --resume"
+        )
+    if progress.best_epoch:
+        lines.append(
+            f"best validation accuracy {100 * progress.best_accuracy:.1f} % after epoch"
+            f" {progress.best_epoch} ({path / BEST_NAME});"
+            " chosen and measured on the same sequences, so optimistic"
+        )
+    if progress.num_skipped_steps:
+        lines.append(f"{progress.num_skipped_steps} steps skipped by the fp16 loss scaler")
+    return [*lines, result.times.verdict()] if result.times.num_samples else lines
