@@ -1,4 +1,4 @@
-"""The command ``ckshard``."""
+"""The command ``ckshard``: its options. What a command does stands in ``commands``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,28 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+DatasetArgument = Annotated[Path, typer.Argument(help="Dataset folder.")]
+FlowMethodOption = Annotated[
+    str, typer.Option(help="farneback (the original's parameters) or dis (five times faster).")
+]
+BoundOption = Annotated[
+    float, typer.Option(help="Displacement at which flow saturates, pixels a frame.")
+]
+WorkersOption = Annotated[
+    int, typer.Option(help="Local processes; 0 takes all cores. The bytes do not depend on it.")
+]
+OnErrorOption = Annotated[
+    str, typer.Option(help="raise, or skip: leave faulty sequences out and list them.")
+]
+
 
 def main() -> NoReturn:
     """Run ``ckshard``."""
     # Commands of floors above this one announce themselves: nothing here knows who loads shards.
     for entry in entry_points(group="ckshard.commands"):
         app.command(entry.name)(entry.load())
-    run_app(app, prog_name="ckshard")
+    sizes = {"width": "--size (width)", "height": "--size (height)"}
+    run_app(app, prog_name="ckshard", flag_of=sizes)
 
 
 @app.callback()
@@ -38,63 +53,40 @@ def options(
 @app.command()
 def synth(
     out: Annotated[Path, typer.Argument(help="New folder for the release.")],
-    subjects: Annotated[
-        int, typer.Option(help="Number of subjects; each shows all seven emotions.")
+    num_subjects: Annotated[
+        int, typer.Option("--subjects", help="Number of subjects; each shows all seven emotions.")
     ] = 30,
     image_scale: Annotated[
         float, typer.Option(help="Size of pictures and motion; 1 is CK+'s 640x490.")
     ] = 1.0,
     max_frames: Annotated[int, typer.Option(help="Longest sequence (CK+: 71).")] = 71,
     seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes; the files do not depend on it.")] = 2,
+    workers: WorkersOption = 2,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace OUT if it is there.")
     ] = False,
     quirks: Annotated[
         bool,
         typer.Option(
-            "--quirks",
-            help=(
-                "As untidy as copies in the wild: burnt-in counter, stray files, double nesting ..."
-            ),
+            "--quirks", help="As untidy as copies in the wild: burnt-in counter, stray files, ..."
         ),
     ] = False,
     broken: Annotated[
         str,
         typer.Option(
-            help=(
-                "Put a fault into the first sequence: gap, label-nine, truncated-png ...; a wrong"
-                " name lists all."
-            )
+            help="Put a fault into the first sequence: gap, label-nine, truncated-png ...; a wrong"
+            " name lists all."
         ),
     ] = "",
 ) -> None:
-    """Make a CK+-shaped release of drawn faces with known motion, for those who do not have CK+ (it
-    is licensed).
-    """
-    from shard_builder.console import make_console
-    from shard_builder.progress import progress_bar
-    from shard_builder.synth.release import write_release
+    """Make a CK+-shaped release of drawn faces with known motion, for those without CK+."""
+    from shard_builder.commands.synth import run_synth
+    from shard_builder.synth.release import ReleaseOptions
 
-    console = make_console()
-    with progress_bar("drawing subjects", console=console) as report:
-        summary = write_release(
-            out,
-            num_subjects=subjects,
-            image_scale=image_scale,
-            max_frames=max_frames,
-            seed=seed,
-            workers=workers,
-            overwrite=overwrite,
-            quirks=quirks,
-            broken=broken,
-            on_progress=report,
-        )
-    console.print(
-        f"{out}: {summary.num_sequences} sequences of {summary.num_subjects} subjects,"
-        f" {summary.num_frames} frames",
-        highlight=False,
+    release = ReleaseOptions(
+        num_subjects=num_subjects, image_scale=image_scale, max_frames=max_frames, seed=seed
     )
+    run_synth(out, release, workers=workers, overwrite=overwrite, quirks=quirks, broken=broken)
 
 
 @app.command()
@@ -103,7 +95,7 @@ def build(
         Path, typer.Argument(help="CK+ release, prepared tree, or videos in class folders.")
     ],
     dataset: Annotated[
-        Path, typer.Argument(help="New folder for the dataset; an unfinished build in it goes on.")
+        Path, typer.Argument(help="New folder for the dataset; an unfinished build is resumed.")
     ],
     codec: Annotated[
         str, typer.Option(help="jpg (small), png (lossless) or raw (lossless, fastest to read).")
@@ -116,12 +108,8 @@ def build(
     size: Annotated[
         str, typer.Option(help="Width x height of every plane; the height a multiple of 8.")
     ] = "340x256",
-    flow_method: Annotated[
-        str, typer.Option(help="farneback (the original's parameters) or dis (five times faster).")
-    ] = "farneback",
-    bound_px: Annotated[
-        float, typer.Option(help="Displacement at which flow saturates, pixels a frame.")
-    ] = 10.0,
+    flow_method: FlowMethodOption = "farneback",
+    bound_px: BoundOption = 10.0,
     crop: Annotated[
         str,
         typer.Option(help="none, or landmarks: one face box a sequence from CK+'s 68-point files."),
@@ -136,27 +124,18 @@ def build(
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the global order in the shards.")] = 0,
-    workers: Annotated[
-        int, typer.Option(help="Local processes; 0 takes all cores. The bytes do not depend on it.")
-    ] = 0,
-    on_error: Annotated[
-        str,
-        typer.Option(
-            help="raise, or skip: leave faulty sequences out, list them in skipped.jsonl."
-        ),
-    ] = "raise",
+    workers: WorkersOption = 0,
+    on_error: OnErrorOption = "raise",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the dataset if there is one.")
     ] = False,
     scheduler: Annotated[
         str,
         typer.Option(
-            help=(
-                "Build on a Dask cluster, such as tcp://host:8786; its workers see SRC and DATASET."
-            )
+            help="Build on a Dask cluster, such as tcp://host:8786; its workers see both folders."
         ),
     ] = "",
-    source: Annotated[str, typer.Option(help="auto, ckplus, tree or videos.")] = "auto",
+    kind: Annotated[str, typer.Option("--source", help="auto, ckplus, tree or videos.")] = "auto",
     subjects: Annotated[
         Path | None, typer.Option(help="Videos: CSV with the columns video and subject.")
     ] = None,
@@ -165,24 +144,22 @@ def build(
         typer.Option(help="Videos: regular expression whose group is the subject in /CLASS/NAME."),
     ] = "",
 ) -> None:
-    """Build a dataset folder of tar shards; killed and started again, it goes on and ends in the
-    same bytes.
-    """
+    """Build a dataset folder of tar shards; killed and started again, it ends in the same bytes."""
     from shard_builder.building.options import BuildOptions, parse_size
     from shard_builder.commands.build import run_build
 
     width, height = parse_size(size)
     build_options = BuildOptions(
-        streams=tuple(streams.split(",")),
-        codec=codec,
+        streams=tuple(streams.split(",")),  # type: ignore[arg-type]
+        codec=codec,  # type: ignore[arg-type]
         quality=quality,
         frames=frames,  # type: ignore[arg-type]
         width=width,
         height=height,
         shard_bytes=shard_bytes,
-        flow_method=flow_method,
+        flow_method=flow_method,  # type: ignore[arg-type]
         bound_px=bound_px,
-        crop=crop,
+        crop=crop,  # type: ignore[arg-type]
         crop_margin=crop_margin,
         seed=seed,
         on_error=on_error,  # type: ignore[arg-type]
@@ -193,7 +170,7 @@ def build(
         build_options,
         workers=workers,
         overwrite=overwrite,
-        kind=source,
+        kind=kind,  # type: ignore[arg-type]
         subjects=subjects,
         subject_pattern=subject_pattern,
         scheduler=scheduler,
@@ -204,33 +181,28 @@ def build(
 def prepare(
     src: Annotated[Path, typer.Argument(help="CK+ release.")],
     out: Annotated[
-        Path,
-        typer.Argument(
-            help="Folder for the trees rgb/ and flow/; finished sequences in it are kept."
-        ),
+        Path, typer.Argument(help="Folder for the trees; finished sequences in it are kept.")
     ],
-    flow_method: Annotated[
-        str, typer.Option(help="farneback (the original's parameters) or dis.")
-    ] = "farneback",
-    bound_px: Annotated[
-        float, typer.Option(help="Displacement at which flow saturates, pixels a frame.")
-    ] = 10.0,
-    workers: Annotated[int, typer.Option(help="Processes; 0 takes all cores.")] = 0,
-    on_error: Annotated[str, typer.Option(help="raise, or skip faulty sequences.")] = "raise",
+    flow_method: FlowMethodOption = "farneback",
+    bound_px: BoundOption = 10.0,
+    workers: WorkersOption = 0,
+    on_error: OnErrorOption = "raise",
 ) -> None:
-    """Write the original's PNG trees: rgb/CODE/KEY/ and flow/CODE/KEY/x_flow, y_flow. Build reads
-    them as well.
-    """
+    """Write the original's PNG trees, rgb/CODE/KEY/ and flow/CODE/KEY/x_flow|y_flow."""
+    from shard_builder.building.options import BuildOptions
     from shard_builder.commands.prepare import run_prepare
 
-    run_prepare(
-        src, out, flow_method=flow_method, bound_px=bound_px, workers=workers, on_error=on_error
+    flow = BuildOptions(
+        flow_method=flow_method,  # type: ignore[arg-type]
+        bound_px=bound_px,
+        on_error=on_error,  # type: ignore[arg-type]
     )
+    run_prepare(src, out, flow, workers=workers)
 
 
 @app.command()
 def split(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    dataset: DatasetArgument,
     kind: Annotated[
         str,
         typer.Option(
@@ -246,35 +218,31 @@ def split(
         Path | None, typer.Option(help="Write the original's four txt lists into this folder.")
     ] = None,
 ) -> None:
-    """Split a dataset into training and validation sequences; both streams share the split, nothing
-    is rebuilt.
-    """
+    """Split a dataset into training and validation sequences; no shard is rebuilt."""
     from shard_builder.commands.split import run_split
 
     run_split(
         dataset,
+        out=out,
+        original_format=original_format,
         kind=kind,
         folds=folds,
         fold=fold,
         subject=subject,
         seed=seed,
-        out=out,
-        original_format=original_format,
     )
 
 
 @app.command()
 def verify(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    dataset: DatasetArgument,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="Sizes, headers and indexes only: no checksums, no decoding."),
     ] = False,
     workers: Annotated[int, typer.Option(help="Threads; 0 takes all cores.")] = 0,
 ) -> None:
-    """Check every promise of a dataset folder and decode every member; exit 1 with each fault's
-    place if one is broken.
-    """
+    """Check every promise of a dataset folder; exit 1 with each fault's place if one is broken."""
     from shard_builder.commands.verify import run_verify
 
     raise typer.Exit(run_verify(dataset, quick=quick, workers=workers))
@@ -282,7 +250,7 @@ def verify(
 
 @app.command()
 def inspect(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    dataset: DatasetArgument,
     html: Annotated[
         Path | None, typer.Option(help="Also write one self-contained page with pictures.")
     ] = None,
@@ -293,9 +261,7 @@ def inspect(
         ),
     ] = None,
 ) -> None:
-    """Show what is in a dataset folder: classes, subjects, streams; with --html also samples and
-    histograms.
-    """
+    """Show what is in a dataset folder: classes, subjects, streams; with --html also samples."""
     from shard_builder.commands.inspect import run_inspect
 
     run_inspect(dataset, html=html, lossless=lossless)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -14,27 +16,40 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FILE_WIDTH = 120
+ARGUMENT = re.compile(
+    r"(?<![\w./\\'\"=-])(?P<name>[a-z]\w*)=(?P<value>True\b|'[\w.:/\\-]+'|\([^()]*\)|)"
+)
+"""An argument as a message names it, ``name=``; of its value only what a command line writes
+otherwise: ``True``, a word in quotes, a tuple."""
 
 
-def run_app(app: typer.Typer, *, prog_name: str) -> NoReturn:
-    """Run a Typer app; print deliberate errors as one message and exit 2 (the user's input) or 1
-    (ours).
+def run_app(
+    app: typer.Typer, *, prog_name: str, flag_of: Mapping[str, str] | None = None
+) -> NoReturn:
+    """Run a Typer app; a deliberate error becomes one message and exit code 2 (the input) or 1.
 
-    ``--debug`` anywhere on the command line shows the traceback instead.
+    ``--debug`` anywhere on the command line shows the traceback instead. Library errors name
+    arguments, ``codec='bmp'``; the message names the flag, ``--codec bmp``, of the option whose
+    parameter has that name. So parameters are called as in the library, whatever the flag is:
+    ``num_subjects: Annotated[int, typer.Option("--subjects")]``.
+
+    Args:
+        app: The app.
+        prog_name: What it is called.
+        flag_of: Flags of arguments that are no parameter: ``{"width": "--size (width)"}``.
     """
-    # OpenCV would warn of a broken image on standard error; the error that follows says which file
-    # it is.
+    # OpenCV would warn of a broken image on standard error; our own error says which file it is.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    arguments = sys.argv[1:]
-    debug = "--debug" in arguments
-    if debug:
-        arguments = [argument for argument in arguments if argument != "--debug"]
+    words = sys.argv[1:]
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
     try:
-        app(args=arguments, prog_name=prog_name)
+        app(args=words, prog_name=prog_name)
     except CkError as error:
         if debug:
             raise
-        print_error(prog_name, str(error))
+        flags = flags_of_command(app, words, flag_of or {})
+        print_error(prog_name, name_flags(str(error), flags, words=words))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -42,13 +57,54 @@ def run_app(app: typer.Typer, *, prog_name: str) -> NoReturn:
     except Exception as error:
         if debug:
             raise
-        print_error(
-            prog_name,
-            f"unexpected {type(error).__name__}: {error}\n  Run again with --debug for the"
-            " traceback.",
-        )
+        what = f"unexpected {type(error).__name__}: {error}"
+        print_error(prog_name, f"{what}\n  Run again with --debug for the traceback.")
         sys.exit(1)
     sys.exit(0)
+
+
+def flags_of_command(
+    app: typer.Typer, words: Sequence[str], flag_of: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the flag of each argument that the command in ``words`` takes as an option."""
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        command = getattr(command, "commands", {}).get(word, command)
+    flags = {
+        option.name: max(option.opts, key=len)
+        for option in command.params
+        if option.param_type_name == "option"
+    }
+    others = {name: flag for name, flag in flag_of.items() if flag.split()[0] in flags.values()}
+    return others | flags
+
+
+def name_flags(message: str, flags: Mapping[str, str], *, words: Sequence[str] = ()) -> str:
+    """Write the arguments in an error's message as flags.
+
+    Args:
+        message: Text of a library error.
+        flags: Flag of each argument; others stay as they are.
+        words: What the user typed; a word of it that looks like an argument stays as it is.
+
+    >>> name_flags("codec='bmp', expected jpg", {"codec": "--codec"})
+    '--codec bmp, expected jpg'
+    >>> name_flags("replace it with overwrite=True", {"overwrite": "--overwrite"})
+    'replace it with --overwrite'
+    >>> name_flags("streams=('rgb', 'depth') or quality=3", {"streams": "--streams"})
+    '--streams rgb,depth or quality=3'
+    """
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"]
+        if name not in flags or any(word.startswith(f"{name}=") for word in words):
+            return match[0]
+        if value == "True":
+            return flags[name]
+        items = [item.strip(" '") for item in value.strip("(,)").split(",")]
+        return f"{flags[name]} {','.join(items)}"
+
+    return ARGUMENT.sub(flag, message)
 
 
 def print_error(prog_name: str, message: str) -> None:
@@ -58,12 +114,10 @@ def print_error(prog_name: str, message: str) -> None:
 
 
 def make_console(*, quiet: bool = False) -> Console:
-    """Return a console that never breaks a line; where output goes into a file its tables may be
-    120 columns wide.
-    """
+    """Return a console that breaks no line and colours no word; in a file tables are 120 wide."""
     from rich.console import Console
 
-    console = Console(soft_wrap=True, quiet=quiet)
-    return (
-        console if console.is_terminal else Console(soft_wrap=True, quiet=quiet, width=FILE_WIDTH)
-    )
+    console = Console(soft_wrap=True, quiet=quiet, highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    return console

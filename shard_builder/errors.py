@@ -1,20 +1,31 @@
-"""Every error this project raises on purpose. ``str(error)`` is the whole message: what, where,
-expected and found, what to do.
+"""Every error that this project raises on purpose.
+
+``str(error)`` is the whole message: what, where, expected and found, what to do.
+
+**Which one.** What a person gave (an argument of a public function, a field of an options record,
+a path, a file, a dataset, a release) raises :class:`InputError` or one of its kinds. A value that
+only our own code can get wrong raises a plain ``ValueError``. So do the records that a file is read
+into: its reader turns that into an ``InputError`` which names the file.
+
+**How a message names an argument.** As Python writes it, ``name=value``, in the complaint and in
+the advice: ``codec='bmp', expected one of jpg, png, raw``; ``leave it out with on_error='skip'``.
+The console prints ``--codec bmp`` and ``--on-error skip`` where the command that runs has an
+option of that name; see :func:`shard_builder.console.run_app`.
 """
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
 
 class CkError(Exception):
-    """Base of all deliberate errors; the commands print it as one clear message and exit with
-    ``exit_code``.
-    """
+    """Base of all deliberate errors; a command prints its text and exits with ``exit_code``."""
 
     exit_code = 1
 
 
-class InputError(CkError):
-    """The user's input is wrong: an option, a path, a release. Exit code 2."""
+class InputError(CkError, ValueError):
+    """What a person gave is wrong: an argument, a path, a file. Exit code 2."""
 
     exit_code = 2
 
@@ -41,15 +52,10 @@ class DamagedMemberError(DatasetError):
     def __init__(self, reason: str, *, shard: str, offset: int, member: str, key: str) -> None:
         super().__init__(
             f"{shard}: sample {key}, member {member} at byte {offset}: {reason}\n"
-            "  Run: ckshard verify DATASET, then build the dataset again, or pass --on-error skip."
+            "  Run: ckshard verify DATASET, then build the dataset again, or pass on_error='skip'."
         )
-        self.reason, self.shard, self.offset, self.member, self.key = (
-            reason,
-            shard,
-            offset,
-            member,
-            key,
-        )
+        self.reason, self.shard, self.offset = reason, shard, offset
+        self.member, self.key = member, key
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the keyword arguments when the error crosses a process border."""
@@ -63,10 +69,33 @@ def _damaged_member(
 
 
 class BuildError(CkError):
-    """A build could not finish for a reason that is not the input: a full disk, a worker that died.
-    Exit code 1.
-    """
+    """A build could not finish, and not for its input: a full disk, a worker that died."""
 
 
 class TrainingError(CkError):
-    """Training cannot go on: a non-finite loss or gradient, a rank that died. Exit code 1."""
+    """Training cannot go on: a non-finite loss or gradient, a rank that died."""
+
+
+def check_choice(argument: str, value: object, choices: Any) -> None:
+    """Compare an argument with the values it may have: those of a ``Literal`` type, or a list.
+
+    Raises:
+        InputError: If it is none of them.
+
+    >>> check_choice("codec", "bmp", ("jpg", "png"))
+    Traceback (most recent call last):
+    shard_builder.errors.InputError: codec='bmp', expected one of jpg, png
+    """
+    names = get_args(choices) or tuple(choices)
+    if value not in names:
+        raise InputError(f"{argument}={value!r}, expected one of {', '.join(names)}")
+
+
+def check_range(argument: str, value: float, low: float, high: float) -> None:
+    """Compare an argument with its bounds, both allowed.
+
+    Raises:
+        InputError: If it lies outside them.
+    """
+    if not low <= value <= high:
+        raise InputError(f"{argument}={value}, expected {low} to {high}")

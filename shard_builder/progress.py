@@ -44,6 +44,6 @@ def _plain_reporter(label: str, console: Console) -> Callable[[int, int], None]:
         nonlocal last
         if time.monotonic() - last >= PLAIN_INTERVAL_S:
             last = time.monotonic()
-            console.print(f"{label}: {done} of {total}", highlight=False)
+            console.print(f"{label}: {done} of {total}")
 
     return report

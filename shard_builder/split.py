@@ -14,7 +14,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, check_range
 from shard_builder.files import write_atomically
 
 SplitKind = Literal["subject-kfold", "loso", "original-random", "list"]
@@ -103,8 +103,8 @@ def make_split(
     if kind == "loso":
         if not subject:
             raise InputError(
-                "loso: no subject given\n  Name the one to validate on with --subject, for instance"
-                " --subject " + min(subjects)
+                "kind='loso' needs the subject to validate on, for instance"
+                f" subject={min(subjects)!r}"
             )
         return split_leave_one_subject_out(keys, subjects, subject=subject)
     if kind == "original-random":
@@ -113,8 +113,8 @@ def make_split(
     path = Path(kind)
     if not path.is_file():
         raise InputError(
-            f"split {str(kind)!r}, expected subject-kfold, loso, original-random or a file"
-            " (a split's JSON, or 'path count label' lines)"
+            f"kind={str(kind)!r}, expected subject-kfold, loso, original-random or a file with a"
+            " split's JSON or 'path count label' lines"
         )
     if path.suffix != ".json":
         return split_from_list(keys, path.read_text(encoding="utf-8"), name=path.name)
@@ -139,7 +139,7 @@ def subject_folds(subjects: Iterable[str], *, num_folds: int) -> dict[str, int]:
     ordered = sorted(set(subjects))
     if not 2 <= num_folds <= len(ordered):
         raise InputError(
-            f"--folds {num_folds}, expected 2 to {len(ordered)} (the number of subjects)"
+            f"folds={num_folds}, expected 2 to {len(ordered)} (the number of subjects)"
         )
     return {subject: index % num_folds for index, subject in enumerate(ordered)}
 
@@ -149,8 +149,7 @@ def split_subject_kfold(
 ) -> Split:
     """Validate on one fold of the subjects, train on the others."""
     folds = subject_folds(subjects, num_folds=num_folds)
-    if not 0 <= fold < num_folds:
-        raise InputError(f"--fold {fold}, expected 0 to {num_folds - 1}")
+    check_range("fold", fold, 0, num_folds - 1)
     return _split_by(
         keys,
         [folds[subject] == fold for subject in subjects],
@@ -166,7 +165,7 @@ def split_leave_one_subject_out(
     if subject not in subjects:
         known = sorted(set(subjects))
         raise InputError(
-            f"--subject {subject!r} is not in the dataset, expected one of {known[0]} ..."
+            f"subject={subject!r} is not in the dataset, expected one of {known[0]} ..."
             f" {known[-1]} ({len(known)})"
         )
     return _split_by(keys, [other == subject for other in subjects], "loso", {"subject": subject})

@@ -15,7 +15,7 @@ import pytest
 from shard_builder.building.build import build_dataset
 from shard_builder.building.options import BuildOptions
 from shard_builder.sources.ckplus import scan_ckplus
-from shard_builder.synth.release import write_release
+from shard_builder.synth.release import ReleaseOptions, write_release
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BuildDataset = Callable[..., Path]
@@ -93,14 +93,7 @@ def tiny_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Read only."""
     release = tmp_path_factory.mktemp("release") / "CK+"
     write_release(
-        release,
-        num_subjects=6,
-        image_scale=0.25,
-        max_frames=12,
-        seed=0,
-        workers=2,
-        overwrite=False,
-        on_progress=lambda done, total: None,
+        release, ReleaseOptions(num_subjects=6, image_scale=0.25, max_frames=12), workers=2
     )
     return release
 

@@ -27,7 +27,7 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run ``cktrain``."""
-    run_app(app, prog_name="cktrain")
+    run_app(app, prog_name="cktrain", flag_of={"kind": "--split"})
 
 
 @app.callback(help=HELP)

@@ -10,30 +10,31 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shard_builder.errors import check_choice
 from shard_builder.format.levels import Flow
 from shard_builder.images import Image
 
 FlowMethod = Literal["farneback", "dis"]
-FLOW_METHODS: tuple[FlowMethod, ...] = ("farneback", "dis")
 
 
 def make_flow_estimator(method: FlowMethod) -> Callable[[Image, Image], Flow]:
-    """Return a function (gray frame k, gray frame k+1) -> flow of shape (H, W, 2), ``float32``,
-    pixels per frame.
+    """Return a function (gray frame k, gray frame k+1) -> flow, ``float32`` (H, W, 2), in pixels.
 
     x is positive to the right, y downwards: what frame k shows at p, frame k+1 shows at p +
     flow(p). ``farneback`` uses the parameters of prepare-ck-'s extract_flow.py; ``dis`` is OpenCV's
     dense inverse search, medium preset.
+
+    Raises:
+        InputError: If the method is unknown.
     """
+    check_choice("flow_method", method, FlowMethod)
     if method == "farneback":
         return _farneback
-    if method == "dis":
-        estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        return lambda previous, following: np.asarray(
-            estimator.calc(previous, following, None),  # type: ignore[call-overload]
-            np.float32,
-        )
-    raise ValueError(f"flow method {method!r}, expected one of {', '.join(FLOW_METHODS)}")
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return lambda previous, following: np.asarray(
+        estimator.calc(previous, following, None),  # type: ignore[call-overload]
+        np.float32,
+    )
 
 
 def _farneback(previous: Image, following: Image) -> Flow:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from shard_builder.errors import InputError
-from shard_builder.format.streams import FrameChoice
+from shard_builder.building.flow import FlowMethod
+from shard_builder.errors import InputError, check_choice, check_range
+from shard_builder.format.codecs import Codec
+from shard_builder.format.streams import STREAMS, FrameChoice, StreamName
+from shard_builder.sources.ckplus import OnError
 
-CODEC_NAMES = ("jpg", "png", "raw")
-FLOW_METHOD_NAMES = ("farneback", "dis")
-STREAM_NAMES = ("rgb", "flow")
-CROPS = ("none", "landmarks")
+Crop = Literal["none", "landmarks"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,52 +39,43 @@ class BuildOptions:
         InputError: If a value is out of range; the message quotes it.
     """
 
-    streams: tuple[str, ...] = STREAM_NAMES
-    codec: str = "jpg"
+    streams: tuple[StreamName, ...] = STREAMS
+    codec: Codec = "jpg"
     quality: int = 95
     frames: FrameChoice = "all"
     width: int = 340
     height: int = 256
     shard_bytes: int = 0
-    flow_method: str = "farneback"
+    flow_method: FlowMethod = "farneback"
     bound_px: float = 10.0
-    crop: str = "none"
+    crop: Crop = "none"
     crop_margin: float = 0.2
     seed: int = 0
-    on_error: Literal["raise", "skip"] = "raise"
+    on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
-        known = bool(self.streams) and set(self.streams) <= set(STREAM_NAMES)
-        _choice("--streams", ",".join(self.streams), ("rgb", "flow", "rgb,flow"), known)
-        object.__setattr__(
-            self, "streams", tuple(name for name in STREAM_NAMES if name in self.streams)
-        )
-        _choice("--codec", self.codec, CODEC_NAMES, self.codec in CODEC_NAMES)
-        _choice(
-            "--frames",
-            self.frames,
-            ("all", "last", "last3"),
-            self.frames in ("all", "last", "last3"),
-        )
-        _choice(
-            "--flow-method",
-            self.flow_method,
-            FLOW_METHOD_NAMES,
-            self.flow_method in FLOW_METHOD_NAMES,
-        )
-        _choice("--crop", self.crop, CROPS, self.crop in CROPS)
-        _range("--quality", self.quality, 1, 100)
-        _range("--size (width)", self.width, 8, 8192)
-        _range("--size (height)", self.height, 8, 4096)
-        _range("--bound-px", self.bound_px, 1e-3, 1e4)
-        _range("--crop-margin", self.crop_margin, 0, 2)
+        if not self.streams or not set(self.streams) <= set(STREAMS):
+            raise InputError(f"streams={self.streams!r}, expected rgb, flow or both")
+        # One order, whatever order they were asked for in: the bytes depend on it.
+        in_order = tuple(stream for stream in STREAMS if stream in self.streams)
+        object.__setattr__(self, "streams", in_order)
+        check_choice("codec", self.codec, Codec)
+        check_choice("frames", self.frames, FrameChoice)
+        check_choice("flow_method", self.flow_method, FlowMethod)
+        check_choice("crop", self.crop, Crop)
+        check_choice("on_error", self.on_error, OnError)
+        check_range("quality", self.quality, 1, 100)
+        check_range("width", self.width, 8, 8192)
+        check_range("height", self.height, 8, 4096)
+        check_range("bound_px", self.bound_px, 1e-3, 1e4)
+        check_range("crop_margin", self.crop_margin, 0, 2)
         if self.shard_bytes:
-            _range("--shard-bytes", self.shard_bytes, 1 << 12, 1 << 40)
-        _range("--seed", self.seed, 0, (1 << 63) - 1)
+            check_range("shard_bytes", self.shard_bytes, 1 << 12, 1 << 40)
+        check_range("seed", self.seed, 0, (1 << 63) - 1)
         if self.height % 8:
             raise InputError(
-                f"--size: height {self.height} is not a multiple of 8, so that a JPEG block would"
-                " mix x and y flow"
+                f"height={self.height}, expected a multiple of 8: a JPEG block may not mix x and y"
+                " flow"
             )
 
 
@@ -96,15 +87,5 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     width, separator, height = text.lower().partition("x")
     if not (separator and width.isdigit() and height.isdigit()):
-        raise InputError(f"--size {text!r}, expected WIDTHxHEIGHT in pixels, such as 340x256")
+        raise InputError(f"size={text!r}, expected WIDTHxHEIGHT in pixels, such as 340x256")
     return int(width), int(height)
-
-
-def _choice(flag: str, value: object, choices: tuple[str, ...], valid: bool) -> None:
-    if not valid:
-        raise InputError(f"{flag} {value!r}, expected one of {', '.join(choices)}")
-
-
-def _range(flag: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InputError(f"{flag} {value}, expected {low} to {high}")

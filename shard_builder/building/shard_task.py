@@ -1,6 +1,4 @@
-"""The unit of a build: one shard of each stream from a list of sequences. Runs in any process or
-host that sees the folders.
-"""
+"""The unit of a build: one shard of each stream, on any process or host that sees the folders."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from shard_builder.building.encode import EncodedSequence, SequenceEncoder
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
 from shard_builder.files import FileDigest, digest_file, write_atomically
-from shard_builder.format.shards import Member, ShardWriter
+from shard_builder.format.shards import ShardWriter
 from shard_builder.sources.sequence import FaceSequence
 
 BUILD_FOLDER = ".build"
@@ -43,30 +42,25 @@ class ShardTask:
         """Where the proof of the finished shard lies until the build has ended."""
         return self.dataset_dir / BUILD_FOLDER / f"shard-{self.number:06d}.json"
 
+    def source_name(self, sequence: FaceSequence) -> str:
+        """Return the folder of a sequence below the source's root, with forward slashes."""
+        return sequence.frames[0].parent.relative_to(self.source_root).as_posix()
+
     def fingerprint(self) -> str:
-        """Hash everything that decides the shard's bytes: options, keys, labels, and the sizes of
-        all source files.
-        """
+        """Hash what decides the shard's bytes: options, keys, labels, sizes of all source files."""
         files = [
             [str(path.relative_to(self.source_root)), path.stat().st_size]
             for sequence in self.sequences
-            for path in (
-                *sequence.frames,
-                *(p for pair in sequence.pairs for p in pair),
-                *sequence.landmarks,
-            )
+            for path in (*sequence.frames, *chain(*sequence.pairs), *sequence.landmarks)
         ]
-        text = json.dumps(
-            [asdict(self.options), self.number, [s.key for s in self.sequences], self.labels, files]
-        )
+        keys = [sequence.key for sequence in self.sequences]
+        text = json.dumps([asdict(self.options), self.number, keys, self.labels, files])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardResult:
-    """What comes back: index rows, digests, skips and statistics; small, whatever the shard's
-    size.
-    """
+    """What comes back: index rows, digests, skips, statistics; small, whatever the shard's size."""
 
     number: int
     rows: list[dict[str, Any]]
@@ -128,8 +122,10 @@ def _build_shard(task: ShardTask) -> ShardResult:
                 encoded = encoder.encode(sequence)
             except SourceError as error:
                 if task.options.on_error == "raise":
-                    raise
-                path = sequence.frames[0].parent.relative_to(task.source_root).as_posix()
+                    raise SourceError(
+                        f"{error}\n  Or leave faulty sequences out with on_error='skip'."
+                    ) from None
+                path = task.source_name(sequence)
                 skipped.append({"key": sequence.key, "path": path, "reason": str(error)})
                 continue
             begin = time.perf_counter()
@@ -142,21 +138,14 @@ def _build_shard(task: ShardTask) -> ShardResult:
     finally:
         for writer in writers.values():
             writer.close()
-    levels = encoder.statistics.levels
     return ShardResult(
         number=task.number,
         rows=rows,
-        files={
-            name: digest for writer in writers.values() for name, digest in writer.files.items()
-        },
+        files={name: file for writer in writers.values() for name, file in writer.files.items()},
         num_bytes={stream: writer.num_bytes for stream, writer in writers.items()},
         skipped=skipped,
-        levels={
-            "num": levels.num_levels,
-            "saturated": levels.num_saturated,
-            "sum": levels.sum_levels,
-        },
-        seconds=encoder.statistics.seconds | {"pack": pack_seconds},
+        levels=asdict(encoder.levels),
+        seconds=encoder.seconds | {"pack": pack_seconds},
     )
 
 
@@ -179,11 +168,11 @@ def _write_sample(
     metadata = {"json": json.dumps(row, sort_keys=True).encode(), "cls": str(label).encode()}
     for stream, writer in writers.items():
         places = writer.write(sequence.key, encoded.members[stream] | metadata)
-        images: list[Member] = [places[extension] for extension in encoded.members[stream]]
+        images = [places[extension] for extension in encoded.members[stream]]
         row |= {
             f"{stream}_shard": task.number,
             f"{stream}_offset": [place.offset for place in images],
             f"{stream}_size": [place.num_bytes for place in images],
             f"{stream}_crc32": [place.crc32 for place in images],
         }
-    return row | {"source": sequence.frames[0].parent.relative_to(task.source_root).as_posix()}
+    return row | {"source": task.source_name(sequence)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from rich.table import Table
@@ -13,6 +14,8 @@ from shard_builder.files import write_atomically
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import Manifest, read_manifest
 from shard_builder.split import Split, leak_warning, make_split, write_split
+
+COLUMNS = ["key", "label", "num_frames", "num_pairs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,92 +27,65 @@ class Sequences:
     labels: list[int]
 
 
-def run_split(
-    dataset: Path,
-    *,
-    kind: str,
-    folds: int,
-    fold: int,
-    subject: str,
-    seed: int,
-    out: Path | None,
-    original_format: Path | None,
-) -> None:
-    """Make, print and write a split."""
+def run_split(dataset: Path, *, out: Path | None, original_format: Path | None, **how: Any) -> None:
+    """Make, print and write a split; ``how`` are the arguments of ``make_split``."""
     manifest = read_manifest(dataset)
     batch = read_index(dataset / INDEX_NAME, streams=manifest.streams)
     keys, subjects, labels = (
         batch.column(name).to_pylist() for name in ("key", "subject", "label")
     )
-    split = make_split(
-        Sequences(keys=keys, subjects=subjects, labels=labels),
-        kind,
-        folds=folds,
-        fold=fold,
-        subject=subject,
-        seed=seed,
-    )
+    split = make_split(Sequences(keys=keys, subjects=subjects, labels=labels), **how)
     subject_of = dict(zip(keys, subjects, strict=True))
     console = make_console()
     console.print(split_table(split, manifest, dict(zip(keys, labels, strict=True)), subject_of))
-    warning = leak_warning(split, subject_of)
-    if warning:
-        console.print(f"[bold red]{warning}[/]", highlight=False)
+    if warning := leak_warning(split, subject_of):
+        console.print(f"[bold red]{warning}[/]")
     if out:
         write_split(out, split)
-        console.print(f"written: {out}", highlight=False)
+        console.print(f"written: {out}")
     if original_format:
         for path in write_original_lists(original_format, split, manifest, batch):
-            console.print(f"written: {path}", highlight=False)
+            console.print(f"written: {path}")
 
 
 def split_table(
     split: Split, manifest: Manifest, label_of: dict[str, int], subject_of: dict[str, str]
 ) -> Table:
     """Tabulate sequences and subjects of both sides by class."""
-    made_with = ", ".join(f"{name} {value}" for name, value in split.parameters.items())
-    table = Table(title=f"{split.kind} ({made_with})")
+    parameters = ", ".join(f"{name} {value}" for name, value in split.parameters.items())
+    table = Table(title=f"{split.kind} ({parameters})")
     table.add_column("class")
-    sides = (("train", split.train), ("val", split.val))
-    for name, _ in sides:
+    sides = split.train, split.val
+    for name in ("train", "val"):
         table.add_column(name, justify="right")
     for entry in manifest.classes:
-        table.add_row(
-            entry.name,
-            *(str(sum(label_of[key] == entry.label for key in side)) for _, side in sides),
-        )
+        counts = (sum(label_of[key] == entry.label for key in side) for side in sides)
+        table.add_row(entry.name, *map(str, counts))
     table.add_section()
-    table.add_row("sequences", *(str(len(side)) for _, side in sides))
-    table.add_row("subjects", *(str(len({subject_of[key] for key in side})) for _, side in sides))
+    table.add_row("sequences", *(str(len(side)) for side in sides))
+    table.add_row("subjects", *(str(len({subject_of[key] for key in side})) for side in sides))
     return table
 
 
 def write_original_lists(
     folder: Path, split: Split, manifest: Manifest, batch: pa.RecordBatch
 ) -> list[Path]:
-    """Write ``{train,val}_{rgb,flow}_split.txt``, ``path count label`` a line, with the paths of
-    ``ckshard prepare``'s trees.
+    """Write the original's four lists, ``{train,val}_{rgb,flow}_split.txt``.
+
+    A line is ``path count label``, with the paths of ``ckshard prepare``'s trees.
 
     Source: two_stream_for_emotion_recognition, datasets/split.py; flow paths end in ``/x_flow``,
         labels are CK+'s codes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    codes = [entry.code for entry in manifest.classes]
-    columns = (
-        batch.column(name).to_pylist() for name in ("key", "label", "num_frames", "num_pairs")
-    )
-    facts = {
-        key: (codes[label], frames, pairs)
-        for key, label, frames, pairs in zip(*columns, strict=True)
-    }
+    row_of = {row["key"]: row for row in batch.select(COLUMNS).to_pylist()}
     written = []
     for side, keys in (("train", split.train), ("val", split.val)):
-        for stream in ("rgb", "flow"):
+        for stream, tail, count in (("rgb", "", "num_frames"), ("flow", "/x_flow", "num_pairs")):
             lines = []
-            for key in keys:
-                code, num_frames, num_pairs = facts[key]
-                tail, count = ("", num_frames) if stream == "rgb" else ("/x_flow", num_pairs)
-                lines.append(f"{stream}/{code}/{key}{tail} {count} {code}\n")
+            for row in (row_of[key] for key in keys):
+                code = manifest.classes[row["label"]].code
+                lines.append(f"{stream}/{code}/{row['key']}{tail} {row[count]} {code}\n")
             path = folder / f"{side}_{stream}_split.txt"
             write_atomically(path, "".join(lines).encode())
             written.append(path)

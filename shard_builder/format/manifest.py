@@ -84,6 +84,11 @@ class Stream:
         if self.codec not in CODECS:
             raise ValueError(f"codec {self.codec!r}, expected one of {', '.join(CODECS)}")
 
+    @property
+    def codec_name(self) -> str:
+        """The codec with its quality, ``jpg 95``."""
+        return self.codec if self.quality is None else f"{self.codec} {self.quality}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:

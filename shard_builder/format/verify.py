@@ -17,6 +17,7 @@ from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import MANIFEST_NAME, Manifest, read_manifest
 from shard_builder.format.verify_shard import Fault, StreamChecks, check_shard
 from shard_builder.keys import KEY_PATTERN
+from shard_builder.workers import num_workers
 
 SCRATCH = {MANIFEST_NAME, ".build"}
 
@@ -51,12 +52,14 @@ def verify_dataset(
     Args:
         path: The dataset folder.
         quick: Leave out checksums and decoding: sizes, headers and indexes only.
-        workers: Threads.
+        workers: Threads; 0 takes all cores.
         on_progress: Called with (shards done, shards in all).
 
     Raises:
-        DatasetError: If there is no manifest of this version to hold the folder against.
+        DatasetError: If there is no manifest of this version to compare the folder with.
+        InputError: If the number of workers is negative.
     """
+    workers = num_workers(workers)
     manifest = read_manifest(path)
     faults = list(check_files(path, manifest, quick=quick))
     try:
@@ -79,7 +82,7 @@ def verify_dataset(
         for row in rows:
             rows_by_shard.setdefault((stream, row[f"{stream}_shard"]), []).append(row)
     num_members = num_decoded = 0
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         checks = StreamChecks(path=path, manifest=manifest, rows=rows_by_shard, decode=not quick)
         futures = [pool.submit(check_shard, checks, stream, number) for stream, number in tasks]
         for done, future in enumerate(as_completed(futures), start=1):

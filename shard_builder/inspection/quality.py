@@ -85,7 +85,7 @@ def codec_errors(inspection: Inspection, lossless: Inspection) -> list[CodecErro
     if missing or inspection.manifest.geometry != lossless.manifest.geometry:
         what = f"lacks {missing[0]}" if missing else "has another frame size"
         raise InputError(
-            f"--lossless {lossless.path}: {what}, expected a build of the same source and size"
+            f"lossless={str(lossless.path)!r}: {what}, expected a build of the same source and size"
         )
     errors = []
     for stream, entry in inspection.manifest.streams.items():
@@ -94,7 +94,8 @@ def codec_errors(inspection: Inspection, lossless: Inspection) -> list[CodecErro
             or lossless.manifest.streams[stream].codec == "jpg"
         ):
             raise InputError(
-                f"--lossless {lossless.path}: has no lossless {stream}, expected codec png or raw"
+                f"lossless={str(lossless.path)!r}: has no lossless {stream}, expected codec png or"
+                " raw"
             )
         if entry.codec == "jpg":
             errors.append(

@@ -1,6 +1,4 @@
-"""Find CK+ sequences under any root, by the pattern of the file names and not by the names of the
-folders above them.
-"""
+"""Find CK+ sequences under any root, by the names of the files and not of the folders above."""
 
 from __future__ import annotations
 
@@ -33,8 +31,8 @@ def scan_ckplus(root: Path, *, on_error: OnError = "raise") -> Source:
 
     Args:
         root: The release's folder.
-        on_error: ``raise`` reports the first fault; ``skip`` leaves the faulty sequence out and
-            lists it.
+        on_error: ``raise`` reports the first fault; ``skip`` leaves faulty sequences out and lists
+            them.
 
     Returns:
         The labelled sequences, sorted by key.
@@ -46,15 +44,15 @@ def scan_ckplus(root: Path, *, on_error: OnError = "raise") -> Source:
     """
     if not root.is_dir():
         raise SourceError(
-            f"{root}: no such folder, expected a CK+ release\n  Check the path, or make one:"
-            f" ckshard synth {root}"
+            f"{root}: no such folder, expected a CK+ release\n"
+            f"  Check the path, or make one: ckshard synth {root}"
         )
     images, labels, landmarks = _collect(root)
     if not images:
         raise SourceError(
-            f"{root}: no sequences, expected image files like S005/001/S005_001_00000001.png at any"
-            " depth\n  Unpack extended-cohn-kanade-images.zip and Emotion_labels.zip into this"
-            " folder."
+            f"{root}: no sequences, expected image files like S005/001/S005_001_00000001.png at"
+            " any depth\n"
+            "  Unpack extended-cohn-kanade-images.zip and Emotion_labels.zip into this folder."
         )
     faults: list[SkippedSequence] = []
     sequences = []
@@ -64,10 +62,8 @@ def scan_ckplus(root: Path, *, on_error: OnError = "raise") -> Source:
                 _sequence(key, images.get(key, {}), labels[key], landmarks.get(key, {}))
             )
         except SourceError as error:
-            path = min(labels[key].items())[1][0]
-            faults.append(
-                SkippedSequence(key=key, path=relative_name(path, root), reason=str(error))
-            )
+            path = relative_name(min(labels[key].items())[1][0], root)
+            faults.append(SkippedSequence(key=key, path=path, reason=str(error)))
     raise_or_keep(faults, on_error)
     if not sequences and faults:
         raise SourceError(
@@ -77,13 +73,13 @@ def scan_ckplus(root: Path, *, on_error: OnError = "raise") -> Source:
     if not sequences:
         raise SourceError(
             f"{root}: {len(images)} sequences but no usable emotion label, expected files like"
-            " S005_001_00000011_emotion.txt\n  Unpack Emotion_labels.zip into this folder."
+            " S005_001_00000011_emotion.txt\n"
+            "  Unpack Emotion_labels.zip into this folder."
         )
-    num_unlabelled = len(images.keys() - labels.keys())
     return Source(
         kind="ckplus",
         sequences=tuple(sequences),
-        num_unlabelled=num_unlabelled,
+        num_unlabelled=len(images.keys() - labels.keys()),
         skipped=tuple(faults),
     )
 
@@ -93,14 +89,13 @@ def raise_or_keep(faults: list[SkippedSequence], on_error: OnError) -> None:
     if faults and on_error == "raise":
         more = f"\n  {len(faults) - 1} more sequences have faults." if len(faults) > 1 else ""
         raise SourceError(
-            f"{faults[0].reason}{more}\n  Mend the source, or leave faulty sequences out with"
-            " --on-error skip."
+            f"{faults[0].reason}{more}\n"
+            "  Fix the source, or leave faulty sequences out with on_error='skip'."
         )
 
 
 def walk_files(root: Path) -> Iterable[Path]:
-    """Yield every file under ``root`` in sorted order, so that no result depends on the file
-    system's order.
+    """Yield every file under ``root``, sorted: no result depends on the file system's order.
 
     Links are followed; a folder that is reached a second time (a link to a sibling, a loop) is left
     out.
@@ -118,18 +113,21 @@ def walk_files(root: Path) -> Iterable[Path]:
 
 
 def _collect(root: Path) -> tuple[FilesByKey, FilesByKey, FilesByKey]:
-    found: tuple[FilesByKey, FilesByKey, FilesByKey] = tuple(
-        defaultdict(lambda: defaultdict(list)) for _ in range(3)
-    )  # type: ignore[assignment]
+    """Return images, labels and landmarks, each by key and frame number."""
+    images, labels, landmarks = (
+        defaultdict[str, dict[int, list[Path]]](lambda: defaultdict(list)) for _ in range(3)
+    )
+    patterns = ((images, IMAGE_NAME), (labels, LABEL_NAME), (landmarks, LANDMARK_NAME))
     for path in walk_files(root):
-        for files, pattern in zip(found, (IMAGE_NAME, LABEL_NAME, LANDMARK_NAME), strict=True):
+        for files, pattern in patterns:
             match = pattern.fullmatch(path.name)
-            if match and [part.upper() for part in path.parts[-3:-1]] == [
+            # A copy of a file elsewhere (a backup, a thumbnail) is not part of the release.
+            if match and tuple(part.upper() for part in path.parts[-3:-1]) == (
                 match[1].upper(),
                 match[2],
-            ]:
+            ):
                 files[f"{match[1].upper()}_{match[2]}"][int(match[3])].append(path)
-    return found
+    return images, labels, landmarks
 
 
 def _sequence(
@@ -138,12 +136,9 @@ def _sequence(
     labels: dict[int, list[Path]],
     landmarks: dict[int, list[Path]],
 ) -> FaceSequence:
-    label_files = [path for _, paths in sorted(labels.items()) for path in paths]
-    if len(label_files) > 1:
-        raise SourceError(
-            f"{label_files[1]}: second label of {key}, expected one; the first is {label_files[0]}"
-        )
-    label = label_files[0]
+    label, *others = (path for _, paths in sorted(labels.items()) for path in paths)
+    if others:
+        raise SourceError(f"{others[0]}: second label of {key}, expected one; the first is {label}")
     if not images:
         raise SourceError(
             f"{label}: label of {key}, but the release has no images of it, expected"
@@ -159,11 +154,7 @@ def _sequence(
         )
     check_same_size(frames)
     subject, session = key.split("_")
-    marks = (
-        tuple(landmarks[n][0] for n in sorted(landmarks))
-        if sorted(landmarks) == sorted(images)
-        else ()
-    )
+    has_landmarks = sorted(landmarks) == sorted(images)
     return FaceSequence(
         key=key,
         subject=subject,
@@ -171,34 +162,33 @@ def _sequence(
         emotion=CKPLUS_EMOTIONS[code],
         code=code,
         frames=frames,
-        landmarks=marks,
+        landmarks=tuple(landmarks[n][0] for n in sorted(landmarks)) if has_landmarks else (),
     )
 
 
 def _contiguous(key: str, images: dict[int, list[Path]]) -> tuple[Path, ...]:
-    for number, paths in sorted(images.items()):
+    """Return one image of each frame, 1 to the last."""
+    for expected, (number, paths) in enumerate(sorted(images.items()), start=1):
         if len(paths) > 1:
             raise SourceError(
                 f"{paths[1]}: second image of frame {number} of {key}, expected one; the first is"
                 f" {paths[0]}"
             )
-    numbers = sorted(images)
-    for expected, number in enumerate(numbers, start=1):
         if number != expected:
             raise SourceError(
-                f"{images[number][0]}: frame {number} follows frame {expected - 1} of {key},"
-                f" expected frame {expected}"
+                f"{paths[0]}: frame {number} follows frame {expected - 1} of {key}, expected frame"
+                f" {expected}"
             )
-    if len(numbers) < 2:
+    frames = tuple(images[number][0] for number in sorted(images))
+    if len(frames) < 2:
         raise SourceError(
-            f"{images[numbers[0]][0]}: the only frame of {key}, expected at least 2 (one flow pair)"
+            f"{frames[0]}: the only frame of {key}, expected at least 2 (one flow pair)"
         )
-    return tuple(images[number][0] for number in numbers)
+    return frames
 
 
 def read_emotion_code(path: Path) -> int:
-    """Read CK+'s emotion code, 0..7, from a label file: one number in any float notation (``
-    3.0000000e+00``).
+    """Read CK+'s emotion code, 0..7, from a label file: one number in any float notation.
 
     Raises:
         SourceError: If the file holds anything else.
@@ -215,30 +205,28 @@ def read_emotion_code(path: Path) -> int:
         ) from None
     if value not in range(8):
         raise SourceError(
-            f"{path}: label {text}, expected a whole number 0..7 (0 neutral, 1 anger, ... 7"
-            " surprise)"
+            f"{path}: label {text}, expected a whole number 0..7 (0 neutral, 1 anger, ..."
+            " 7 surprise)"
         )
     return int(value)
 
 
 def check_same_size(frames: Iterable[Path]) -> None:
-    """Compare the sizes in the headers of PNG files; other formats are compared when they are
-    decoded.
+    """Compare the sizes in the headers of PNG files; others are compared when they are decoded.
 
     Raises:
-        SourceError: If a PNG file is cut short within its header, or its size differs from the
-            first one's.
+        SourceError: If a PNG is cut short within its header, or another size than the first one's.
     """
     first: tuple[Path, tuple[int, int]] | None = None
     for path in frames:
         if path.suffix.lower() != ".png":
             continue
-        size = _png_size(path)
+        width, height = size = _png_size(path)
         if first is None:
-            first = (path, size)
+            first = path, size
         elif size != first[1]:
             raise SourceError(
-                f"{path}: {size[0]}x{size[1]} pixels, expected {first[1][0]}x{first[1][1]} as in"
+                f"{path}: {width}x{height} pixels, expected {first[1][0]}x{first[1][1]} as in"
                 f" {first[0].name}"
             )
 
@@ -251,8 +239,8 @@ def _png_size(path: Path) -> tuple[int, int]:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
     if len(header) < 24 or not header.startswith(b"\x89PNG\r\n\x1a\n"):
         raise SourceError(
-            f"{path}: not a PNG image, expected one by its name\n  Copy the file from the release"
-            " again."
+            f"{path}: not a PNG image, expected one by its name\n"
+            "  Copy the file from the release again."
         )
     return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
 

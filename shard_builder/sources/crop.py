@@ -35,13 +35,8 @@ def read_landmarks(path: Path) -> npt.NDArray[np.float64]:
         SourceError: If it holds anything else.
     """
     try:
-        points = np.array(
-            [
-                [float(number) for number in line.split()]
-                for line in path.read_text().splitlines()
-                if line.strip()
-            ]
-        )
+        lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        points = np.array([[float(number) for number in line] for line in lines])
     except (OSError, ValueError) as error:
         raise SourceError(f"{path}: landmarks cannot be read ({error})") from None
     if points.shape != (NUM_LANDMARKS, 2) or not np.isfinite(points).all():
@@ -52,8 +47,9 @@ def read_landmarks(path: Path) -> npt.NDArray[np.float64]:
 
 
 def face_box(sequence: FaceSequence, *, margin: float) -> Box:
-    """Return one square box that holds the landmarks of all frames of a sequence; one box, so that
-    the crop adds no motion.
+    """Return one square box that holds the landmarks of all frames of a sequence.
+
+    One box, because a box of each frame would add its own motion to the flow.
 
     Args:
         sequence: A sequence with landmark files.
@@ -65,8 +61,8 @@ def face_box(sequence: FaceSequence, *, margin: float) -> Box:
     if not sequence.landmarks:
         raise SourceError(
             f"{sequence.frames[0].parent}: no landmark file for each frame of {sequence.key},"
-            " expected by --crop landmarks\n  Unpack Landmarks.zip into the release, or use --crop"
-            " none."
+            " expected by crop='landmarks'\n"
+            "  Unpack Landmarks.zip into the release, or use crop='none'."
         )
     points = np.concatenate([read_landmarks(path) for path in sequence.landmarks])
     low, high = points.min(axis=0), points.max(axis=0)

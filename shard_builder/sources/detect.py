@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, check_choice
 from shard_builder.sources.ckplus import IMAGE_NAME, OnError, scan_ckplus, walk_files
 from shard_builder.sources.frames import VIDEO_SUFFIXES
-from shard_builder.sources.sequence import Source
+from shard_builder.sources.sequence import Source, SourceKind
 from shard_builder.sources.tree import scan_tree
 from shard_builder.sources.videos import scan_videos
 
-SOURCES = ("auto", "ckplus", "tree", "videos")
+SourceChoice = Literal["auto", "ckplus", "tree", "videos"]
 
 
 def scan_source(
     root: Path,
     *,
-    kind: str = "auto",
+    kind: SourceChoice = "auto",
     subjects: Path | None = None,
     subject_pattern: str = "",
     on_error: OnError = "raise",
@@ -35,29 +36,22 @@ def scan_source(
         InputError: If the kind is unknown, or an option is given that it does not take.
         SourceError: As the scan of that kind says.
     """
-    if kind not in SOURCES:
-        raise InputError(f"--source {kind!r}, expected one of {', '.join(SOURCES)}")
-    if kind == "auto":
-        kind = detect_source(root)
-    if kind == "videos":
+    check_choice("kind", kind, SourceChoice)
+    found = detect_source(root) if kind == "auto" else kind
+    if found == "videos":
         return scan_videos(
             root, subjects=subjects, subject_pattern=subject_pattern, on_error=on_error
         )
     if subjects is not None or subject_pattern:
         raise InputError(
-            f"--subjects and --subject-pattern are for videos, but {root} is read as {kind}"
+            f"subjects=... and subject_pattern=... are for videos, but {root} is read as {found}"
         )
-    return (
-        scan_tree(root, on_error=on_error)
-        if kind == "tree"
-        else scan_ckplus(root, on_error=on_error)
-    )
+    scan = scan_tree if found == "tree" else scan_ckplus
+    return scan(root, on_error=on_error)
 
 
-def detect_source(root: Path) -> str:
-    """Tell what a folder holds; ``ckplus`` if it cannot be told, whose scan says what is
-    expected.
-    """
+def detect_source(root: Path) -> SourceKind:
+    """Tell what a folder holds; ``ckplus`` if in doubt, whose scan says what is expected."""
     if (root / "rgb").is_dir() and any((root / "rgb").glob("[0-7]/*")):
         return "tree"
     if root.is_dir():

@@ -35,15 +35,14 @@ def read_image(path: Path, *, gray: bool = False) -> Image:
     image = decode_gray(data) if gray else decode_rgb(data)
     if image is None:
         raise SourceError(
-            f"{path}: cannot be decoded, expected a whole image ({data.size} bytes found)\n  Copy"
-            " the file from the release again, or leave its sequence out with --on-error skip."
+            f"{path}: cannot be decoded, expected a whole image ({data.size} bytes found)\n"
+            "  Copy the file from the release again."
         )
     return image
 
 
 def iter_frames(paths: tuple[Path, ...]) -> Iterator[Image]:
-    """Yield the frames of a sequence in order, as RGB (H, W, 3) ``uint8``; a single video file
-    yields its own.
+    """Yield the frames of a sequence, or of its single video, as RGB (H, W, 3) ``uint8``.
 
     Raises:
         SourceError: If a frame cannot be decoded, or its size differs from the first frame's.
@@ -85,6 +84,6 @@ def iter_video(path: Path) -> Iterator[Image]:
         capture.release()
     if size is None:
         raise SourceError(
-            f"{path}: no frame can be decoded, expected a video\n  Convert it: ffmpeg -i"
-            f" {path.name} video.mp4"
+            f"{path}: no frame can be decoded, expected a video\n"
+            f"  Convert it: ffmpeg -i {path.name} video.mp4"
         )

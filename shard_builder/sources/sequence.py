@@ -1,14 +1,15 @@
-"""One facial expression: the frames of a subject's session, from the neutral to the peak frame, and
-its emotion.
-"""
+"""One facial expression: a subject's frames from neutral to peak, and the emotion they show."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from shard_builder.errors import InputError
 from shard_builder.keys import KEY_PATTERN
 
+SourceKind = Literal["ckplus", "tree", "videos"]
 CKPLUS_EMOTIONS = (
     "neutral",
     "anger",
@@ -39,6 +40,9 @@ class FaceSequence:
             has it.
         landmarks: CK+'s 68-point files, one a frame, if the source has them.
         num_video_frames: What a video's header says of its length; None for image files.
+
+    Raises:
+        InputError: If the key or the number of files breaks a rule.
     """
 
     key: str
@@ -58,18 +62,18 @@ class FaceSequence:
 
     def __post_init__(self) -> None:
         if not KEY_PATTERN.fullmatch(self.key):
-            raise ValueError(f"key {self.key!r} is not 1 to 80 characters of A-Z a-z 0-9 _ -")
+            raise InputError(f"key={self.key!r}, expected 1 to 80 characters of A-Z a-z 0-9 _ -")
         if not self.frames:
-            raise ValueError(f"sequence {self.key} has no frames")
-        if self.pairs and len(self.pairs) != len(self.frames) - 1:
-            raise ValueError(
-                f"sequence {self.key} has {len(self.pairs)} pairs, expected {len(self.frames) - 1}"
-            )
-        if self.landmarks and len(self.landmarks) != len(self.frames):
-            raise ValueError(
-                f"sequence {self.key} has {len(self.landmarks)} landmark files, expected"
-                f" {len(self.frames)}"
-            )
+            raise InputError(f"sequence {self.key}: frames=(), expected files")
+        for name, files, expected in (
+            ("pairs", self.pairs, len(self.frames) - 1),
+            ("landmarks", self.landmarks, len(self.frames)),
+        ):
+            if files and len(files) != expected:
+                raise InputError(
+                    f"sequence {self.key}: {len(files)} {name}, expected {expected} for"
+                    f" {len(self.frames)} frames"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,18 +93,16 @@ class Source:
         kind: ``ckplus``, ``tree`` or ``videos``.
         sequences: Labelled sequences, sorted by key.
         num_unlabelled: Sequences without a label; they are counted, never used.
-        skipped: What was left out under ``--on-error skip``.
+        skipped: What was left out under ``on_error="skip"``.
     """
 
-    kind: str
+    kind: SourceKind
     sequences: tuple[FaceSequence, ...]
     num_unlabelled: int = 0
     skipped: tuple[SkippedSequence, ...] = ()
 
     def class_table(self) -> list[tuple[int, str]]:
-        """List the classes as (code, name), by code; of CK+ always its seven, neutral only if it
-        occurs.
-        """
+        """List the classes as (code, name), by code; of CK+ its seven, and neutral if it occurs."""
         codes = {sequence.code: sequence.emotion for sequence in self.sequences}
         if self.kind in ("ckplus", "tree"):
             codes |= {code: CKPLUS_EMOTIONS[code] for code in range(1, 8)}

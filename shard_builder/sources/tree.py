@@ -1,6 +1,4 @@
-"""Scan a prepared tree, as ``ckshard prepare`` writes it: ``rgb/<code>/<key>/`` and
-``flow/<code>/<key>/{x_flow,y_flow}/``.
-"""
+"""Scan a prepared tree: ``rgb/<code>/<key>/`` and ``flow/<code>/<key>/{x_flow,y_flow}/``."""
 
 from __future__ import annotations
 
@@ -23,15 +21,15 @@ FRAME_NUMBER = re.compile(r"(\d+)$")
 
 
 def scan_tree(root: Path, *, on_error: OnError = "raise") -> Source:
-    """Scan a prepared tree. Without a ``flow`` folder, flow is computed from the frames.
+    """Scan a prepared tree, as ``ckshard prepare`` writes it.
 
-    The subject is what comes before the first underscore of the sequence's folder name. Hidden and
-    foreign files are ignored.
+    Without a ``flow`` folder, flow is computed from the frames. The subject is what comes before
+    the first underscore of the sequence's folder name. Hidden and foreign files are ignored.
 
     Args:
         root: Folder with ``rgb`` and, if it was prepared, ``flow`` in it.
-        on_error: ``raise`` reports the first fault; ``skip`` leaves the faulty sequence out and
-            lists it.
+        on_error: ``raise`` reports the first fault; ``skip`` leaves faulty sequences out and lists
+            them.
 
     Raises:
         SourceError: If there are no sequences, or (``raise``) for a class folder that is no CK+
@@ -43,34 +41,31 @@ def scan_tree(root: Path, *, on_error: OnError = "raise") -> Source:
             f"{root}: no folder rgb in it, expected a prepared tree: rgb/<code>/<sequence>/*.png"
         )
     faults: list[SkippedSequence] = []
-    sequences = []
-    for folder in sorted(
-        path for path in (root / "rgb").glob("*/*") if path.is_dir() and path.name[0] != "."
-    ):
+    sequences: dict[str, FaceSequence] = {}
+    for folder in sorted((root / "rgb").glob("*/*")):
+        if not folder.is_dir() or folder.name[0] == ".":
+            continue
         try:
-            sequences.append(_sequence(root, folder))
+            sequence = _sequence(root, folder)
         except SourceError as error:
-            faults.append(
-                SkippedSequence(
-                    key=folder.name, path=relative_name(folder, root), reason=str(error)
-                )
-            )
-    seen: dict[str, FaceSequence] = {}
-    for sequence in sequences:
-        if sequence.key in seen:
-            first = seen[sequence.key].frames[0].parent
+            path = relative_name(folder, root)
+            faults.append(SkippedSequence(key=folder.name, path=path, reason=str(error)))
+            continue
+        if sequence.key in sequences:
+            first = sequences[sequence.key].frames[0].parent
             raise SourceError(
-                f"{sequence.frames[0].parent}: second folder of {sequence.key}, expected one; the"
-                f" first is {first}"
+                f"{folder}: second folder of {sequence.key}, expected one; the first is {first}"
             )
-        seen[sequence.key] = sequence
+        sequences[sequence.key] = sequence
     raise_or_keep(faults, on_error)
     if not sequences:
         raise SourceError(
             f"{root}: no sequences, expected folders like rgb/3/S005_001 with images in them"
         )
     return Source(
-        kind="tree", sequences=tuple(seen[key] for key in sorted(seen)), skipped=tuple(faults)
+        kind="tree",
+        sequences=tuple(sequences[key] for key in sorted(sequences)),
+        skipped=tuple(faults),
     )
 
 
@@ -88,6 +83,7 @@ def _sequence(root: Path, folder: Path) -> FaceSequence:
     check_consecutive(frames)
     check_same_size(frames)
     subject, _, session = folder.name.partition("_")
+    has_flow = (root / "flow").is_dir()
     return FaceSequence(
         key=folder.name,
         subject=subject,
@@ -95,11 +91,7 @@ def _sequence(root: Path, folder: Path) -> FaceSequence:
         emotion=CKPLUS_EMOTIONS[int(code)],
         code=int(code),
         frames=frames,
-        pairs=(
-            _pairs(root / "flow" / code / folder.name, len(frames))
-            if (root / "flow").is_dir()
-            else ()
-        ),
+        pairs=_pairs(root / "flow" / code / folder.name, len(frames)) if has_flow else (),
     )
 
 
@@ -114,8 +106,8 @@ def _pairs(folder: Path, num_frames: int) -> tuple[tuple[Path, Path], ...]:
         if len(files) != num_frames - 1:
             raise SourceError(
                 f"{folder / axis}: {len(files)} planes, expected {num_frames - 1} for {num_frames}"
-                " frames\n  Prepare the sequence again: remove its flow folder and run ckshard"
-                " prepare."
+                " frames\n"
+                "  Prepare the sequence again: remove its flow folder and run ckshard prepare."
             )
         check_consecutive(files)
         check_same_size(files)
@@ -124,15 +116,13 @@ def _pairs(folder: Path, num_frames: int) -> tuple[tuple[Path, Path], ...]:
 
 
 def images_in(folder: Path) -> tuple[Path, ...]:
-    """Return the images of a folder in the order of the numbers in their names; hidden and other
-    files are left out.
-    """
-    found = [
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != "." and p.is_file()
+    """Return a folder's images by the numbers in their names, without hidden and other files."""
+    images = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "." and path.is_file()
     ]
-    return tuple(sorted(found, key=natural_key))
+    return tuple(sorted(images, key=natural_key))
 
 
 def check_consecutive(files: tuple[Path, ...]) -> None:

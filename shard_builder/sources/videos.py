@@ -1,6 +1,4 @@
-"""Scan videos in class folders: ``<class>/<name>.mp4``, any class names; the subject from a table
-or from the path.
-"""
+"""Scan videos in class folders, ``<class>/<name>.mp4``; subjects from a table or from the path."""
 
 from __future__ import annotations
 
@@ -27,8 +25,9 @@ def scan_videos(
     subject_pattern: str = "",
     on_error: OnError = "raise",
 ) -> Source:
-    """Scan videos in class folders. Classes are numbered by CK+'s codes if all are CK+'s names,
-    else by their sorted names.
+    """Scan videos in class folders.
+
+    Classes are numbered by CK+'s codes if all are CK+'s names, else by their sorted names.
 
     Args:
         root: Folder of class folders.
@@ -36,8 +35,8 @@ def scan_videos(
             ``subject``.
         subject_pattern: Regular expression with one group that finds the subject in a video's path
             below ``root``.
-        on_error: ``raise`` reports the first fault; ``skip`` leaves the faulty video out and lists
-            it.
+        on_error: ``raise`` reports the first fault; ``skip`` leaves faulty videos out and lists
+            them.
 
     Raises:
         InputError: If neither or both ways to the subject are given, or the pattern or the table is
@@ -56,11 +55,8 @@ def scan_videos(
         )
     subject_of = _subject_finder(root, subjects, subject_pattern)
     classes = sorted({path.relative_to(root).parts[0] for path in videos if path.parent != root})
-    is_ckplus = set(classes) <= set(CKPLUS_EMOTIONS)
-    code_of = {
-        name: CKPLUS_EMOTIONS.index(name) if is_ckplus else number
-        for number, name in enumerate(classes)
-    }
+    numbering = CKPLUS_EMOTIONS if set(classes) <= set(CKPLUS_EMOTIONS) else tuple(classes)
+    code_of = {name: numbering.index(name) for name in classes}
     faults: list[SkippedSequence] = []
     sequences: dict[str, FaceSequence] = {}
     for path in videos:
@@ -74,9 +70,8 @@ def scan_videos(
                 )
             sequences[sequence.key] = sequence
         except SourceError as error:
-            faults.append(
-                SkippedSequence(key=path.stem, path=relative_name(path, root), reason=str(error))
-            )
+            name = relative_name(path, root)
+            faults.append(SkippedSequence(key=path.stem, path=name, reason=str(error)))
     raise_or_keep(faults, on_error)
     if not sequences:
         raise SourceError(
@@ -100,8 +95,8 @@ def _sequence(root: Path, path: Path, subject: str, code_of: dict[str, int]) -> 
     try:
         if not capture.isOpened():
             raise SourceError(
-                f"{path}: cannot be opened as a video\n  Convert it: ffmpeg -i {path.name}"
-                " video.mp4"
+                f"{path}: cannot be opened as a video\n"
+                f"  Convert it: ffmpeg -i {path.name} video.mp4"
             )
         num_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     finally:
@@ -121,16 +116,17 @@ def _sequence(root: Path, path: Path, subject: str, code_of: dict[str, int]) -> 
         emotion=parts[0],
         code=code_of[parts[0]],
         frames=(path,),
-        num_video_frames=num_frames if num_frames > 0 else None,
+        num_video_frames=num_frames if num_frames > 0 else None,  # a header may not know
     )
 
 
 def _subject_finder(root: Path, subjects: Path | None, pattern: str) -> SubjectOf:
     if (subjects is None) == (not pattern):
         raise InputError(
-            "videos need to be told who is in them: pass --subjects FILE (CSV with the columns"
-            " video and subject) or --subject-pattern REGEX (one group, such as '/(s[0-9]+)_'), and"
-            " not both\n  Without subjects, training and validation would share faces."
+            "videos need to be told who is in them: pass subjects=FILE (CSV with the columns video"
+            " and subject) or subject_pattern=REGEX (one group, such as '/(s[0-9]+)_'), and not"
+            " both\n"
+            "  Without subjects, training and validation would share faces."
         )
     if subjects is not None:
         table = _read_subjects(subjects)
@@ -144,24 +140,18 @@ def _subject_finder(root: Path, subjects: Path | None, pattern: str) -> SubjectO
             )
 
         return by_table
+    what = f"subject_pattern={pattern!r}"
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(
-            f"--subject-pattern {pattern!r}: not a regular expression ({error})"
-        ) from None
+        raise InputError(f"{what}: not a regular expression ({error})") from None
     if compiled.groups != 1:
-        raise InputError(
-            f"--subject-pattern {pattern!r}: {compiled.groups} groups, expected one that holds the"
-            " subject"
-        )
+        raise InputError(f"{what}: {compiled.groups} groups, expected one that holds the subject")
 
     def by_pattern(path: Path) -> str:
         match = compiled.search("/" + relative_name(path, root))
         if match is None or not match[1]:
-            raise SourceError(
-                f"{path}: --subject-pattern {pattern!r} does not match /{relative_name(path, root)}"
-            )
+            raise SourceError(f"{path}: {what} does not match /{relative_name(path, root)}")
         return match[1]
 
     return by_pattern
@@ -173,7 +163,8 @@ def _read_subjects(path: Path) -> dict[str, str]:
             reader = csv.DictReader(file)
             if not {"video", "subject"} <= set(reader.fieldnames or ()):
                 raise InputError(
-                    f"--subjects {path}: columns {reader.fieldnames}, expected video and subject"
+                    f"subjects={str(path)!r}: columns {reader.fieldnames}, expected video and"
+                    " subject"
                 )
             return {
                 row["video"].strip(): row["subject"].strip()
@@ -181,4 +172,4 @@ def _read_subjects(path: Path) -> dict[str, str]:
                 if row["video"] and row["subject"]
             }
     except OSError as error:
-        raise InputError(f"--subjects {path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"subjects={str(path)!r}: cannot be read ({error.strerror})") from None

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import cv2
 
-from shard_builder.errors import InputError
-
 COUNTER_HEIGHT = 0.035
 """Height of the burnt-in counter's digits, as part of the picture's."""
 
@@ -54,12 +52,7 @@ def break_release(name: str, images: Path, labels: Path) -> None:
         name: A key of ``FAULTS``.
         images: Folder of the subjects' images.
         labels: Folder of their emotion labels.
-
-    Raises:
-        InputError: If the name is unknown.
     """
-    if name not in FAULTS:
-        raise InputError(f"--broken {name!r}, expected one of {', '.join(FAULTS)}")
     session = sorted(
         path for path in images.rglob("*") if path.is_dir() and list(path.glob("*.png"))
     )[0]

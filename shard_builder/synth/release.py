@@ -1,5 +1,4 @@
-"""``ckshard synth``: a CK+-shaped release of drawn faces with known motion, for those who do not
-have CK+.
+"""A CK+-shaped release of drawn faces with known motion, for those who do not have CK+.
 
 A subject's identity (face, skin, hair, light, background, place in the picture) decides most of the
 pixels; only the motion and the shape of the peak frame tell the class. Everything follows from
@@ -8,22 +7,22 @@ pixels; only the motion and the shape of the peak frame tell the class. Everythi
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, check_choice, check_range
 from shard_builder.sources.sequence import CKPLUS_EMOTIONS
 from shard_builder.synth.face import Face, draw_face
 from shard_builder.synth.motion import Motion, make_motion
-from shard_builder.synth.quirks import add_quirks, break_release
+from shard_builder.synth.quirks import FAULTS, add_quirks, break_release
+from shard_builder.workers import num_workers, process_pool
 
 IMAGES = Path("extended-cohn-kanade-images/cohn-kanade-images")
 LABELS = Path("Emotion_labels/Emotion")
@@ -35,8 +34,16 @@ COLOR_EVERY = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseOptions:
-    """What a release is drawn with; ``image_scale`` scales pictures and motion alike (1 is CK+'s
-    640x490).
+    """What a release is drawn with.
+
+    Args:
+        num_subjects: Subjects; each shows all seven emotions.
+        seed: Everything follows from it.
+        image_scale: Size of pictures and motion; 1 is CK+'s 640x490.
+        max_frames: Longest sequence.
+
+    Raises:
+        InputError: If a value is out of range.
     """
 
     num_subjects: int = 30
@@ -45,10 +52,10 @@ class ReleaseOptions:
     max_frames: int = 71
 
     def __post_init__(self) -> None:
-        _range("--subjects", self.num_subjects, 1, 999)
-        _range("--image-scale", self.image_scale, 0.1, 4)
-        _range("--max-frames", self.max_frames, MIN_FRAMES, 999)
-        _range("--seed", self.seed, 0, (1 << 63) - 1)
+        check_range("num_subjects", self.num_subjects, 1, 999)
+        check_range("image_scale", self.image_scale, 0.1, 4)
+        check_range("max_frames", self.max_frames, MIN_FRAMES, 999)
+        check_range("seed", self.seed, 0, (1 << 63) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +69,13 @@ class ReleaseSummary:
 
 def write_release(
     out: Path,
+    options: ReleaseOptions,
     *,
-    num_subjects: int = 30,
-    seed: int = 0,
-    image_scale: float = 1.0,
-    max_frames: int = 71,
     workers: int = 1,
     overwrite: bool = False,
     quirks: bool = False,
     broken: str = "",
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ReleaseSummary:
     """Write a release in CK+'s own layout: images, emotion labels 1..7 and landmarks.
 
@@ -79,38 +83,32 @@ def write_release(
 
     Args:
         out: Where to.
-        num_subjects: Subjects; each shows all seven emotions.
-        seed: Everything follows from it.
-        image_scale: Size of pictures and motion; 1 is CK+'s.
-        max_frames: Longest sequence.
-        workers: Processes.
+        options: What to draw.
+        workers: Processes; 0 takes all cores.
         overwrite: Whether ``out`` may be replaced.
         quirks: Make it as untidy as copies in the wild.
         broken: Name of a fault to put into its first sequence.
         on_progress: Called with (subjects done, subjects in all).
 
     Raises:
-        InputError: If ``out`` is not empty and not to be overwritten, or a value is out of range.
+        InputError: If ``out`` is not empty and not to be overwritten, or the fault is unknown.
     """
-    options = ReleaseOptions(
-        num_subjects=num_subjects, seed=seed, image_scale=image_scale, max_frames=max_frames
-    )
+    if broken:
+        check_choice("broken", broken, FAULTS)
+    workers = min(num_workers(workers), options.num_subjects)
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
         raise InputError(
-            f"{out}: exists, expected a new folder\n  Choose another OUT, or replace it with"
-            " --overwrite."
+            f"{out}: exists, expected a new folder\n"
+            "  Choose another OUT, or replace it with overwrite=True."
         )
     temporary = out.with_name(out.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     lengths = []
     try:
-        for done, length in enumerate(
-            _run(temporary, options, max(1, min(workers, num_subjects))), start=1
-        ):
+        for done, length in enumerate(_run(temporary, options, workers), start=1):
             lengths.append(length)
-            if on_progress:
-                on_progress(done, num_subjects)
+            on_progress(done, options.num_subjects)
         if broken:
             break_release(broken, temporary / IMAGES, temporary / LABELS)
         if quirks:
@@ -121,19 +119,19 @@ def write_release(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return ReleaseSummary(
-        num_subjects=num_subjects,
+        num_subjects=options.num_subjects,
         num_sequences=sum(map(len, lengths)),
         num_frames=sum(map(sum, lengths)),
     )
 
 
-def _run(root: Path, options: ReleaseOptions, workers: int) -> map[list[int]]:
-    roots, records = [root] * options.num_subjects, [options] * options.num_subjects
-    numbers = range(options.num_subjects)
+def _run(root: Path, options: ReleaseOptions, workers: int) -> Iterator[list[int]]:
+    write = partial(write_subject, root, options)
     if workers == 1:
-        return map(write_subject, roots, records, numbers)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.map(write_subject, roots, records, numbers)  # type: ignore[return-value]
+        yield from map(write, range(options.num_subjects))
+        return
+    with process_pool(workers) as pool:
+        yield from pool.map(write, range(options.num_subjects))
 
 
 def subject_name(number: int, options: ReleaseOptions) -> str:
@@ -231,8 +229,3 @@ def write_sequence(
 
 def _generator(*words: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
-
-
-def _range(flag: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InputError(f"{flag} {value}, expected {low} to {high}")

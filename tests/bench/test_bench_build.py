@@ -26,7 +26,7 @@ from bench.building.model import build_blocks, speed_ups, spread
 from shard_builder.building.prepare import prepare_sequence
 from shard_builder.format.levels import quantize_flow
 from shard_builder.sources.ckplus import scan_ckplus
-from shard_builder.synth.release import write_release
+from shard_builder.synth.release import ReleaseOptions, write_release
 
 RECORD = Path(__file__).parent.parent.parent / "docs" / "results" / "build-cpu.json"
 
@@ -79,7 +79,8 @@ def test_the_original_style_loop_gives_the_integers_of_quantize_flow() -> None:
 
 
 def test_the_original_style_preparation_writes_the_pictures_of_prepare(tmp_path: Path) -> None:
-    write_release(tmp_path / "release", num_subjects=1, image_scale=0.1, max_frames=6)
+    options = ReleaseOptions(num_subjects=1, image_scale=0.1, max_frames=6)
+    write_release(tmp_path / "release", options)
     sequence = scan_ckplus(tmp_path / "release").sequences[0]
     for stream in ("rgb", "flow"):
         (tmp_path / "tree" / stream / str(sequence.code)).mkdir(parents=True)

@@ -316,15 +316,15 @@ def test_an_unreadable_image_is_one_clear_line_and_leaves_no_dataset(tmp_path: P
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--codec", "webp"], "--codec 'webp', expected one of"),
+        (["--codec", "webp"], "--codec webp, expected one of"),
         (["--quality", "0"], "--quality 0"),
-        (["--size", "340"], "--size '340'"),
-        (["--size", "340x250"], "multiple of 8"),
-        (["--streams", "rgb,depth"], "depth"),
+        (["--size", "340"], "--size 340, expected WIDTHxHEIGHT"),
+        (["--size", "340x250"], "--size (height) 250, expected a multiple of 8"),
+        (["--streams", "rgb,depth"], "--streams rgb,depth, expected rgb, flow or both"),
         (["--bound-px", "0"], "--bound-px 0"),
         (["--workers", "-1"], "--workers -1"),
-        (["--flow-method", "tvl1"], "--flow-method 'tvl1'"),
-        (["--frames", "first"], "--frames 'first'"),
+        (["--flow-method", "tvl1"], "--flow-method tvl1"),
+        (["--frames", "first"], "--frames first"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_written(

@@ -114,6 +114,6 @@ def test_a_scheduler_that_does_not_answer_is_one_clear_line(
     )
     assert (
         done.returncode == 2
-        and "--scheduler 'tcp://127.0.0.1:9': no scheduler answers" in done.stderr
+        and "--scheduler tcp://127.0.0.1:9: no scheduler answers" in done.stderr
     )
     assert "Traceback" not in done.stderr and not (tmp_path / "dataset").exists()

@@ -121,7 +121,7 @@ def test_every_fault_names_its_file_or_is_skipped_and_listed(fault, tmp_path: Pa
     words = fault(*write_sequence(tmp_path, "S001_003"))
     with pytest.raises(SourceError, match=words) as raised:
         scan_ckplus(tmp_path)
-    assert str(tmp_path) in str(raised.value) and "--on-error skip" in str(raised.value)
+    assert str(tmp_path) in str(raised.value) and "on_error='skip'" in str(raised.value)
     source = scan_ckplus(tmp_path, on_error="skip")
     assert len(source.sequences) == 6
     assert [entry.key for entry in source.skipped] == ["S001_003"]

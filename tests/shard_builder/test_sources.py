@@ -206,11 +206,11 @@ def test_subjects_come_from_a_table_too(videos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "--subjects FILE.*--subject-pattern"),
+        ({}, "subjects=FILE.*subject_pattern="),
         ({"subject_pattern": "("}, "not a regular expression"),
         ({"subject_pattern": "abc"}, "0 groups, expected one"),
         ({"subject_pattern": "(zzz)"}, "does not match /joy/anna_take 1.mp4"),
-        ({"subjects": Path("nowhere.csv")}, r"nowhere\.csv: cannot be read"),
+        ({"subjects": Path("nowhere.csv")}, r"nowhere\.csv': cannot be read"),
     ],
 )
 def test_videos_without_subjects_are_refused(
@@ -238,9 +238,7 @@ def test_a_source_is_told_by_what_is_in_it(
         "videos",
         "ckplus",
     ]
-    with pytest.raises(
-        InputError, match="--source 'zip', expected one of auto, ckplus, tree, videos"
-    ):
+    with pytest.raises(InputError, match="kind='zip', expected one of auto, ckplus, tree, videos"):
         scan_source(release, kind="zip")
     with pytest.raises(InputError, match=r"are for videos, but .* is read as ckplus"):
         scan_source(release, subject_pattern="(x)")

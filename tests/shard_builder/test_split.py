@@ -66,7 +66,7 @@ def test_leave_one_subject_out() -> None:
     keys, subjects = sequences(["S001", "S001", "S002", "S003"])
     split = split_leave_one_subject_out(keys, subjects, subject="S001")
     assert split.val == ("S001_001", "S001_002") and split.train == ("S002_001", "S003_001")
-    with pytest.raises(InputError, match="--subject 'S009' is not in the dataset"):
+    with pytest.raises(InputError, match="subject='S009' is not in the dataset"):
         split_leave_one_subject_out(keys, subjects, subject="S009")
 
 

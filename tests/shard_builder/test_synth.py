@@ -4,6 +4,7 @@ faults, its faults are found."""
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ from shard_builder.sources.frames import read_image
 from shard_builder.synth.quirks import FAULTS
 from shard_builder.synth.release import ReleaseOptions, draw_sequence, draw_subject, write_release
 
-SMALL = {"num_subjects": 2, "image_scale": 0.2, "max_frames": 8}
+SMALL = ReleaseOptions(num_subjects=2, image_scale=0.2, max_frames=8)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -35,7 +36,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def test_a_release_has_ckplus_shape_and_follows_from_its_seed(tmp_path: Path) -> None:
     for name, seed, workers in (("a", 3, 1), ("b", 3, 2), ("c", 4, 1)):
-        write_release(tmp_path / name, seed=seed, workers=workers, **SMALL)  # type: ignore[arg-type]
+        write_release(tmp_path / name, replace(SMALL, seed=seed), workers=workers)
     assert contents(tmp_path / "a") == contents(tmp_path / "b") != contents(tmp_path / "c")
     source = scan_ckplus(tmp_path / "a")
     assert sorted(s.code for s in source.sequences) == [
@@ -78,8 +79,8 @@ def test_the_motion_is_known_and_flow_finds_its_sign() -> None:
 
 
 def test_quirks_are_no_faults(tmp_path: Path) -> None:
-    write_release(tmp_path / "plain", **SMALL)  # type: ignore[arg-type]
-    write_release(tmp_path / "quirky", quirks=True, **SMALL)  # type: ignore[arg-type]
+    write_release(tmp_path / "plain", SMALL)
+    write_release(tmp_path / "quirky", SMALL, quirks=True)
     plain, quirky = (scan_ckplus(tmp_path / name) for name in ("plain", "quirky"))
     assert [(s.key, s.code, len(s.frames)) for s in plain.sequences] == [
         (s.key, s.code, len(s.frames)) for s in quirky.sequences
@@ -100,18 +101,18 @@ def test_quirks_are_no_faults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", list(FAULTS))
 def test_every_fault_is_found_by_scan_or_build(name: str, tmp_path: Path) -> None:
-    write_release(tmp_path / "CK+", broken=name, **SMALL)  # type: ignore[arg-type]
+    write_release(tmp_path / "CK+", SMALL, broken=name)
     with pytest.raises(SourceError) as raised:
         source = scan_ckplus(tmp_path / "CK+")
         options = BuildOptions(flow_method="dis", width=64, height=48)
         build_dataset(source, tmp_path / "CK+", tmp_path / "dataset", options)
-    assert "S005_001" in str(raised.value) and "--on-error skip" in str(raised.value)
+    assert "S005_001" in str(raised.value) and "on_error='skip'" in str(raised.value)
     assert not (tmp_path / "dataset" / "manifest.json").exists()
 
 
 def test_an_unknown_fault_lists_all(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--broken 'fire', expected one of gap, starts-at-two"):
-        write_release(tmp_path / "CK+", broken="fire", **SMALL)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="broken='fire', expected one of gap, starts-at-two"):
+        write_release(tmp_path / "CK+", SMALL, broken="fire")
     assert not (tmp_path / "CK+").exists()
 
 

@@ -36,7 +36,7 @@ def tracked_files() -> list[Path]:
 
 FLOORS = {
     "shard_builder": (
-        "errors keys files images provenance progress console page",
+        "errors workers keys files images provenance progress console page",
         "sources format",
         "split synth building inspection",
         "commands",

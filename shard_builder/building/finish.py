@@ -1,0 +1,142 @@
+"""The end of a build: index, list of skipped sequences, and the manifest that proves the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from shard_builder.building.flow import LevelStatistics
+from shard_builder.building.options import BuildOptions
+from shard_builder.building.shard_task import BUILD_FOLDER, ShardResult
+from shard_builder.errors import SourceError
+from shard_builder.files import FileDigest, sync_folder, write_atomically
+from shard_builder.format.index import INDEX_NAME, write_index
+from shard_builder.format.manifest import (
+    EmotionClass,
+    FlowSettings,
+    Geometry,
+    Manifest,
+    Shard,
+    Stream,
+    write_manifest,
+)
+from shard_builder.sources.sequence import Source
+
+SKIPPED_NAME = "skipped.jsonl"
+
+
+def finish_dataset(
+    source: Source, dataset_dir: Path, options: BuildOptions, results: list[ShardResult]
+) -> Manifest:
+    """Write what stands beside the finished shards, the manifest last.
+
+    Raises:
+        SourceError: If no sequence could be built; the folder of the build is gone then.
+        OSError: If the disk fails or is full.
+    """
+    temporary_dir = dataset_dir / BUILD_FOLDER
+    rows = [row for result in results for row in result.rows]
+    skipped = [asdict(skip) for skip in source.skipped]
+    skipped += [skip for result in results for skip in result.skipped]
+    if not rows:
+        shutil.rmtree(temporary_dir)
+        raise SourceError(
+            f"no sequence could be built; all {len(skipped)} were skipped, the first because:"
+            f" {skipped[0]['reason']}"
+        )
+    files = {name: digest for result in results for name, digest in result.files.items()}
+    files[INDEX_NAME] = write_index(
+        dataset_dir / INDEX_NAME, rows, streams=options.streams, temporary_dir=temporary_dir
+    )
+    if skipped:
+        skipped.sort(key=lambda skip: skip["key"])
+        lines = "".join(json.dumps(skip, sort_keys=True) + "\n" for skip in skipped)
+        files[SKIPPED_NAME] = write_atomically(
+            dataset_dir / SKIPPED_NAME, lines.encode(), temporary_dir=temporary_dir
+        )
+    _remove_others(dataset_dir, keep=set(files))
+    sync_folder(dataset_dir)
+    manifest = _manifest(source, options, results, rows, files, num_skipped=len(skipped))
+    write_manifest(dataset_dir, manifest, temporary_dir=temporary_dir)
+    shutil.rmtree(temporary_dir)
+    sync_folder(dataset_dir)
+    return manifest
+
+
+def _remove_others(dataset_dir: Path, *, keep: set[str]) -> None:
+    """Remove the shards of an earlier, longer build that this one replaces."""
+    for path in dataset_dir.iterdir():
+        if path.name not in keep and path.suffix in (".tar", ".idx", ".arrow", ".jsonl"):
+            path.unlink()
+
+
+def _manifest(
+    source: Source,
+    options: BuildOptions,
+    results: list[ShardResult],
+    rows: list[dict[str, Any]],
+    files: Mapping[str, FileDigest],
+    *,
+    num_skipped: int,
+) -> Manifest:
+    num_sequences = Counter(row["label"] for row in rows)
+    return Manifest(
+        seed=options.seed,
+        num_sequences=len(rows),
+        num_subjects=len({row["subject"] for row in rows}),
+        classes=tuple(
+            EmotionClass(label=label, name=name, code=code, num_sequences=num_sequences[label])
+            for label, (code, name) in enumerate(source.class_table())
+        ),
+        geometry=Geometry(height=options.height, width=options.width),
+        crop=options.crop if options.crop == "none" else f"landmarks, margin {options.crop_margin}",
+        flow=_flow_settings(options, results) if "flow" in options.streams else None,
+        streams={stream: _stream(stream, options, results, rows) for stream in options.streams},
+        source={
+            "kind": source.kind,
+            "num_unlabelled": source.num_unlabelled,
+            "num_skipped": num_skipped,
+        },
+        tools={
+            "ckshard": importlib.metadata.version("ckshard"),
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+        },
+        files=files,
+    )
+
+
+def _flow_settings(options: BuildOptions, results: list[ShardResult]) -> FlowSettings:
+    sums = {name: sum(r.levels[name] for r in results) for name in results[0].levels}
+    levels = LevelStatistics(**sums)
+    return FlowSettings(
+        method=options.flow_method,
+        bound_px=options.bound_px,
+        saturated_fraction=round(levels.saturated_fraction, 6),
+        mean_level=round(levels.mean_level, 3),
+    )
+
+
+def _stream(
+    stream: str, options: BuildOptions, results: list[ShardResult], rows: list[dict[str, Any]]
+) -> Stream:
+    return Stream(
+        codec=options.codec,
+        quality=options.quality if options.codec == "jpg" else None,
+        frames=options.frames if stream == "rgb" else None,
+        num_members=sum(len(row[f"{stream}_offset"]) for row in rows),
+        num_bytes=sum(result.num_bytes[stream] for result in results),
+        shards=tuple(
+            Shard(name=f"{stream}-{result.number:06d}.tar", num_samples=len(result.rows))
+            for result in results
+        ),
+    )

@@ -1,0 +1,30 @@
+"""``ckshard synth``: draw a release, and say what was drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shard_builder.console import make_console
+from shard_builder.progress import progress_bar
+from shard_builder.synth.release import ReleaseOptions, write_release
+
+
+def run_synth(
+    out: Path, options: ReleaseOptions, *, workers: int, overwrite: bool, quirks: bool, broken: str
+) -> None:
+    """Draw and print."""
+    console = make_console()
+    with progress_bar("drawing subjects", console=console) as report:
+        summary = write_release(
+            out,
+            options,
+            workers=workers,
+            overwrite=overwrite,
+            quirks=quirks,
+            broken=broken,
+            on_progress=report,
+        )
+    console.print(
+        f"{out}: {summary.num_sequences} sequences of {summary.num_subjects} subjects,"
+        f" {summary.num_frames} frames"
+    )
