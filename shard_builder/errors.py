@@ -10,12 +10,11 @@ into: its reader turns that into an ``InputError`` which names the file.
 **How a message names an argument.** As Python writes it, ``name=value``, in the complaint and in
 the advice: ``codec='bmp', expected one of jpg, png, raw``; ``leave it out with on_error='skip'``.
 The console prints ``--codec bmp`` and ``--on-error skip`` where the command that runs has an
-option of that name; see :func:`shard_builder.console.run_app`.
+option of that name; see :func:`shard_builder.console.run_app`. ``shard_builder.checks`` holds the
+usual comparisons.
 """
 
 from __future__ import annotations
-
-from typing import Any, get_args
 
 
 class CkError(Exception):
@@ -74,28 +73,3 @@ class BuildError(CkError):
 
 class TrainingError(CkError):
     """Training cannot go on: a non-finite loss or gradient, a rank that died."""
-
-
-def check_choice(argument: str, value: object, choices: Any) -> None:
-    """Compare an argument with the values it may have: those of a ``Literal`` type, or a list.
-
-    Raises:
-        InputError: If it is none of them.
-
-    >>> check_choice("codec", "bmp", ("jpg", "png"))
-    Traceback (most recent call last):
-    shard_builder.errors.InputError: codec='bmp', expected one of jpg, png
-    """
-    names = get_args(choices) or tuple(choices)
-    if value not in names:
-        raise InputError(f"{argument}={value!r}, expected one of {', '.join(names)}")
-
-
-def check_range(argument: str, value: float, low: float, high: float) -> None:
-    """Compare an argument with its bounds, both allowed.
-
-    Raises:
-        InputError: If it lies outside them.
-    """
-    if not low <= value <= high:
-        raise InputError(f"{argument}={value}, expected {low} to {high}")

@@ -14,7 +14,8 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from shard_builder.errors import InputError, check_range
+from shard_builder.checks import check_integer
+from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
 
 SplitKind = Literal["subject-kfold", "loso", "original-random", "list"]
@@ -149,7 +150,7 @@ def split_subject_kfold(
 ) -> Split:
     """Validate on one fold of the subjects, train on the others."""
     folds = subject_folds(subjects, num_folds=num_folds)
-    check_range("fold", fold, 0, num_folds - 1)
+    check_integer("fold", fold, low=0, high=num_folds - 1)
     return _split_by(
         keys,
         [folds[subject] == fold for subject in subjects],

@@ -16,8 +16,8 @@ from shard_builder.building.shard_task import BUILD_FOLDER, ShardResult, ShardTa
 from shard_builder.errors import BuildError, InputError
 from shard_builder.format.manifest import MANIFEST_NAME, Manifest
 from shard_builder.format.streams import num_stored_frames
+from shard_builder.machine import num_workers, process_pool
 from shard_builder.sources.sequence import FaceSequence, Source
-from shard_builder.workers import num_workers, process_pool
 
 NUM_SHARDS, SHARD_BYTES = 256, (8 << 20, 1 << 30)
 """Shards of a stream where ``shard_bytes`` is 0, and the sizes that bound them."""
@@ -48,8 +48,8 @@ class BuildReport:
 
 def build_dataset(
     source: Source,
-    source_root: Path,
-    dataset_dir: Path,
+    source_root: Path | str,
+    dataset_dir: Path | str,
     options: BuildOptions,
     *,
     workers: int = 1,
@@ -79,6 +79,7 @@ def build_dataset(
         BuildError: If the disk is full or a worker died; finished shards are kept for the next run.
     """
     workers = num_workers(workers)
+    source_root, dataset_dir = Path(source_root), Path(dataset_dir)
     _prepare_folder(dataset_dir, overwrite=overwrite)
     tasks = cut_tasks(source, source_root, dataset_dir, options, source.class_table())
     num_done = 0

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from shard_builder.errors import check_choice
+from shard_builder.checks import check_choice
 from shard_builder.format.levels import Flow
 from shard_builder.images import Image
 

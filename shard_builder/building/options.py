@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shard_builder.building.flow import FlowMethod
-from shard_builder.errors import InputError, check_choice, check_range
+from shard_builder.checks import check_choice, check_integer, check_number
+from shard_builder.errors import InputError
 from shard_builder.format.codecs import Codec
 from shard_builder.format.streams import STREAMS, FrameChoice, StreamName
 from shard_builder.sources.ckplus import OnError
@@ -64,14 +65,14 @@ class BuildOptions:
         check_choice("flow_method", self.flow_method, FlowMethod)
         check_choice("crop", self.crop, Crop)
         check_choice("on_error", self.on_error, OnError)
-        check_range("quality", self.quality, 1, 100)
-        check_range("width", self.width, 8, 8192)
-        check_range("height", self.height, 8, 4096)
-        check_range("bound_px", self.bound_px, 1e-3, 1e4)
-        check_range("crop_margin", self.crop_margin, 0, 2)
+        check_integer("quality", self.quality, low=1, high=100)
+        check_integer("width", self.width, low=8, high=8192)
+        check_integer("height", self.height, low=8, high=4096)
+        check_number("bound_px", self.bound_px, low=1e-3, high=1e4)
+        check_number("crop_margin", self.crop_margin, low=0, high=2)
         if self.shard_bytes:
-            check_range("shard_bytes", self.shard_bytes, 1 << 12, 1 << 40)
-        check_range("seed", self.seed, 0, (1 << 63) - 1)
+            check_integer("shard_bytes", self.shard_bytes, low=1 << 12, high=1 << 40)
+        check_integer("seed", self.seed, low=0, high=(1 << 63) - 1)
         if self.height % 8:
             raise InputError(
                 f"height={self.height}, expected a multiple of 8: a JPEG block may not mix x and y"

@@ -17,9 +17,9 @@ from shard_builder.errors import BuildError, InputError
 from shard_builder.format.codecs import encode_image
 from shard_builder.format.levels import quantize_flow
 from shard_builder.images import to_gray
+from shard_builder.machine import num_workers, process_pool
 from shard_builder.sources.frames import iter_frames
 from shard_builder.sources.sequence import FaceSequence, Source
-from shard_builder.workers import num_workers, process_pool
 
 SCRATCH = ".prepare"
 AXES = ("x_flow", "y_flow")

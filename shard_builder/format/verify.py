@@ -17,7 +17,7 @@ from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import MANIFEST_NAME, Manifest, read_manifest
 from shard_builder.format.verify_shard import Fault, StreamChecks, check_shard
 from shard_builder.keys import KEY_PATTERN
-from shard_builder.workers import num_workers
+from shard_builder.machine import num_workers
 
 SCRATCH = {MANIFEST_NAME, ".build"}
 
@@ -40,7 +40,7 @@ class VerifyReport:
 
 
 def verify_dataset(
-    path: Path,
+    path: Path | str,
     *,
     quick: bool = False,
     workers: int = 1,
@@ -59,7 +59,7 @@ def verify_dataset(
         DatasetError: If there is no manifest of this version to compare the folder with.
         InputError: If the number of workers is negative.
     """
-    workers = num_workers(workers)
+    workers, path = num_workers(workers), Path(path)
     manifest = read_manifest(path)
     faults = list(check_files(path, manifest, quick=quick))
     try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from shard_builder.errors import InputError, check_choice
+from shard_builder.checks import check_choice
+from shard_builder.errors import InputError
 from shard_builder.sources.ckplus import IMAGE_NAME, OnError, scan_ckplus, walk_files
 from shard_builder.sources.frames import VIDEO_SUFFIXES
 from shard_builder.sources.sequence import Source, SourceKind
@@ -16,10 +17,10 @@ SourceChoice = Literal["auto", "ckplus", "tree", "videos"]
 
 
 def scan_source(
-    root: Path,
+    root: Path | str,
     *,
     kind: SourceChoice = "auto",
-    subjects: Path | None = None,
+    subjects: Path | str | None = None,
     subject_pattern: str = "",
     on_error: OnError = "raise",
 ) -> Source:
@@ -36,12 +37,12 @@ def scan_source(
         InputError: If the kind is unknown, or an option is given that it does not take.
         SourceError: As the scan of that kind says.
     """
+    root = Path(root)
     check_choice("kind", kind, SourceChoice)
     found = detect_source(root) if kind == "auto" else kind
     if found == "videos":
-        return scan_videos(
-            root, subjects=subjects, subject_pattern=subject_pattern, on_error=on_error
-        )
+        table = None if subjects is None else Path(subjects)
+        return scan_videos(root, subjects=table, subject_pattern=subject_pattern, on_error=on_error)
     if subjects is not None or subject_pattern:
         raise InputError(
             f"subjects=... and subject_pattern=... are for videos, but {root} is read as {found}"

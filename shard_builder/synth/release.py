@@ -17,12 +17,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from shard_builder.errors import InputError, check_choice, check_range
+from shard_builder.checks import check_choice, check_integer, check_number
+from shard_builder.errors import InputError
+from shard_builder.machine import num_workers, process_pool
 from shard_builder.sources.sequence import CKPLUS_EMOTIONS
 from shard_builder.synth.face import Face, draw_face
 from shard_builder.synth.motion import Motion, make_motion
 from shard_builder.synth.quirks import FAULTS, add_quirks, break_release
-from shard_builder.workers import num_workers, process_pool
 
 IMAGES = Path("extended-cohn-kanade-images/cohn-kanade-images")
 LABELS = Path("Emotion_labels/Emotion")
@@ -52,10 +53,10 @@ class ReleaseOptions:
     max_frames: int = 71
 
     def __post_init__(self) -> None:
-        check_range("num_subjects", self.num_subjects, 1, 999)
-        check_range("image_scale", self.image_scale, 0.1, 4)
-        check_range("max_frames", self.max_frames, MIN_FRAMES, 999)
-        check_range("seed", self.seed, 0, (1 << 63) - 1)
+        check_integer("num_subjects", self.num_subjects, low=1, high=999)
+        check_number("image_scale", self.image_scale, low=0.1, high=4)
+        check_integer("max_frames", self.max_frames, low=MIN_FRAMES, high=999)
+        check_integer("seed", self.seed, low=0, high=(1 << 63) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ def test_an_input_error_is_a_value_error_and_names_the_argument() -> None:
     with pytest.raises(ValueError, match=r"^codec='bmp', expected one of jpg, png, raw$") as raised:
         BuildOptions(codec="bmp")  # type: ignore[arg-type]
     assert isinstance(raised.value, InputError) and isinstance(raised.value, CkError)
-    with pytest.raises(ValueError, match=r"^num_subjects=0, expected 1 to 999$"):
+    with pytest.raises(ValueError, match=r"^num_subjects=0, expected an integer from 1 to 999$"):
         ReleaseOptions(num_subjects=0)
 
 
@@ -32,14 +32,17 @@ def test_an_input_error_is_a_value_error_and_names_the_argument() -> None:
         (["build", "{src}", "{out}", "--size", "340x250"], "--size (height) 250, expected"),
         (["build", "{src}", "{out}", "--source", "zip"], "--source zip, expected one of auto"),
         (["build", "{src}", "{full}"], "or replace it with --overwrite."),
-        (["synth", "{out}", "--subjects", "0"], "--subjects 0, expected 1 to 999"),
+        (["synth", "{out}", "--subjects", "0"], "--subjects 0, expected an integer from 1"),
         (["synth", "{out}", "--broken", "fire"], "--broken fire, expected one of gap"),
         (["synth", "{full}"], "or replace it with --overwrite."),
         (["prepare", "{src}", "{out}", "--workers", "-1"], "--workers -1, expected 0"),
         (["prepare", "{src}", "{out}", "--flow-method", "tvl1"], "--flow-method tvl1, expected"),
         (["verify", "{dataset}", "--workers", "-2"], "--workers -2, expected 0"),
         (["split", "{dataset}", "--folds", "7"], "--folds 7, expected 2 to 6"),
-        (["split", "{dataset}", "--fold", "9", "--folds", "3"], "--fold 9, expected 0 to 2"),
+        (
+            ["split", "{dataset}", "--fold", "9", "--folds", "3"],
+            "--fold 9, expected an integer from 0 to 2",
+        ),
         (["split", "{dataset}", "--kind", "loso"], "--kind loso needs the subject"),
         (["split", "{dataset}", "--kind", "loso"], "for instance --subject S005"),
         (["split", "{dataset}", "--kind", "loso", "--subject", "S1"], "--subject S1 is not in"),

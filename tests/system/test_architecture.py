@@ -36,7 +36,7 @@ def tracked_files() -> list[Path]:
 
 FLOORS = {
     "shard_builder": (
-        "errors workers keys files images provenance progress console page",
+        "errors checks machine keys files images provenance progress console page",
         "sources format",
         "split synth building inspection",
         "commands",
@@ -53,7 +53,7 @@ FLOORS = {
         "cli",
     ),
 }
-"""Rooms and modules of each house, lowest floor first. One imports only from floors below its own, or
+"""Rooms and modules of each house, lowest floor first. One imports from floors below its own or
 from its own room; on the lowest floor also what stands before it in its line."""
 
 
@@ -67,6 +67,10 @@ def imported_modules(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: a relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            if (
+                path.name == "__init__.py"
+            ):  # a house's face: what it hands out stands in its imports
+                continue
             assert isinstance(node.args[0], ast.Constant), (
                 f"{path}: imports a name that is computed"
             )

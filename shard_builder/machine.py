@@ -1,4 +1,4 @@
-"""Work spread over the processes or threads of this machine."""
+"""What this process may use of the machine, and work spread over it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from concurrent.futures import ProcessPoolExecutor
 from shard_builder.errors import InputError
 
 
+def num_usable_cores() -> int:
+    """Return the number of cores that this process may use: those of its affinity, not all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def num_workers(workers: int) -> int:
-    """Return how many workers are asked for; 0 asks for one per core.
+    """Return how many workers are asked for; 0 asks for one per usable core.
 
     Raises:
         InputError: If the number is negative.
     """
     if workers < 0:
         raise InputError(f"workers={workers}, expected 0 (all cores) or more")
-    return workers or os.cpu_count() or 1
+    return workers or num_usable_cores()
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
