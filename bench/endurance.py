@@ -27,8 +27,11 @@ import numpy as np
 from bench.building.model import spread
 from bench.loaders.windows import BATCH_SIZE, NUM_WORKERS, WindowFolders, make_window_folders
 from pipelines.dataset import Dataset, open_dataset
-from pipelines.loader import Loader, make_loader, rank_requests
-from pipelines.throughput.measure import MIN_REPEATS, machine_facts
+from pipelines.loader import Loader, make_loader
+from pipelines.plan.requests import iter_requests
+from pipelines.reading import Reading
+from pipelines.throughput.measure import MIN_REPEATS
+from pipelines.throughput.turns import machine_facts
 from shard_builder.provenance import command_line, git_revision, package_versions
 
 ROOT = Path(__file__).parent.parent
@@ -64,12 +67,11 @@ def open_loader(dataset: Dataset, engine: str, num_samples: int) -> Loader:
     rows = np.resize(np.arange(len(dataset), dtype=np.int64), num_samples)
     return make_loader(
         dataset,
-        stream="flow",
+        "flow",
         rows=rows,
         training=True,
         batch_size=BATCH_SIZE,
-        engine=engine,
-        num_threads=NUM_WORKERS,
+        reading=Reading(engine=engine, num_threads=NUM_WORKERS),  # type: ignore[arg-type]
     )
 
 
@@ -98,7 +100,16 @@ def restore_once(
         begin = time.perf_counter()
         loader.load_state_dict(state)
         batches = iter(loader)
-        next(rank_requests(loader.plan, epoch, position, BATCH_SIZE, rank=0, world_size=1))
+        next(
+            iter_requests(
+                loader.plan,
+                epoch=epoch,
+                position=position,
+                batch_size=BATCH_SIZE,
+                rank=0,
+                world_size=1,
+            )
+        )
         restored = time.perf_counter()
         first = next(batches)
         taken = time.perf_counter()

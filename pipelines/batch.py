@@ -1,21 +1,20 @@
-"""What a loader hands over, and what it asks an engine for."""
+"""What a loader hands over."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from pipelines.plan.permutation import Int64
-from pipelines.plan.plan import PlanTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """One rank's part of a global batch. Its tensors stay valid until the next batch is asked for:
-    buffers are reused.
+    """One rank's part of a global batch.
+
+    Its tensors are valid until the next batch is asked for: their memory is used again. What is to
+    stay longer, such as ``[batch.clone() for batch in loader]``, is cloned.
 
     Args:
         images: (N, C, 224, 224) channels_last, in the dtype and on the device that were asked for.
@@ -26,6 +25,7 @@ class Batch:
             ``bool`` (N,), on the device.
         keys: Keys of the samples.
         positions: Positions in the epoch, ``int64`` (N,).
+        epoch: Epoch, from 0.
         global_size: Valid samples in the batch over all ranks.
     """
 
@@ -34,21 +34,13 @@ class Batch:
     valid: torch.Tensor
     keys: tuple[str, ...]
     positions: Int64
-    global_size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchRequest:
-    """One rank's part of a global batch as the plan has it.
-
-    Args:
-        table: The plan at this rank's positions, padding included.
-        valid: False for padding, ``bool`` (N,).
-        epoch: Epoch that the plan is of.
-        global_size: Valid samples over all ranks.
-    """
-
-    table: PlanTable
-    valid: npt.NDArray[np.bool_]
     epoch: int
     global_size: int
+
+    def clone(self) -> Batch:
+        """Return a copy with memory of its own."""
+        return replace(
+            self, images=self.images.clone(), labels=self.labels.clone(), valid=self.valid.clone()
+        )
+
+    copy = clone  # as NumPy calls it

@@ -1,75 +1,79 @@
-"""``make_loader``: a split part of a dataset as batches, by the plan, through an engine; resumable
-at any step.
-"""
+"""``make_loader``: a split part of a dataset as batches, resumable at any step."""
 
 from __future__ import annotations
 
-import weakref
+import hashlib
 from collections.abc import Callable, Generator, Iterator
+from functools import cached_property
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from pipelines.batch import Batch, BatchRequest
+from pipelines.batch import Batch
 from pipelines.dataset import Dataset
-from pipelines.engines.cpu import CpuEngine, default_num_threads
+from pipelines.engines.cpu import CpuEngine
 from pipelines.engines.damage import DamagePolicy
-from pipelines.engines.planes import PlaneReader
-from pipelines.loader_options import LoaderOptions, find_device
+from pipelines.engines.delivery import Delivery, Engine
+from pipelines.engines.planes import PlaneReader, open_planes
 from pipelines.plan.permutation import Int64
 from pipelines.plan.plan import PLAN_VERSION, Plan
-from pipelines.plan.samples import make_plan
+from pipelines.plan.requests import iter_requests
+from pipelines.plan.sampling import Sampling, check_rows, make_plan
+from pipelines.reading import Reading
+from pipelines.state import MAX_EPOCH, State, check_state
+from pipelines.streams import kind_of
+from shard_builder.checks import check_integer
 from shard_builder.errors import DamagedMemberError, InputError
-
-DEFAULT_CACHE_BYTES = 4 << 30
-PLANNED_BATCHES = 16
-
-
-class Engine(Protocol):
-    """What carries out requests."""
-
-    def batches(self, requests: Iterator[BatchRequest]) -> Iterator[Batch]:
-        """Yield one batch for each request, in order."""
-
-    def close(self) -> None:
-        """Stop threads, free buffers."""
+from shard_builder.format.streams import StreamName
 
 
 class Loader:
-    """Batches of one split part, epoch after epoch; made by :func:`make_loader`. Also a context
-    manager.
+    """Batches of one split part, epoch after epoch; also a context manager.
 
-    Iterating yields the rest of the current epoch from the current position on, and leaves the
-    position at the epoch's end; call :meth:`set_epoch` before each epoch. The state names the next
-    position to hand over, so it is exact however far the engine has read ahead, and it loads at any
-    world size. There is one iteration at a time: a new one, a jump and the end of the loader end
-    it.
+    Each loop is the next epoch, in full; the first is epoch 0, or where :meth:`set_epoch` or
+    :meth:`load_state_dict` went: only a restored position shortens an epoch. A state names the next
+    sample to hand over, so it is exact however far the engine has read ahead, and it loads at any
+    batch size and world size. There is one loop at a time: a new one, a jump and the end of the
+    loader end it.
 
     Attributes:
         plan: The plan, the same for every engine, rank and world size.
         num_samples: Samples of an epoch.
         num_short: Sequences with fewer pairs than the stack; they repeat their last pair.
+        epoch: Epoch of the loop in progress, or of the last one.
+        position: Samples of it that were handed over, over all ranks.
     """
 
     def __init__(
         self,
+        dataset: Dataset,
         plan: Plan,
         engine: Engine,
         damage: DamagePolicy,
         *,
+        identity: str,
         batch_size: int,
         rank: int,
         world_size: int,
         num_short: int,
+        device: torch.device,
     ) -> None:
-        self.num_samples, self.num_short = len(plan), num_short
-        self.plan, self._engine, self._damage = plan, engine, damage
+        self.plan, self.num_samples, self.num_short = plan, len(plan), num_short
+        self.epoch, self.position = 0, 0
+        self._dataset, self._engine, self._damage, self._identity = (
+            dataset,
+            engine,
+            damage,
+            identity,
+        )
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
-        self._epoch, self._position = 0, 0
-        self._is_closed = False
-        self._iteration: Callable[[], Generator[Batch, None, None] | None] = lambda: None
+        self._device, self._is_closed = device, False
+        self._next_start: tuple[int, int] | None = (0, 0)
+        self._loop_number = 0
+        self._deliveries: Generator[Delivery, None, None] | None = None
+        self._deliveries_at = (0, 0)
 
     def __len__(self) -> int:
         return -(-self.num_samples // self._batch_size)
@@ -87,222 +91,207 @@ class Loader:
 
     @property
     def errors(self) -> list[DamagedMemberError]:
-        """Damaged members skipped in this epoch so far."""
-        return list(self._damage.errors)
+        """Damaged members that were skipped in this epoch so far."""
+        return self._damage.errors(self.epoch)
 
     def close(self) -> None:
         """Stop the engine; further iteration is an error."""
         if not self._is_closed:
             self._is_closed = True
-            self._stop_iteration()
+            self._loop_number += 1
+            self._stop_reading()
             self._engine.close()
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the beginning of an epoch."""
-        self._stop_iteration()
-        self._epoch, self._position = epoch, 0
-        self._damage.start_epoch()
+        """Let the next loop be an epoch, from its beginning.
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the plan's coordinates of the next sample to hand over: plain integers."""
+        Raises:
+            InputError: If it is no epoch number.
+        """
+        check_integer("epoch", epoch, low=0, high=MAX_EPOCH)
+        self._go_to(epoch, 0)
+
+    def state_dict(self) -> State:
+        """Return the plan's coordinates of the next sample to hand over, as plain JSON values."""
         return {
             "plan_version": PLAN_VERSION,
             "seed": self.plan.seed,
-            "epoch": self._epoch,
-            "position": self._position,
+            "epoch": self.epoch,
+            "position": self.position,
             "num_samples": self.num_samples,
+            "fingerprint": self._fingerprint,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a state was taken, at this or another world size.
+        """Let the next loop be the rest of a state's epoch; at the epoch's very end that is empty.
 
         Raises:
-            InputError: If the state belongs to another plan version, seed or number of samples.
+            InputError: If it is no state, or one of another dataset, stream, part or sampling.
         """
-        own = self.state_dict()
-        for name in ("plan_version", "seed", "num_samples"):
-            if state.get(name) != own[name]:
-                raise InputError(
-                    f"loader state has {name} {state.get(name)}, expected {own[name]}\n"
-                    "  It was saved by a run with another dataset, split or seed."
-                )
-        if not 0 <= state["position"] <= self.num_samples:
-            raise InputError(
-                f"loader state has position {state['position']}, expected 0 to {self.num_samples}"
-            )
-        self._stop_iteration()
-        self._epoch, self._position = int(state["epoch"]), int(state["position"])
-        self._damage.start_epoch()
+        epoch, position = check_state(state, self.state_dict())
+        self._go_to(epoch, position)
 
     def __iter__(self) -> Iterator[Batch]:
         if self._is_closed:
             raise RuntimeError("the loader is closed")
-        self._stop_iteration()
-        batches = self._batches()
-        self._iteration = weakref.ref(batches)
-        return batches
+        self.epoch, self.position = self._next_start or (self.epoch + 1, 0)
+        self._next_start = None
+        self._damage.start_epoch(self.epoch)
+        self._loop_number += 1
+        return self._loop(self._loop_number)
 
-    def _stop_iteration(self) -> None:
-        """End the iteration that is under way: two of them would share the engine's buffers."""
-        running = self._iteration()
-        if running is not None:
-            running.close()
+    def _loop(self, number: int) -> Generator[Batch, None, None]:
+        while number == self._loop_number and self.position < self.num_samples:
+            delivery = self._next_delivery()
+            self.position += delivery.request.global_size
+            at_end = self.position == self.num_samples
+            self._deliveries_at = (self.epoch + 1, 0) if at_end else (self.epoch, self.position)
+            yield self._batch(delivery)
 
-    def _batches(self) -> Generator[Batch, None, None]:
-        position = self._position
-        requests = rank_requests(
-            self.plan,
-            self._epoch,
-            position,
-            self._batch_size,
-            rank=self._rank,
-            world_size=self._world_size,
-        )
-        for batch in self._engine.batches(requests):
-            position += batch.global_size
-            self._position = position
-            yield batch
+    def _next_delivery(self) -> Delivery:
+        if self._deliveries is None or self._deliveries_at != (self.epoch, self.position):
+            self._start_reading()
+        assert self._deliveries is not None
+        try:
+            return next(self._deliveries)
+        except BaseException:
+            self._stop_reading()
+            raise
 
-
-def rank_requests(
-    plan: Plan, epoch: int, position: int, batch_size: int, *, rank: int, world_size: int
-) -> Iterator[BatchRequest]:
-    """Yield a rank's contiguous part of each global batch from a position on; short parts repeat
-    the batch's first position.
-
-    The plan of several batches is computed at once, for NumPy costs as much for a batch as for
-    sixteen.
-    """
-    for first in range(position, len(plan), batch_size * PLANNED_BATCHES):
-        last = min(first + batch_size * PLANNED_BATCHES, len(plan))
-        parts = []
-        for begin in range(first, last, batch_size):
-            stop = min(begin + batch_size, last)
-            share = -(-(stop - begin) // world_size)
-            positions = np.arange(begin + rank * share, begin + (rank + 1) * share, dtype=np.int64)
-            valid = positions < stop
-            parts.append((np.where(valid, positions, begin), valid, stop - begin))
-        table = plan.table(np.concatenate([positions for positions, _, _ in parts]), epoch=epoch)
-        begin = 0
-        for positions, valid, global_size in parts:
-            yield BatchRequest(
-                table=table.part(begin, begin + len(positions)),
-                valid=valid,
-                epoch=epoch,
-                global_size=global_size,
+    def _batch(self, delivery: Delivery) -> Batch:
+        request, device = delivery.request, self._device
+        labels = torch.from_numpy(self._dataset.labels[delivery.rows])
+        valid = torch.from_numpy(request.valid)
+        if device.type != "cpu":
+            labels, valid = (
+                labels.to(device, non_blocking=True),
+                valid.to(device, non_blocking=True),
             )
-            begin += len(positions)
+        return Batch(
+            images=delivery.images,
+            labels=labels,
+            valid=valid,
+            keys=self._dataset.keys_of(delivery.rows),
+            positions=request.table.positions,
+            epoch=request.epoch,
+            global_size=request.global_size,
+        )
+
+    def _go_to(self, epoch: int, position: int) -> None:
+        self._loop_number += 1
+        self.epoch, self.position = epoch, position
+        self._next_start = (epoch, position)
+
+    def _start_reading(self) -> None:
+        """Let the engine read from the current position on, over the borders of epochs."""
+        self._stop_reading()
+        self._deliveries_at = (self.epoch, self.position)
+        self._deliveries = self._engine.batches(
+            iter_requests(
+                self.plan,
+                epoch=self.epoch,
+                position=self.position,
+                batch_size=self._batch_size,
+                rank=self._rank,
+                world_size=self._world_size,
+            )
+        )
+
+    def _stop_reading(self) -> None:
+        if self._deliveries is not None:
+            self._deliveries.close()
+            self._deliveries = None
+            self._damage.forget()
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """Hash of all that decides which sample a position is, but for seed and plan version."""
+        digest = hashlib.sha256(f"{self._dataset.sha256} {self._identity}".encode())
+        digest.update(np.ascontiguousarray(self.plan.rows, "<i8").tobytes())
+        return digest.hexdigest()
 
 
 def make_loader(
     dataset: Dataset,
+    stream: StreamName,
     *,
-    stream: str,
-    rows: Int64,
+    rows: Int64 | None = None,
     training: bool,
     batch_size: int,
-    stack_length: int = 5,
-    seed: int = 0,
-    engine: str = "auto",
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    sampling: Sampling | None = None,
+    reading: Reading | None = None,
     rank: int = 0,
     world_size: int = 1,
-    num_threads: int | None = None,
-    prefetch_depth: int = 2,
-    aug: str = "standard",
-    rgb_last_frames: int = 1,
-    cache: str = "none",
-    cache_bytes: int = DEFAULT_CACHE_BYTES,
-    on_error: str = "raise",
 ) -> Loader:
     """Make a loader of one split part.
 
     Args:
         dataset: An open dataset; it must stay open as long as the loader.
         stream: ``rgb`` or ``flow``.
-        rows: Index rows of the part, ``int64`` (n,).
+        rows: Index rows of the part, ``int64`` (n,), or a mask of all rows; None takes all.
         training: Shuffle and augment, every sample once an epoch; else stored order, centre window
             and crop.
         batch_size: Samples of a GLOBAL batch, a multiple of ``world_size``; each rank gets its
             contiguous part of it.
-        stack_length: Flow pairs in a sample, 2L channels.
-        seed: Seed of order and augmentation.
-        engine: ``auto``, ``dali`` or ``cpu``; ``auto`` takes DALI where a GPU and DALI are.
-        device: Where batches go.
-        dtype: ``uint8`` levels, or a float type: normalised.
+        sampling: What decides every sample; ``Sampling()`` unless given.
+        reading: How they are read, which decides none; ``Reading()`` unless given.
         rank: This process's rank.
         world_size: Number of ranks.
-        num_threads: Decoding threads; None takes all cores of this process.
-        prefetch_depth: Batches in progress ahead of the one handed over.
-        aug: ``standard``, or ``original`` for the original's own crop table.
-        rgb_last_frames: The peak frame is one of the last so many in training.
-        cache: ``ram`` keeps decoded planes; ``dali`` then takes them from there instead of
-            decoding.
-        cache_bytes: Limit of that cache.
-        on_error: ``raise``, or ``skip``: a damaged sample is replaced by its neighbour in the plan
-            and counted in ``errors``.
 
     Raises:
         InputError: If an option, the part or the dataset does not fit; the message quotes it.
     """
-    options = LoaderOptions(
-        batch_size=batch_size,
-        rank=rank,
-        world_size=world_size,
-        engine=engine,
-        device=find_device(device),
-        dtype=dtype,
-        prefetch_depth=prefetch_depth,
-        cache=cache,
-        on_error=on_error,
-    )
+    sampling, reading = sampling or Sampling(), reading or Reading()
+    kind, rows = kind_of(stream), check_rows(rows, len(dataset))
+    _check_batches(batch_size, rank, world_size)
     if training and 0 < len(rows) < batch_size:
         raise InputError(
-            f"--batch-size {batch_size}, but the training part has {len(rows)} sequences; expected"
+            f"batch_size={batch_size}, but the training part has {len(rows)} sequences; expected"
             " that many or fewer"
         )
+    cache_bytes = reading.cache_bytes if reading.cache == "ram" else 0
+    reader = open_planes(dataset, kind, stack_length=sampling.stack_length, cache_bytes=cache_bytes)
+    num_stored = reader.members.num_stored
     plan = make_plan(
-        dataset,
-        stream=stream,
+        kind,
         rows=rows,
+        num_stored=num_stored,
+        height=reader.height,
+        width=reader.width,
         training=training,
-        stack_length=stack_length,
-        seed=seed,
-        aug=aug,
-        rgb_last_frames=rgb_last_frames,
+        sampling=sampling,
     )
-    damage = DamagePolicy(on_error, len(plan))
-    reader = PlaneReader(
-        dataset,
-        stream=stream,
-        stack_length=stack_length,
-        cache_bytes=cache_bytes if cache == "ram" else 0,
-    )
-    made: Engine = _engine_class(options)(
-        reader,
-        plan,
-        dtype=dtype,
-        device=options.device,
-        batch_size=batch_size // world_size,
-        num_threads=num_threads or default_num_threads(),
-        prefetch_depth=prefetch_depth,
-        damage=damage,
-    )
-    num_short = 0 if stream == "rgb" else int((dataset.num_pairs[plan.rows] < stack_length).sum())
+    damage = DamagePolicy(plan, reading.on_error)
+    engine = _engine_class(reading)(reader, batch_size // world_size, reading, damage)
+    length = sampling.stack_length if kind.has_pairs else 1
+    span = sampling.stack_length if kind.has_pairs else sampling.rgb_last_frames
     return Loader(
+        dataset,
         plan,
-        made,
+        engine,
         damage,
+        identity=f"{stream} training={training} {span} {sampling.augmentation}",
         batch_size=batch_size,
         rank=rank,
         world_size=world_size,
-        num_short=num_short,
+        num_short=int((num_stored[rows] < length).sum()),
+        device=reading.torch_device,
     )
 
 
-def _engine_class(options: LoaderOptions) -> Callable[..., Engine]:
-    if options.uses_dali:
+def _check_batches(batch_size: int, rank: int, world_size: int) -> None:
+    check_integer("world_size", world_size, low=1, high=1 << 20)
+    check_integer("rank", rank, low=0, high=world_size - 1)
+    check_integer("batch_size", batch_size, low=1, high=1 << 24)
+    if batch_size % world_size:
+        raise InputError(
+            f"batch_size={batch_size}, expected a multiple of the {world_size} ranks: it counts the"
+            " samples of all ranks"
+        )
+
+
+def _engine_class(reading: Reading) -> Callable[[PlaneReader, int, Reading, DamagePolicy], Engine]:
+    if reading.uses_dali:
         from pipelines.engines.dali import DaliEngine
 
         return DaliEngine

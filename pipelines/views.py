@@ -9,21 +9,26 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
 import torch
 
-from pipelines.dataset import Dataset, UInt8
-from pipelines.engines.cpu import default_num_threads
+from pipelines.dataset import Dataset
 from pipelines.engines.crop_resize import SampleCutter
 from pipelines.engines.normalize import Normalizer
-from pipelines.engines.planes import PlaneReader
+from pipelines.engines.planes import open_planes
 from pipelines.plan.crops import INPUT_SIZE
 from pipelines.plan.permutation import Int64
+from pipelines.plan.sampling import check_rows
+from pipelines.reading import Reading
+from pipelines.streams import StreamKind, UInt8, kind_of
+from shard_builder.checks import check_choice, check_integer
 from shard_builder.errors import InputError
+from shard_builder.format.streams import StreamName
 
-VIEWS = ("ten", "original")
+Views = Literal["ten", "original"]
 NUM_WINDOWS = 5
 NUM_CROPS = 10
 ORIGINAL_FRAMES_BEFORE_PEAK = 5
@@ -55,7 +60,7 @@ def five_crops(height: int, width: int) -> list[tuple[int, int, int, int]]:
     return [(y, x, crop_height, crop_width) for y, x in corners]
 
 
-def window_starts(num_pairs: int, stack_length: int, *, views: str) -> list[int]:
+def window_starts(num_pairs: int, stack_length: int, *, views: Views) -> list[int]:
     """List the five windows' first pairs.
 
     ``ten`` spreads them evenly, so that the last window holds the last pairs. ``original`` steps by
@@ -95,31 +100,29 @@ def cut_views(windows: list[list[UInt8]], num_channels: int) -> UInt8:
 
 
 class ViewLoader:
-    """Iterates over the view batches of some sequences, one batch ahead; also a context manager."""
+    """Iterates over the view batches of some sequences, some ahead; also a context manager."""
 
     def __init__(
         self,
         dataset: Dataset,
+        kind: StreamKind,
         *,
-        stream: str,
         rows: Int64,
-        views: str,
+        views: Views,
         batch_size: int,
         stack_length: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        num_threads: int,
+        reading: Reading,
     ) -> None:
         self._dataset, self._rows, self._views, self._batch_size = dataset, rows, views, batch_size
-        self._reader = PlaneReader(dataset, stream=stream, stack_length=stack_length)
-        self._device = device
+        self._reader = open_planes(dataset, kind, stack_length=stack_length)
+        self._device, dtype = reading.torch_device, reading.dtype
         self._normalizer = (
             None
             if dtype == torch.uint8
-            else Normalizer(stream, self._reader.num_channels, dtype=dtype, device=device)
+            else Normalizer(kind, self._reader.num_channels, dtype=dtype, device=self._device)
         )
         cv2.setNumThreads(1)
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="ckshard-views")
+        self._pool = ThreadPoolExecutor(reading.threads, thread_name_prefix="ckshard-views")
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
@@ -162,15 +165,12 @@ class ViewLoader:
         )
 
     def _starts(self, row: int) -> list[int]:
-        if self._reader.stream == "flow":
-            return window_starts(
-                int(self._dataset.num_pairs[row]), self._reader.stack_length, views=self._views
-            )
-        stored = int(self._dataset.num_stored_frames()[row])
+        stored = int(self._reader.members.num_stored[row])
+        if self._reader.kind.has_pairs:
+            return window_starts(stored, self._reader.stack_length, views=self._views)
         if self._views == "ten":
             return [stored - 1]
-        # The original reads the frame five before the peak, six times over; once gives the same
-        # mean.
+        # The original reads the frame five before the peak, six times; once gives the same mean.
         return [max(stored - 1 - ORIGINAL_FRAMES_BEFORE_PEAK, 0)]
 
     def _batch(self, rows: Int64, levels: torch.Tensor) -> ViewBatch:
@@ -186,50 +186,47 @@ class ViewLoader:
 
 def make_view_loader(
     dataset: Dataset,
+    stream: StreamName,
     *,
-    stream: str,
-    rows: Int64,
-    views: str = "ten",
+    rows: Int64 | None = None,
+    views: Views = "ten",
     batch_size: int = 4,
     stack_length: int = 5,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    num_threads: int | None = None,
+    reading: Reading | None = None,
 ) -> ViewLoader:
     """Make a loader of test views.
 
     Args:
         dataset: An open dataset.
         stream: ``rgb`` (10 views: the peak frame) or ``flow`` (50: five windows).
-        rows: Index rows.
+        rows: Index rows, ``int64`` (n,), or a mask of all rows; None takes all.
         views: ``ten``, or ``original`` for the original's own sampling in time.
         batch_size: Sequences a batch.
         stack_length: Flow pairs in a window.
-        device: Where batches go.
-        dtype: ``uint8`` levels, or a float type: normalised.
-        num_threads: Decoding threads; None takes all cores of this process.
+        reading: Device, dtype and threads; the engine is always the CPU's.
 
     Raises:
         InputError: If ``views`` is unknown, there are no rows, or the frames the original reads are
             not stored.
     """
-    if views not in VIEWS:
-        raise InputError(f"--views {views!r}, expected one of {', '.join(VIEWS)}")
+    check_choice("views", views, get_args(Views))
+    check_integer("batch_size", batch_size, low=1, high=1 << 20)
+    check_integer("stack_length", stack_length, low=1, high=1024)
+    kind, rows = kind_of(stream), check_rows(rows, len(dataset))
     if not len(rows):
         raise InputError("there is no sequence to test")
-    if views == "original" and stream == "rgb" and dataset.stream("rgb").frames != "all":
+    entry = dataset.stream(stream)
+    if views == "original" and not kind.has_pairs and entry.frames != "all":
         raise InputError(
             f"{dataset.path}: keeps only the last frames, but the original's test reads the sixth"
-            " from the end\n  Use --views ten."
+            " from the end\n  Use views='ten'."
         )
     return ViewLoader(
         dataset,
-        stream=stream,
-        rows=np.asarray(rows, np.int64),
+        kind,
+        rows=rows,
         views=views,
         batch_size=batch_size,
         stack_length=stack_length,
-        device=torch.device(device),
-        dtype=dtype,
-        num_threads=num_threads or default_num_threads(),
+        reading=reading or Reading(),
     )

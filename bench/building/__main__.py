@@ -27,13 +27,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.building.model import Run, reckon_ckplus, speed_ups, summarise_runs
-from pipelines.engines.cpu import default_num_threads
-from pipelines.throughput.measure import MIN_REPEATS, machine_facts
+from pipelines.throughput.measure import MIN_REPEATS
+from pipelines.throughput.turns import machine_facts
 from shard_builder.building.flow import make_flow_estimator
 from shard_builder.format.codecs import CODECS
 from shard_builder.images import Image, to_gray
 from shard_builder.inspection.dataset import Inspection, inspect_dataset
 from shard_builder.inspection.quality import codec_errors
+from shard_builder.machine import num_usable_cores
 from shard_builder.provenance import command_line, package_versions
 from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.sources.frames import iter_frames
@@ -194,7 +195,7 @@ def make_contenders(
         return time_command(words, out, num_pairs=num_pairs)
 
     def original_style(turn: int) -> Run:
-        cv2.setNumThreads(default_num_threads())  # the original leaves OpenCV all cores
+        cv2.setNumThreads(num_usable_cores())  # the original leaves OpenCV all cores
         sequence = source.sequences[turn % len(source.sequences)]
         return prepare_like_the_original(
             sequence.frames[: scale.original_pairs + 1], scratch / f"original-{turn}" / sequence.key
@@ -329,7 +330,7 @@ def worker_counts(num_cores: int) -> tuple[int, ...]:
 
 
 def main() -> None:
-    begin, num_cores = time.perf_counter(), default_num_threads()
+    begin, num_cores = time.perf_counter(), num_usable_cores()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

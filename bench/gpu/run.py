@@ -27,7 +27,8 @@ import cv2
 import torch
 
 from bench.gpu.report import gpu_blocks, short_reason
-from pipelines.throughput.measure import MIN_REPEATS, machine_facts
+from pipelines.throughput.measure import MIN_REPEATS
+from pipelines.throughput.turns import machine_facts
 from shard_builder.files import write_atomically
 from shard_builder.provenance import git_revision, package_versions
 

@@ -31,13 +31,9 @@ from bench.loaders.windows import (
 )
 from pipelines.dataset import open_dataset
 from pipelines.loader import make_loader
-from pipelines.throughput.measure import (
-    MIN_REPEATS,
-    Contender,
-    machine_facts,
-    measure_in_turns,
-    median_and_range,
-)
+from pipelines.reading import Reading
+from pipelines.throughput.measure import MIN_REPEATS
+from pipelines.throughput.turns import Contender, machine_facts, measure_in_turns, median_and_range
 from shard_builder.console import make_console
 from shard_builder.progress import progress_bar
 from shard_builder.provenance import command_line, git_revision, package_versions
@@ -81,19 +77,20 @@ def own_loader(
         rows = np.tile(np.arange(len(dataset)), EPOCH_SAMPLES // len(dataset) + 1)[:EPOCH_SAMPLES]
         with make_loader(
             dataset,
-            stream="flow",
+            "flow",
             rows=rows,
             training=True,
             batch_size=BATCH_SIZE,
-            engine=engine,
-            device=device,
-            dtype=dtype,
-            num_threads=NUM_WORKERS,
-            cache=cache,
+            reading=Reading(
+                engine=engine,  # type: ignore[arg-type]
+                device=device,
+                dtype=dtype,
+                num_threads=NUM_WORKERS,
+                cache=cache,  # type: ignore[arg-type]
+            ),
         ) as loader:
 
             def run_epoch(epoch: int) -> int:
-                loader.set_epoch(epoch)
                 num_samples = sum(len(batch.keys) for batch in loader)
                 if on_gpu:
                     torch.cuda.synchronize()

@@ -23,7 +23,7 @@ from bench.loaders.windows import (
     STACK_LENGTH,
     WindowFolders,
 )
-from pipelines.throughput.measure import Contender
+from pipelines.throughput.turns import Contender
 
 BOXES = np.array(CROPS, np.int32)
 

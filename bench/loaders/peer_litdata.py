@@ -20,7 +20,7 @@ from bench.loaders.windows import (
     iter_windows,
     start_worker,
 )
-from pipelines.throughput.measure import Contender
+from pipelines.throughput.turns import Contender
 
 
 class CutStored:

@@ -30,8 +30,8 @@ from bench.loaders.windows import (
     iter_windows,
     start_worker,
 )
-from pipelines.dataset import UInt8
-from pipelines.throughput.measure import Contender
+from pipelines.streams import UInt8
+from pipelines.throughput.turns import Contender
 
 
 class CutBatches:

@@ -24,9 +24,9 @@ from bench.loaders.windows import (
     iter_windows,
     start_worker,
 )
-from pipelines.dataset import UInt8
-from pipelines.throughput.measure import Contender
+from pipelines.streams import FLOW, UInt8
 from pipelines.throughput.png_tree import PngTree
+from pipelines.throughput.turns import Contender
 
 PNG_TREE_SAMPLES = 256
 """Samples of the PNG tree's epoch: it is slow, and has no cost of starting an epoch that a longer
@@ -74,7 +74,7 @@ def png_tree(folders: WindowFolders, codec: str) -> Iterator[Contender]:
         if len(xs := sorted((sequence / "x_flow").iterdir())) == STACK_LENGTH
         and (ys := sorted((sequence / "y_flow").iterdir()))
     ]
-    tree = PngTree(samples, stream="flow", size=(WIDTH, HEIGHT), length=PNG_TREE_SAMPLES)
+    tree = PngTree(samples, FLOW, size=(WIDTH, HEIGHT), length=PNG_TREE_SAMPLES)
     yield from _contender(
         "DataLoader, PNG tree (the original)", "png-tree", codec, tree, (0, 1, 2, 3)
     )

@@ -23,8 +23,8 @@ from bench.loaders.windows import (
     iter_windows,
     start_worker,
 )
-from pipelines.dataset import UInt8
-from pipelines.throughput.measure import Contender
+from pipelines.streams import UInt8
+from pipelines.throughput.turns import Contender
 from shard_builder.format.codecs import encode_raw, parse_npy_header
 
 

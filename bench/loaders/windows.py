@@ -16,21 +16,22 @@ import cv2
 import numpy as np
 import torch
 
-from pipelines.dataset import UInt8, open_dataset
-from pipelines.engines.cpu import default_num_threads
+from pipelines.dataset import open_dataset
 from pipelines.engines.crop_resize import SampleCutter
-from pipelines.engines.planes import PlaneReader
+from pipelines.engines.planes import open_planes
 from pipelines.plan.crops import multi_scale_crops
+from pipelines.streams import FLOW, UInt8
 from shard_builder.format.manifest import MANIFEST_NAME
+from shard_builder.machine import num_usable_cores
 
 BATCH_SIZE, STACK_LENGTH = 32, 5
 EPOCH_SAMPLES = int(os.environ.get("BENCH_SAMPLES", "0")) or 1024
 """Samples of an epoch, a multiple of the batch."""
 NUM_PLANES, HEIGHT, WIDTH = 2 * STACK_LENGTH, 256, 340
 JPEG_QUALITY = 95
-NUM_WORKERS = int(os.environ.get("BENCH_WORKERS", "0")) or default_num_threads()
+NUM_WORKERS = int(os.environ.get("BENCH_WORKERS", "0")) or num_usable_cores()
 """Worker processes of the peers, threads of the engines."""
-CROPS = multi_scale_crops(height=HEIGHT, width=WIDTH, stream="flow").tolist()
+CROPS = multi_scale_crops(height=HEIGHT, width=WIDTH, ratios=FLOW.crop_ratios).tolist()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ def make_window_folders(folder: Path, *, num_subjects: int = 12) -> WindowFolder
     """Draw a release and build it in every form; what is there already is kept."""
     release, scratch = folder / "release", folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    workers = ("--workers", str(default_num_threads()))
+    workers = ("--workers", str(num_usable_cores()))
     if not release.is_dir():
         _ckshard("synth", release, "--subjects", num_subjects, "--max-frames", 6, *workers)
     for codec in ("raw", "jpg"):
@@ -81,7 +82,7 @@ def _ckshard(*words: object) -> None:
 def iter_windows(folders: WindowFolders) -> Iterator[UInt8]:
     """Yield an epoch of windows (10, 256, 340), the sequences again and again."""
     with open_dataset(folders.raw) as dataset:
-        reader = PlaneReader(dataset, stream="flow", stack_length=STACK_LENGTH)
+        reader = open_planes(dataset, FLOW, stack_length=STACK_LENGTH)
         for number in range(EPOCH_SAMPLES):
             yield np.stack(reader.window(number % len(dataset), 0))
 

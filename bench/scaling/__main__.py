@@ -28,12 +28,13 @@ import pyarrow as pa
 
 from bench.building.memory import NUM_FRAMES, peak_memory, write_linked_release
 from bench.scaling.carry import CARRY_FRAMES, CARRY_SEQUENCES, fit_points, spread
-from pipelines.engines.cpu import default_num_threads
-from pipelines.throughput.measure import MIN_REPEATS, machine_facts
+from pipelines.throughput.measure import MIN_REPEATS
+from pipelines.throughput.turns import machine_facts
 from shard_builder.building import build as shard_build
 from shard_builder.building.options import BuildOptions
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import MANIFEST_NAME, Shard, read_manifest
+from shard_builder.machine import num_usable_cores
 from shard_builder.provenance import command_line, package_versions
 from shard_builder.sources.sequence import FaceSequence, Source
 
@@ -82,7 +83,7 @@ def measure_scaling(scale: Scale, folder: Path) -> dict[str, Any]:
                 measure_built(release, folder / "more-shards", size, SMALL_SHARD_BYTES, scale)
             )
         if size == scale.more_cores:
-            for workers in sorted({1, default_num_threads()}):
+            for workers in sorted({1, num_usable_cores()}):
                 seconds = build(release, folder / "more-cores", SHARD_BYTES, workers=workers)[
                     "build_s"
                 ]

@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.dataset import Dataset, StreamMembers, open_dataset
+from pipelines.dataset import Dataset, open_dataset
+from pipelines.members import StreamMembers
 from pipelines.plan.crops import multi_scale_crops
 from pipelines.plan.plan import Plan
-from pipelines.plan.samples import make_plan
+from pipelines.plan.sampling import Sampling, make_plan
+from pipelines.streams import kind_of
 from shard_builder.format.verify import verify_dataset
 from shard_builder.split import Split, split_subject_kfold
 
@@ -34,15 +36,15 @@ def open_and_plan(path: Path) -> tuple[Dataset, Plan, StreamMembers]:
     plan, find the members.
     """
     dataset = open_dataset(path)
+    geometry = dataset.manifest.geometry
     plan = make_plan(
-        dataset,
-        stream=STREAM,
+        kind_of(STREAM),
         rows=np.arange(len(dataset), dtype=np.int64),
+        num_stored=dataset.num_stored(STREAM),
+        height=geometry.height,
+        width=geometry.width,
         training=True,
-        stack_length=STACK_LENGTH,
-        seed=0,
-        aug="standard",
-        rgb_last_frames=1,
+        sampling=Sampling(stack_length=STACK_LENGTH),
     )
     return dataset, plan, dataset.members(STREAM)
 
@@ -94,7 +96,7 @@ def probe_batch(num: int) -> dict[str, float]:
         rows=np.broadcast_to(np.int64(0), num),
         num_starts=np.broadcast_to(np.int64(2), num),
         first_starts=np.broadcast_to(np.int64(0), num),
-        crops=multi_scale_crops(height=256, width=340, stream=STREAM),
+        crops=multi_scale_crops(height=256, width=340, ratios=kind_of(STREAM).crop_ratios),
         seed=0,
         is_training=True,
     )

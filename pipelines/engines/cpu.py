@@ -1,13 +1,10 @@
-"""The ``cpu`` engine: a thread pool cuts slices of batches with cv2 into reused, preallocated
-channels_last buffers.
-"""
+"""The ``cpu`` engine: a thread pool cuts slices of batches into reused, preallocated buffers."""
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,26 +15,26 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.batch import Batch, BatchRequest
 from pipelines.engines.crop_resize import SampleCutter
-from pipelines.engines.damage import DamagePolicy, find_neighbour
+from pipelines.engines.damage import DamagePolicy
+from pipelines.engines.delivery import Delivery
 from pipelines.engines.normalize import BIT_DTYPES, LevelTable, Normalizer
 from pipelines.engines.planes import PlaneReader
 from pipelines.plan.crops import INPUT_SIZE
 from pipelines.plan.permutation import Int64
-from pipelines.plan.plan import Plan
-from shard_builder.errors import DamagedMemberError
-
-
-def default_num_threads() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from pipelines.plan.requests import BatchRequest, Draw
+from pipelines.reading import Reading
 
 
 @dataclass(slots=True, kw_only=True)
 class _Slot:
-    """One batch's buffer, as the threads write it, (B, 224, 224, C), and as it is handed over or
-    copied, (B, C, 224, 224).
+    """One batch's buffer.
+
+    Args:
+        pixels: As the threads write it, (B, 224, 224, C), in bits that NumPy knows.
+        images: The same as it is handed over or copied, (B, C, 224, 224).
+        copied: When the copy to the GPU is done, so that the buffer may be written again.
+        rows: Rows of the samples in it, ``int64`` (N,).
     """
 
     pixels: npt.NDArray[Any]
@@ -47,71 +44,59 @@ class _Slot:
 
 
 class CpuEngine:
-    """Turns batch requests into batches, ``prefetch_depth`` batches ahead, without worker
-    processes.
+    """Turns batch requests into batches, some batches ahead, without worker processes.
 
     Args:
         reader: Where planes come from.
-        plan: Names the neighbour that stands in for a damaged sample.
-        dtype: Of the images; floats are normalised.
-        device: Where batches go; with CUDA the buffers are pinned and the copy overlaps.
         batch_size: Largest number of samples in a request.
-        num_threads: Threads that cut; each takes a slice of a batch.
-        prefetch_depth: Batches in progress ahead of the one handed over, >= 1.
-        damage: What to do about damaged members.
+        reading: Threads, depth, dtype and device; with CUDA the buffers are pinned and the copy
+            overlaps.
+        damage: Reads samples, and what stands in for damaged ones.
     """
 
     def __init__(
-        self,
-        reader: PlaneReader,
-        plan: Plan,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
-        batch_size: int,
-        num_threads: int,
-        prefetch_depth: int,
-        damage: DamagePolicy,
+        self, reader: PlaneReader, batch_size: int, reading: Reading, damage: DamagePolicy
     ) -> None:
-        self._reader, self._plan, self._damage = reader, plan, damage
-        self._num_threads, self._depth, self._device = num_threads, prefetch_depth, device
-        is_float, on_cpu = dtype != torch.uint8, device.type == "cpu"
+        self._reader, self._damage = reader, damage
+        self._num_threads, self._depth = reading.threads, reading.prefetch_depth
+        self._device, dtype = reading.torch_device, reading.dtype
+        is_float, on_cpu = dtype != torch.uint8, self._device.type == "cpu"
         self._normalizer = (
-            Normalizer(reader.stream, reader.num_channels, dtype=dtype, device=device)
+            Normalizer(reader.kind, reader.num_channels, dtype=dtype, device=self._device)
             if is_float and not on_cpu
             else None
         )
-        table = LevelTable(reader.stream, dtype) if is_float and on_cpu else None
+        table = LevelTable(reader.kind, dtype) if is_float and on_cpu else None
         shape = (batch_size, INPUT_SIZE, INPUT_SIZE, reader.num_channels)
+        # One buffer more than batches in progress: the one that has been handed over.
         self._slots = [
             _make_slot(shape, dtype if on_cpu else torch.uint8, pinned=not on_cpu)
-            for _ in range(prefetch_depth + 1)
+            for _ in range(self._depth + 1)
         ]
         self._free_cutters = deque(
-            SampleCutter(reader.num_channels, table) for _ in range(num_threads)
+            SampleCutter(reader.num_channels, table) for _ in range(self._num_threads)
         )
         # A process-wide setting: cv2's own threads would fight over the cores with this pool.
         cv2.setNumThreads(1)
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="ckshard-cpu")
+        self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="ckshard-cpu")
 
     def close(self) -> None:
         """Stop the threads and let go of the buffers."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._slots.clear()
 
-    def batches(self, requests: Iterator[BatchRequest]) -> Iterator[Batch]:
-        """Yield one batch for each request, in order."""
+    def batches(self, requests: Iterator[BatchRequest]) -> Generator[Delivery, None, None]:
+        """Yield the images of each request, in order."""
         pending: deque[tuple[BatchRequest, _Slot, list[Future[None]]]] = deque()
-        is_left = threading.Event()
+        is_abandoned = threading.Event()
         number = 0
 
         def submit() -> None:
             nonlocal number
             request = next(requests, None)
             if request is not None:
-                pending.append(
-                    self._submit(request, self._slots[number % len(self._slots)], is_left)
-                )
+                slot = self._slots[number % len(self._slots)]
+                pending.append(self._submit(request, slot, is_abandoned))
                 number += 1
 
         try:
@@ -122,87 +107,62 @@ class CpuEngine:
                 for future in futures:
                     future.result()
                 submit()
-                yield self._batch(request, slot)
+                yield Delivery(request=request, rows=slot.rows, images=self._hand_over(slot))
         finally:
-            is_left.set()
+            is_abandoned.set()
             for _, _, futures in pending:
                 for future in futures:
                     future.cancel()
+            # The buffers are free only when the last thread has let go of them.
             for _, _, futures in pending:
                 for future in futures:
                     if not future.cancelled():
                         future.exception()
 
     def _submit(
-        self, request: BatchRequest, slot: _Slot, is_left: threading.Event
+        self, request: BatchRequest, slot: _Slot, is_abandoned: threading.Event
     ) -> tuple[BatchRequest, _Slot, list[Future[None]]]:
         if slot.copied is not None:
             slot.copied.synchronize()
-        slot.rows = request.table.rows.copy()
-        size = len(slot.rows)
-        num_slices = min(self._num_threads, size)
-        bounds = [size * part // num_slices for part in range(num_slices + 1)]
+        slot.rows, draws = request.table.rows.copy(), request.draws()
+        num_slices = min(self._num_threads, len(draws))
+        bounds = [len(draws) * part // num_slices for part in range(num_slices + 1)]
         futures = [
-            self._pool.submit(self._cut_slice, request, slot, begin, end, is_left)
+            self._pool.submit(self._cut_slice, request, draws, slot, begin, end, is_abandoned)
             for begin, end in pairwise(bounds)
         ]
         return request, slot, futures
 
     def _cut_slice(
-        self, request: BatchRequest, slot: _Slot, begin: int, end: int, is_left: threading.Event
+        self,
+        request: BatchRequest,
+        draws: list[Draw],
+        slot: _Slot,
+        begin: int,
+        end: int,
+        is_abandoned: threading.Event,
     ) -> None:
-        """Cut the samples ``begin`` to ``end`` of a batch; nobody wants the rest once the loop has
-        been left.
-        """
-        cutter, table = self._free_cutters.popleft(), request.table
+        """Cut some samples of a batch; nobody wants the rest once the loop has been left."""
+        cutter, window = self._free_cutters.popleft(), self._reader.window
         try:
-            rows, starts = table.rows.tolist(), table.starts.tolist()
-            boxes, mirrored = table.boxes.tolist(), table.mirrored.tolist()
             for index in range(begin, end):
-                if is_left.is_set():
+                if is_abandoned.is_set():
                     return
-                try:
-                    planes = self._reader.window(rows[index], starts[index])
-                    box, flip = boxes[index], mirrored[index]
-                except DamagedMemberError as error:
-                    planes, neighbour = find_neighbour(
-                        self._plan,
-                        int(table.positions[index]),
-                        error,
-                        epoch=request.epoch,
-                        damage=self._damage,
-                        read=self._reader.window,
-                    )
-                    slot.rows[index] = neighbour.rows[0]
-                    box, flip = neighbour.boxes[0].tolist(), bool(neighbour.mirrored[0])
-                cutter.cut(planes, box, flip, slot.pixels[index])
+                planes, draw = self._damage.read(request, index, draws[index], window)
+                slot.rows[index] = draw.row
+                cutter.cut(planes, draw.box, draw.mirrored, slot.pixels[index])
         finally:
             self._free_cutters.append(cutter)
 
-    def _batch(self, request: BatchRequest, slot: _Slot) -> Batch:
-        dataset = self._reader.dataset
+    def _hand_over(self, slot: _Slot) -> torch.Tensor:
         size = len(slot.rows)
-        labels = torch.from_numpy(dataset.labels[slot.rows])
-        valid = torch.from_numpy(request.valid)
         images = slot.images if size == len(slot.images) else slot.images[:size]
-        if self._device.type != "cpu":
-            images = images.to(self._device, non_blocking=True)
-            labels, valid = (
-                labels.to(self._device, non_blocking=True),
-                valid.to(self._device, non_blocking=True),
-            )
-            slot.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            slot.copied.record(torch.cuda.current_stream(self._device))
-            if self._normalizer is not None:
-                images = self._normalizer(images)
-        return Batch(
-            images=images,
-            labels=labels,
-            valid=valid,
-            keys=dataset.keys_of(slot.rows),
-            positions=request.table.positions,
-            global_size=request.global_size,
-        )
+        if self._device.type == "cpu":
+            return images
+        images = images.to(self._device, non_blocking=True)
+        slot.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        slot.copied.record(torch.cuda.current_stream(self._device))
+        return images if self._normalizer is None else self._normalizer(images)
 
 
 def _make_slot(shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool) -> _Slot:

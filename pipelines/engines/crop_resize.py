@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.dataset import UInt8
 from pipelines.engines.normalize import LevelTable
 from pipelines.plan.crops import INPUT_SIZE
+from pipelines.streams import UInt8
 
 SIZE, WIDE_SIZE = (INPUT_SIZE, INPUT_SIZE), (INPUT_SIZE // 4, INPUT_SIZE)
 

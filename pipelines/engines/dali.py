@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -12,18 +12,18 @@ import numpy as np
 import torch
 import torch.utils.dlpack
 
-from pipelines.batch import Batch, BatchRequest
-from pipelines.dataset import UInt8
 from pipelines.engines.dali_graph import build_pipeline, takes_boxes, takes_turns
-from pipelines.engines.damage import DamagePolicy, find_neighbour
+from pipelines.engines.damage import DamagePolicy
+from pipelines.engines.delivery import Delivery
 from pipelines.engines.planes import PlaneReader
-from pipelines.plan.permutation import Int64
-from pipelines.plan.plan import Plan
-from shard_builder.errors import DamagedMemberError, DatasetError
+from pipelines.plan.requests import BatchRequest, Draw
+from pipelines.reading import Reading
+from pipelines.streams import UInt8
+from shard_builder.errors import CkError, DamagedMemberError, DatasetError
 
 
 class DaliEngine:
-    """Turns batch requests into batches with DALI, ``prefetch_depth`` batches ahead.
+    """Turns batch requests into batches with DALI, some batches ahead.
 
     The graph decodes (nvJPEG for jpg on the GPU; raw and cached windows need no decoding), resizes
     the crop, and mirrors and normalises in one operator. It writes HWC; its permuted view is
@@ -33,87 +33,73 @@ class DaliEngine:
 
     Args:
         reader: Where encoded members and raw windows come from.
-        plan: Names the neighbour that stands in for a damaged sample.
-        dtype: Of the images; floats are normalised.
-        device: Where batches go; with CUDA everything after the read happens there.
         batch_size: Largest number of samples in a request.
-        num_threads: DALI's threads.
-        prefetch_depth: Batches in progress ahead of the one handed over, >= 1.
-        damage: What to do about damaged members.
+        reading: Threads, depth, dtype and device; with CUDA all but the read is done there.
+        damage: Reads samples, and what stands in for damaged ones.
     """
 
     def __init__(
-        self,
-        reader: PlaneReader,
-        plan: Plan,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
-        batch_size: int,
-        num_threads: int,
-        prefetch_depth: int,
-        damage: DamagePolicy,
+        self, reader: PlaneReader, batch_size: int, reading: Reading, damage: DamagePolicy
     ) -> None:
-        self._reader, self._dtype, self._device = reader, dtype, device
-        self._plan, self._damage = plan, damage
-        self._settings = {
-            "batch_size": batch_size,
-            "num_threads": num_threads,
-            "prefetch_depth": prefetch_depth,
-        }
-        self._takes_boxes = takes_boxes(reader, device)
-        self._turns = _turns(reader) if takes_turns(reader, device) else None
+        self._reader, self._batch_size, self._reading = reader, batch_size, reading
+        self._damage, self._device = damage, reading.torch_device
+        self._takes_boxes = takes_boxes(reader, self._device)
+        self._turns = _turns(reader) if takes_turns(reader, self._device) else None
         plane_bytes = reader.num_channels * reader.height * reader.width
-        self._cuts: UInt8 = np.empty(
-            (0 if self._takes_boxes else batch_size, plane_bytes), np.uint8
-        )
+        num_cuts = 0 if self._takes_boxes else batch_size
+        self._cuts: UInt8 = np.empty((num_cuts, plane_bytes), np.uint8)
         self._undecodable: dict[tuple[int, int], DamagedMemberError] = {}
         self._requests: Iterator[BatchRequest] = iter(())
-        self._pending: deque[tuple[BatchRequest, Int64, Int64]] = deque()
-        self._is_left = False
+        self._pending: deque[tuple[BatchRequest, list[Draw]]] = deque()
+        self._failure: CkError | None = None
+        self._is_abandoned = False
         self._pipeline: Any = self._build()
 
     def close(self) -> None:
         """Let go of the pipeline: its threads end and its buffers are freed."""
         self._pipeline = None
 
-    def batches(self, requests: Iterator[BatchRequest]) -> Iterator[Batch]:
-        """Yield one batch for each request, in order.
+    def batches(self, requests: Iterator[BatchRequest]) -> Generator[Delivery, None, None]:
+        """Yield the images of each request, in order.
 
-        A loop that is left early leaves batches under way; the next loop throws them away, so that
+        A loop that is left leaves batches in progress; the next one throws them away, so that
         leaving costs nothing.
         """
-        if self._is_left:
+        if self._is_abandoned:
             self._drain()
-        self._requests, self._is_left = requests, True
-        while (images := self._run()) is not None:
-            yield self._batch(*self._pending.popleft(), images)
+        self._requests, self._is_abandoned = requests, True
+        while (output := self._run()) is not None:
+            request, draws = self._pending.popleft()
+            rows = np.array([draw.row for draw in draws], np.int64)
+            yield Delivery(request=request, rows=rows, images=self._images(output, draws))
         self._drain()
 
     def _run(self) -> Any:
-        """Return DALI's next output, or None after the last; batches that DALI cannot decode are
-        fixed and fed again.
+        """Return DALI's next output, or None after the last.
+
+        Batches that DALI cannot decode are fed again with what stands in for the damaged samples.
+
+        Raises:
+            CkError: What ended the feeding, once all that was fed before it is handed over.
         """
         while self._pipeline is not None:
             try:
                 return self._pipeline.run(self._stream())[0]
             except StopIteration:
+                if self._failure is not None:
+                    raise self._failure from None
                 return None
-            except DamagedMemberError:
-                raise
             except RuntimeError as error:
                 self._find_undecodable(error)
-                again = [request for request, _, _ in self._pending]
+                again = [request for request, _ in self._pending]
                 self._pending.clear()
                 self._requests = chain(again, self._requests)
                 self._pipeline = self._build()
         return None
 
     def _drain(self) -> None:
-        """Throw away what was prefetched for a loop that was left, so that the next one starts
-        clean.
-        """
-        self._requests, self._is_left = iter(()), False
+        """Throw away what was prefetched, so that the next loop starts clean."""
+        self._requests, self._is_abandoned, self._failure = iter(()), False, None
         self._pending.clear()
         if self._pipeline is not None:
             try:
@@ -126,80 +112,57 @@ class DaliEngine:
                 self._pipeline = self._build()
 
     def _stream(self) -> torch.cuda.Stream | None:
-        """Return the stream that batches are used on, so that DALI reuses their memory only after
-        that work.
-        """
+        """Return the stream that batches are used on; DALI orders this batch before it."""
         return torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
 
     def _build(self) -> Any:
-        return build_pipeline(
-            self._reader, self._feed, dtype=self._dtype, device=self._device, **self._settings
-        )
+        return build_pipeline(self._reader, self._feed, self._batch_size, self._reading)
 
     def _feed(self) -> tuple[list[Any], ...]:
-        """Return the next request as DALI takes it: the samples' members, boxes, flips, and what
-        turns x flow.
-        """
-        request = next(self._requests, None)
+        """Return the next request as DALI takes it: members, boxes, flips, what turns x flow."""
+        request = None if self._failure else next(self._requests, None)
         if request is None:
             raise StopIteration
-        table = request.table
-        rows, boxes, flips = table.rows.copy(), table.boxes.copy(), table.mirrored.copy()
-        samples = []
-        for index, (row, start) in enumerate(
-            zip(rows.tolist(), table.starts.tolist(), strict=True)
-        ):
-            try:
-                samples.append(self._sample(row, start))
-            except DamagedMemberError as error:
-                sample, neighbour = find_neighbour(
-                    self._plan,
-                    int(table.positions[index]),
-                    error,
-                    epoch=request.epoch,
-                    damage=self._damage,
-                    read=self._sample,
-                )
-                samples.append(sample)
-                rows[index], boxes[index], flips[index] = (
-                    neighbour.rows[0],
-                    neighbour.boxes[0],
-                    neighbour.mirrored[0],
-                )
-        self._pending.append((request, rows, np.flatnonzero(flips)))
-        sides = flips.astype(np.int32)
-        if not self._takes_boxes:
-            samples = [
-                [self._cut(sample[0], box, out)]
-                for sample, box, out in zip(samples, boxes.tolist(), self._cuts, strict=False)
+        try:
+            reads = [
+                self._damage.read(request, index, draw, self._sample)
+                for index, draw in enumerate(request.draws())
             ]
+        except CkError as error:
+            # DALI feeds ahead: what it has of earlier batches is handed over first.
+            self._failure = error
+            raise StopIteration from None
+        samples, draws = [sample for sample, _ in reads], [draw for _, draw in reads]
+        flips = np.array([draw.mirrored for draw in draws], np.int32)
+        self._pending.append((request, draws))
+        boxes = np.array([draw.box for draw in draws], np.int32)
+        if not self._takes_boxes:
+            cuts = zip(samples, draws, self._cuts, strict=False)
+            samples = [[self._cut(sample[0], draw, out)] for sample, draw, out in cuts]
         return (
             *(list(members) for members in zip(*samples, strict=True)),
             *(boxes.T[..., None].copy() if self._takes_boxes else ()),
-            sides,
-            *((self._turns[sides],) if self._turns is not None else ()),
+            flips,
+            *((self._turns[flips],) if self._turns is not None else ()),
         )
 
-    def _cut(self, window: UInt8, box: list[int], out: UInt8) -> UInt8:
-        """Copy a crop to the beginning of ``out``, which is free again as soon as DALI has copied
-        the batch.
-        """
-        y, x, height, width = box
+    def _cut(self, window: UInt8, draw: Draw, out: UInt8) -> UInt8:
+        """Copy a crop to the beginning of ``out``, which is free again when DALI has copied it."""
+        y, x, height, width = draw.box
         rows, columns = slice(y, y + height), slice(x, x + width)
-        crop = window[rows, columns] if self._reader.stream == "rgb" else window[:, rows, columns]
+        crop = window[:, rows, columns] if self._reader.kind.has_pairs else window[rows, columns]
         cut = out[: crop.size].reshape(crop.shape)
         np.copyto(cut, crop)
         return cut
 
     def _sample(self, row: int, start: int) -> list[UInt8]:
         """Return the encoded members of a window, or its planes as one array."""
-        reader = self._reader
         known = self._undecodable.get((row, start))
         if known is not None:
             raise known
-        if reader.gives_planes:
-            return [reader.stacked_window(row, start)]
-        return [reader.members.read(row, number) for number in reader.member_numbers(row, start)]
+        if self._reader.gives_planes:
+            return [self._reader.stacked_window(row, start)]
+        return self._reader.encoded_window(row, start)
 
     def _find_undecodable(self, error: RuntimeError) -> None:
         """Find the members that made DALI fail, by decoding the waiting batches one by one.
@@ -207,57 +170,44 @@ class DaliEngine:
         Raises:
             DatasetError: If every member decodes: then DALI failed for another reason.
         """
-        found = False
-        for request, _, _ in self._pending:
-            for row, start in zip(
-                request.table.rows.tolist(), request.table.starts.tolist(), strict=True
-            ):
-                try:
-                    self._reader.window(row, start)
-                except DamagedMemberError as damaged:
-                    if (row, start) not in self._undecodable:
-                        found = True
-                        self._undecodable[row, start] = damaged
-        if not found:
+        known = len(self._undecodable)
+        for draw in chain.from_iterable(draws for _, draws in self._pending):
+            try:
+                self._reader.window(draw.row, draw.start)
+            except DamagedMemberError as damaged:
+                self._undecodable[draw.row, draw.start] = damaged
+        if len(self._undecodable) == known:
             raise DatasetError(
-                f"DALI failed: {str(error).strip().splitlines()[0]}\n  Try --loader cpu; --debug"
-                " shows DALI's own message."
+                f"DALI failed: {str(error).strip().splitlines()[0]}\n"
+                "  Try engine='cpu'; --debug shows DALI's own message."
             ) from error
 
-    def _batch(self, request: BatchRequest, rows: Int64, mirrored: Int64, output: Any) -> Batch:
+    def _images(self, output: Any, draws: list[Draw]) -> torch.Tensor:
         images = torch.utils.dlpack.from_dlpack(output.as_tensor())
-        dataset, on_gpu = self._reader.dataset, self._device.type == "cuda"
-        if self._reader.stream == "flow" and self._turns is None:
+        if self._reader.kind.has_pairs and self._turns is None:
+            mirrored = [number for number, draw in enumerate(draws) if draw.mirrored]
             _turn_x_flow(images.numpy(), mirrored)
         images = images.permute(0, 3, 1, 2)
-        labels, valid = torch.from_numpy(dataset.labels[rows]), torch.from_numpy(request.valid)
-        return Batch(
-            images=images if images.dtype == self._dtype else images.to(self._dtype),
-            labels=labels.to(self._device, non_blocking=True) if on_gpu else labels,
-            valid=valid.to(self._device, non_blocking=True) if on_gpu else valid,
-            keys=dataset.keys_of(rows),
-            positions=request.table.positions,
-            global_size=request.global_size,
-        )
+        dtype = self._reading.dtype
+        return images if images.dtype == dtype else images.to(dtype)
 
 
 def _turns(reader: PlaneReader) -> UInt8:
-    """Return what the planes of a window of flow are XORed with, (2, C, 1, 1): nothing, and for
-    mirrored ones 255 on x.
-    """
+    """Return what planes are XORed with, (2, C, 1, 1): with nothing, and, mirrored, x with 255."""
     turns = np.zeros((2, reader.num_channels, 1, 1), np.uint8)
     turns[1, 0::2] = 255
     return turns
 
 
-def _turn_x_flow(images: np.ndarray, mirrored: Int64) -> None:
-    """Turn x flow of some samples in place, a pair of channels at a time: levels to 255 - level,
-    normalised values to their negatives.
+def _turn_x_flow(images: np.ndarray, mirrored: list[int]) -> None:
+    """Turn x flow of some samples in place, a pair of channels at a time.
+
+    Levels become 255 - level, normalised values their negatives.
 
     Args:
         images: (N, H, W, C), C-contiguous, ``uint8``, ``float16`` or ``float32``; x is the first
             channel of each pair.
-        mirrored: Which samples, ``int64`` (k,).
+        mirrored: Which samples.
     """
     bits = 8 * images.itemsize
     x_bits = np.array([2**bits - 1 if bits == 8 else 2 ** (bits - 1), 0], f"u{images.itemsize}")

@@ -1,4 +1,4 @@
-"""What happens when a damaged member is met while loading."""
+"""What happens to a damaged sample: it ends the run, or a neighbour in the plan stands in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipelines.plan.plan import Plan, PlanTable
+from pipelines.plan.plan import Plan
+from pipelines.plan.requests import BatchRequest, Draw, draws_of
+from pipelines.reading import OnError
 from shard_builder.errors import DamagedMemberError, DatasetError
 
 MAX_FRACTION = 0.01
@@ -18,82 +20,76 @@ Sample = TypeVar("Sample")
 
 
 class DamagePolicy:
-    """Raises at the first damaged member, or counts it and lets a planned neighbour stand in.
+    """Reads samples; raises at the first damaged one, or counts it and reads a neighbour instead.
 
     Args:
+        plan: Says which samples are neighbours.
         on_error: ``raise`` or ``skip``.
-        num_samples: Samples of an epoch.
     """
 
-    def __init__(self, on_error: str, num_samples: int) -> None:
-        self.on_error = on_error
-        self._num_samples = num_samples
+    def __init__(self, plan: Plan, on_error: OnError) -> None:
+        self._plan, self._on_error = plan, on_error
         self._lock = threading.Lock()
-        self._positions: set[int] = set()
-        self.errors: list[DamagedMemberError] = []
+        # Engines read ahead over the border of epochs, so each epoch counts its own. A position
+        # that is met again (padding, a batch fed twice) counts once.
+        self._errors: dict[int, dict[int, DamagedMemberError]] = {}
 
-    def start_epoch(self) -> None:
-        """Forget what the last epoch met."""
+    def errors(self, epoch: int) -> list[DamagedMemberError]:
+        """Return what was damaged in an epoch so far."""
         with self._lock:
-            self.errors = []
-            self._positions.clear()
+            return list(self._errors.get(epoch, {}).values())
 
-    def report(self, error: DamagedMemberError, *, position: int | None = None) -> None:
-        """Take note of a damaged member.
+    def start_epoch(self, epoch: int) -> None:
+        """Forget what other epochs met."""
+        with self._lock:
+            self._errors = {number: e for number, e in self._errors.items() if number >= epoch}
+
+    def forget(self) -> None:
+        """Forget everything: what was read ahead is read again."""
+        with self._lock:
+            self._errors.clear()
+
+    def read(
+        self, request: BatchRequest, index: int, draw: Draw, read: Callable[[int, int], Sample]
+    ) -> tuple[Sample, Draw]:
+        """Read one sample of a request, or what stands in for it.
 
         Args:
-            error: What is wrong with it.
-            position: Position of the sample in the epoch; one that is met again (padding, a batch
-                fed twice) counts once.
+            request: The request.
+            index: Number of the sample in it.
+            draw: The plan's row of the sample.
+            read: (row, start) -> the sample's data.
+
+        Returns:
+            The data, and the draw that it belongs to.
 
         Raises:
-            DamagedMemberError: The same, if the policy is to raise.
+            DamagedMemberError: If the policy is to raise, or no neighbour can be read either.
             DatasetError: If over 1 % of the epoch's samples are damaged.
         """
-        if self.on_error == "raise":
+        try:
+            return read(draw.row, draw.start), draw
+        except DamagedMemberError as error:
+            position = int(request.table.positions[index])
+            self._report(error, request.epoch, position)
+            last = error
+        for attempt in range(1, MAX_SUBSTITUTES + 1):
+            at = np.array([(position + attempt) % len(self._plan)], np.int64)
+            (draw,) = draws_of(self._plan.table(at, epoch=request.epoch))
+            try:
+                return read(draw.row, draw.start), draw
+            except DamagedMemberError as another:
+                last = another
+        raise last
+
+    def _report(self, error: DamagedMemberError, epoch: int, position: int) -> None:
+        if self._on_error == "raise":
             raise error
         with self._lock:
-            if position in self._positions:
-                return
-            if position is not None:
-                self._positions.add(position)
-            self.errors.append(error)
-            if len(self.errors) > MAX_FRACTION * self._num_samples:
+            damaged = self._errors.setdefault(epoch, {})
+            damaged.setdefault(position, error)
+            if len(damaged) > MAX_FRACTION * len(self._plan):
                 raise DatasetError(
-                    f"{len(self.errors)} of {self._num_samples} samples of this epoch are damaged,"
-                    f" over the {MAX_FRACTION:.0%} that --on-error skip allows; the last one:"
-                    f" {error}"
+                    f"{len(damaged)} of {len(self._plan)} samples of this epoch are damaged, over"
+                    f" the {MAX_FRACTION:.0%} that on_error='skip' allows; the last one: {error}"
                 ) from error
-
-
-def find_neighbour(
-    plan: Plan,
-    position: int,
-    error: DamagedMemberError,
-    *,
-    epoch: int,
-    damage: DamagePolicy,
-    read: Callable[[int, int], Sample],
-) -> tuple[Sample, PlanTable]:
-    """Report a damaged sample and return what stands in for it: the next position of the plan that
-    can be read.
-
-    Args:
-        plan: The plan.
-        position: Position of the damaged sample.
-        error: What is wrong with it.
-        epoch: Epoch that the position is of.
-        damage: Decides whether to go on.
-        read: (row, start) -> the neighbour's data.
-
-    Raises:
-        DamagedMemberError: If the policy is to raise, or no neighbour can be read either.
-    """
-    damage.report(error, position=position)
-    for attempt in range(1, MAX_SUBSTITUTES + 1):
-        table = plan.table(np.array([(position + attempt) % len(plan)], np.int64), epoch=epoch)
-        try:
-            return read(int(table.rows[0]), int(table.starts[0])), table
-        except DamagedMemberError as another:
-            error = another
-    raise error

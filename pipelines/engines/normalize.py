@@ -9,10 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-MEAN = {"rgb": (0.485, 0.456, 0.406), "flow": (0.5,)}
-DEVIATION = {"rgb": (0.229, 0.224, 0.225), "flow": (0.226,)}
-"""Of values in 0..1. rgb: ImageNet's; flow: TSN's. Source: video_transforms.py of
-two_stream_for_emotion_recognition."""
+from pipelines.streams import StreamKind
 
 BIT_DTYPES = {
     torch.uint8: torch.uint8,
@@ -23,25 +20,21 @@ BIT_DTYPES = {
 """As what NumPy and OpenCV, which have no half precisions, pass values on."""
 
 
-def channel_scale_shift(stream: str, num_channels: int) -> tuple[list[float], list[float]]:
+def channel_scale_shift(kind: StreamKind, num_channels: int) -> tuple[list[float], list[float]]:
     """Return scale and shift of each channel, so that normalised = level * scale + shift."""
-    repeats = num_channels // len(MEAN[stream])
-    scale = [1 / (255 * deviation) for deviation in DEVIATION[stream]] * repeats
-    shift = [
-        -mean / deviation for mean, deviation in zip(MEAN[stream], DEVIATION[stream], strict=True)
-    ] * repeats
-    return scale, shift
+    repeats = num_channels // len(kind.mean)
+    scale = [1 / (255 * deviation) for deviation in kind.deviation] * repeats
+    pairs = zip(kind.mean, kind.deviation, strict=True)
+    return scale, [-mean / deviation for mean, deviation in pairs] * repeats
 
 
 class Normalizer:
-    """Normalises (N, C, H, W) ``uint8`` batches of one stream into one dtype, keeping
-    channels_last.
-    """
+    """Normalises ``uint8`` batches (N, C, H, W) into one dtype, keeping channels_last."""
 
     def __init__(
-        self, stream: str, num_channels: int, *, dtype: torch.dtype, device: torch.device
+        self, kind: StreamKind, num_channels: int, *, dtype: torch.dtype, device: torch.device
     ) -> None:
-        scale, shift = channel_scale_shift(stream, num_channels)
+        scale, shift = channel_scale_shift(kind, num_channels)
         self._dtype = dtype
         self._scale, self._shift = (
             torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
@@ -49,27 +42,24 @@ class Normalizer:
         )
 
     def __call__(self, levels: torch.Tensor) -> torch.Tensor:
-        """Return normalised levels ``uint8`` (N, C, H, W); the arithmetic is float32, the result is
-        rounded once to the dtype.
-        """
+        """Return the normalised levels; the arithmetic is float32, rounded once to the dtype."""
         return torch.addcmul(self._shift, levels.to(torch.float32), self._scale).to(self._dtype)
 
 
 class LevelTable:
-    """Normalises on the CPU by looking the 256 levels up: the values of :class:`Normalizer` in a
-    quarter of its time.
+    """Normalises on the CPU by a table of the 256 levels, to the values of :class:`Normalizer`.
 
     Args:
-        stream: ``rgb`` or ``flow``.
+        kind: The stream.
         dtype: ``float32``, ``float16`` or ``bfloat16``.
     """
 
-    def __init__(self, stream: str, dtype: torch.dtype) -> None:
-        num_channels = len(MEAN[stream])
+    def __init__(self, kind: StreamKind, dtype: torch.dtype) -> None:
+        num_channels = len(kind.mean)
         levels = (
             torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(-1, num_channels, 1, 1)
         )
-        values = Normalizer(stream, num_channels, dtype=dtype, device=torch.device("cpu"))(levels)
+        values = Normalizer(kind, num_channels, dtype=dtype, device=torch.device("cpu"))(levels)
         self._values = (
             values.reshape(1, 256, num_channels).contiguous().view(BIT_DTYPES[dtype]).numpy()
         )

@@ -1,6 +1,4 @@
-"""The 8-bit planes of one window: views of the mapped tar (raw), decoded members (jpg, png), or
-cached ones.
-"""
+"""The 8-bit planes of one window: views of the mapped tar, decoded members, or cached."""
 
 from __future__ import annotations
 
@@ -8,64 +6,77 @@ import threading
 
 import numpy as np
 
-from pipelines.dataset import Dataset, UInt8
-from shard_builder.errors import InputError
-from shard_builder.images import decode_gray, decode_rgb
+from pipelines.dataset import Dataset
+from pipelines.members import StreamMembers
+from pipelines.streams import StreamKind, UInt8
 
-BATCH_CHANNELS = {"rgb": 3, "flow": 2}
+
+def open_planes(
+    dataset: Dataset, kind: StreamKind, *, stack_length: int, cache_bytes: int = 0
+) -> PlaneReader:
+    """Return a reader of the windows of a dataset's stream; for the arguments see the class."""
+    geometry = dataset.manifest.geometry
+    return PlaneReader(
+        kind,
+        dataset.members(kind.name),
+        height=geometry.height,
+        width=geometry.width,
+        stack_length=stack_length,
+        cache_bytes=cache_bytes,
+    )
 
 
 class PlaneReader:
     """Reads the planes of windows of one stream; safe to use from many threads.
 
     Args:
-        dataset: An open dataset.
-        stream: ``rgb`` or ``flow``.
+        kind: The stream.
+        members: Its members.
+        height: Of every plane, pixels.
+        width: Of every plane, pixels.
         stack_length: Flow pairs in a window; an rgb window is always one frame.
         cache_bytes: Keep decoded planes in memory up to this many bytes; 0 keeps none. Raw planes
             need no decoding and are never kept.
 
     Attributes:
+        num_channels: Of a window.
         gives_planes: Whether windows are raw or kept in memory, so that an engine need not decode
             them itself.
     """
 
     def __init__(
-        self, dataset: Dataset, *, stream: str, stack_length: int, cache_bytes: int = 0
+        self,
+        kind: StreamKind,
+        members: StreamMembers,
+        *,
+        height: int,
+        width: int,
+        stack_length: int,
+        cache_bytes: int = 0,
     ) -> None:
-        if stack_length < 1:
-            raise InputError(f"--stack-length {stack_length}, expected 1 or more")
-        self.dataset, self.stream, self.stack_length = dataset, stream, stack_length
-        self.num_channels = 3 if stream == "rgb" else 2 * stack_length
-        geometry = dataset.manifest.geometry
-        self.height, self.width = geometry.height, geometry.width
-        self.members = dataset.members(stream)
-        self._num_stored = dataset.num_stored_frames() if stream == "rgb" else dataset.num_pairs
-        self._cache: dict[int, UInt8] = {}
+        self.kind, self.members, self.stack_length = kind, members, stack_length
+        self.height, self.width = height, width
+        self.num_channels = kind.num_channels(stack_length)
+        self.gives_planes = members.is_raw or cache_bytes > 0
+        self._cache: dict[tuple[int, int], UInt8] = {}
         self._cache_left = cache_bytes
-        self.gives_planes = self.members.is_raw or cache_bytes > 0
         self._lock = threading.Lock()
 
     def window(self, row: int, start: int) -> list[UInt8]:
-        """Return the planes of a window, each (H, W) for flow (x1, y1, x2, y2, ...) or one (H, W,
-        3) RGB frame.
-
-        A sequence with fewer pairs than the stack repeats its last pair.
+        """Return the planes of a window, each (H, W) for flow (x1, y1, x2, y2, ...), or one RGB
+        frame (H, W, 3).
 
         Raises:
             DamagedMemberError: If a member cannot be read or decoded.
         """
-        if self.stream == "rgb":
-            return [
-                self.raw_window(row, start) if self.members.is_raw else self._decoded(row, start)
-            ]
         if self.members.is_raw:
-            return list(self.raw_window(row, start))
-        planes = []
-        for number in self.member_numbers(row, start):
-            pair = self._decoded(row, number)
-            planes += [pair[: self.height], pair[self.height :]]
-        return planes
+            window = self._raw_window(row, start)
+            return list(window) if self.kind.has_pairs else [window]
+        images = [self._decoded(row, number) for number in self.items(row, start)]
+        if not self.kind.has_pairs:
+            return images
+        height = self.height
+        return [plane for pair in images for plane in (pair[:height], pair[height:])]
 
     def stacked_window(self, row: int, start: int) -> UInt8:
         """Return a window as one array, (H, W, 3) or (2L, H, W); decoded planes are copied for it,
@@ -75,63 +86,48 @@ class PlaneReader:
             DamagedMemberError: If a member cannot be read or decoded.
         """
         if self.members.is_raw:
-            return self.raw_window(row, start)
+            return self._raw_window(row, start)
         planes = self.window(row, start)
-        return planes[0] if self.stream == "rgb" else np.stack(planes)
+        return np.stack(planes) if self.kind.has_pairs else planes[0]
 
-    def member_numbers(self, row: int, start: int) -> list[int]:
-        """Return the numbers of the frame or pairs of a window; a short sequence repeats its last
-        pair.
-        """
-        if self.stream == "rgb":
-            return [start]
-        last = int(self._num_stored[row]) - 1
-        return [min(start + step, last) for step in range(self.stack_length)]
-
-    def raw_window(self, row: int, start: int) -> UInt8:
-        """Return a window of a raw stream: (H, W, 3) or (2L, H, W), a view of the mapped tar unless
-        the last pair is repeated.
+    def encoded_window(self, row: int, start: int) -> list[UInt8]:
+        """Return the encoded members of a window, ``uint8`` (n,) each.
 
         Raises:
-            DamagedMemberError: If the member cannot be read.
+            DamagedMemberError: If a member cannot be read.
         """
-        if self.stream == "rgb":
-            frame: UInt8 = self._stack(row, 3)[start]
-            return frame
-        numbers, stack = self.member_numbers(row, start), self._stack(row, 2)
-        if numbers[-1] - numbers[0] == self.stack_length - 1:
-            window: UInt8 = stack[2 * start : 2 * (start + self.stack_length)]
-            return window
-        return np.concatenate([stack[2 * number : 2 * number + 2] for number in numbers])
+        return [self.members.read(row, number) for number in self.items(row, start)]
 
-    def _stack(self, row: int, kind: int) -> UInt8:
-        count = int(self._num_stored[row])
-        shape = (
-            (count, self.height, self.width, 3)
-            if kind == 3
-            else (2 * count, self.height, self.width)
-        )
-        return self.members.read_stack(row, shape)
+    def items(self, row: int, start: int) -> range | list[int]:
+        """Return the numbers of a window's frame or pairs."""
+        return self.kind.window_items(start, int(self.members.num_stored[row]), self.stack_length)
+
+    def _raw_window(self, row: int, start: int) -> UInt8:
+        count = int(self.members.num_stored[row])
+        array = self.members.read_array(row, self.kind.array_shape(count, self.height, self.width))
+        items = self.items(row, start)
+        if not self.kind.has_pairs:
+            frame: UInt8 = array[start]
+            return frame
+        if isinstance(items, range):
+            window: UInt8 = array[2 * items.start : 2 * items.stop]
+            return window
+        return np.concatenate([array[2 * number : 2 * number + 2] for number in items])
 
     def _decoded(self, row: int, number: int) -> UInt8:
-        flat = self.members.flat_number(row, number)
-        cached = self._cache.get(flat)
+        cached = self._cache.get((row, number))
         if cached is not None:
             return cached
-        data = self.members.read(row, number)
-        image = decode_rgb(data) if self.stream == "rgb" else decode_gray(data)
-        expected = (
-            (self.height, self.width, 3) if self.stream == "rgb" else (2 * self.height, self.width)
-        )
+        image = self.kind.decode(self.members.read(row, number))
+        expected = self.kind.item_shape(self.height, self.width)
         if image is None:
-            raise self.members.damage(row, flat, "cannot be decoded")
+            raise self.members.damage(row, number, "cannot be decoded")
         if image.shape != expected:
-            raise self.members.damage(
-                row, flat, f"holds an image of shape {image.shape}, expected {expected}"
-            )
+            what = f"holds an image of shape {image.shape}, expected {expected}"
+            raise self.members.damage(row, number, what)
         if self._cache_left >= image.nbytes:
             with self._lock:
-                if flat not in self._cache and self._cache_left >= image.nbytes:
-                    self._cache[flat] = np.ascontiguousarray(image)
+                if (row, number) not in self._cache and self._cache_left >= image.nbytes:
+                    self._cache[row, number] = np.ascontiguousarray(image)
                     self._cache_left -= image.nbytes
         return image

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 INPUT_SIZE = 224
-RATIOS = {"rgb": (1.0, 0.875, 0.75, 0.66), "flow": (1.0, 0.875, 0.75)}
-AUGMENTATIONS = ("standard", "original")
 
 Boxes = npt.NDArray[np.int32]
 """Rows of (y, x, height, width) in pixels of the stored plane."""
@@ -32,11 +32,11 @@ PLACES = (
 
 
 def multi_scale_crops(
-    *, height: int, width: int, stream: str, augmentation: str = "standard"
+    *, height: int, width: int, ratios: Sequence[float], augmentation: str = "standard"
 ) -> Boxes:
     """List every crop that training may take, each as likely as any other.
 
-    A crop's height and width are the plane's shorter side times one of the stream's ratios, at most
+    A crop's height and width are the plane's shorter side times one of the ratios, at most
     one step apart; it lies at one of 13 places. ``standard`` places a crop by its own size.
     ``original`` places every crop as if it were 224x224, as the original does: larger crops are cut
     at the border, smaller ones never reach the right and the lower edge.
@@ -44,7 +44,7 @@ def multi_scale_crops(
     Args:
         height: Height of the stored plane, pixels.
         width: Width of the stored plane, pixels.
-        stream: ``rgb`` (four ratios) or ``flow`` (three).
+        ratios: Of the stream: rgb has four, flow three.
         augmentation: ``standard`` or ``original``.
 
     Returns:
@@ -54,7 +54,7 @@ def multi_scale_crops(
         video_transforms.py.
     """
     base = min(height, width)
-    sizes = [int(base * ratio) for ratio in RATIOS[stream]]
+    sizes = [int(base * ratio) for ratio in ratios]
     boxes = []
     for i, crop_height in enumerate(sizes):
         for j, crop_width in enumerate(sizes):

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from pipelines.dataset import open_dataset
-from pipelines.engines.cpu import default_num_threads
-from pipelines.loader_options import DTYPES, find_device
+from pipelines.reading import DTYPES, find_device
+from pipelines.streams import kind_of
 from pipelines.throughput.measure import BenchOptions, BenchRecord, run_bench
 from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
+from shard_builder.machine import num_usable_cores
 from shard_builder.progress import progress_bar
 
 COLOURS = {"png-tree": "#b45f4d", "cpu": "#3b7dd8", "dali": "#5a9e4b"}
@@ -54,9 +55,12 @@ def run_bench_command(
     console = make_console()
     with open_dataset(path) as dataset:
         options = BenchOptions(
-            streams=tuple(streams.split(",")) if streams else tuple(dataset.manifest.streams),
+            streams=tuple(
+                kind_of(name).name
+                for name in (streams.split(",") if streams else dataset.manifest.streams)
+            ),
             batch_size=batch_size,
-            num_threads=threads or default_num_threads(),
+            num_threads=threads or num_usable_cores(),
             dtype=kinds[dtype],
             device=device,
             repeats=repeats,

@@ -4,12 +4,8 @@ machine.
 
 from __future__ import annotations
 
-import os
-import platform
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -21,13 +17,16 @@ import numpy as np
 import torch
 
 from pipelines.dataset import Dataset
-from pipelines.engines.cpu import default_num_threads
-from pipelines.engines.planes import PlaneReader
+from pipelines.engines.planes import open_planes
 from pipelines.loader import make_loader
-from pipelines.loader_options import DTYPES, has_dali
+from pipelines.plan.sampling import Sampling
+from pipelines.reading import DTYPES, Cache, EngineName, Reading, has_dali
+from pipelines.streams import kind_of
 from pipelines.throughput.png_tree import PngTree, make_png_loader, write_png_tree
+from pipelines.throughput.turns import Contender, machine_facts, measure_in_turns, median_and_range
 from shard_builder.errors import InputError
-from shard_builder.provenance import package_versions, processor_name
+from shard_builder.format.streams import StreamName
+from shard_builder.provenance import package_versions
 
 MIN_REPEATS = 5
 MIN_EPOCH_SAMPLES = 512
@@ -49,7 +48,7 @@ class BenchOptions:
         seconds: Least duration of a measurement.
     """
 
-    streams: tuple[str, ...]
+    streams: tuple[StreamName, ...]
     batch_size: int = 32
     stack_length: int = 5
     num_threads: int = 2
@@ -89,17 +88,6 @@ class BenchRecord:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contender:
-    """Something to measure: ``run_epoch(epoch)`` delivers an epoch and returns its samples."""
-
-    name: str
-    engine: str
-    codec: str
-    dtype: str
-    run_epoch: Callable[[int], int]
-
-
 def run_bench(
     dataset: Dataset,
     options: BenchOptions,
@@ -135,46 +123,7 @@ def run_bench(
     return records
 
 
-def measure_in_turns(
-    contenders: Sequence[Contender],
-    *,
-    repeats: int,
-    seconds: float,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, list[float]]:
-    """Measure contenders in turns, so that a disturbance of the machine hits all alike; each warms
-    up for one epoch.
-
-    Args:
-        contenders: What to measure, under different names.
-        repeats: Measurements of each.
-        seconds: Least duration of a measurement; it ends with the epoch that reaches it.
-        on_progress: Called with (measurements done, measurements in all).
-
-    Returns:
-        Samples per second of each repeat, by name.
-    """
-    rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    for contender in contenders:
-        contender.run_epoch(0)
-    for repeat in range(repeats):
-        for place, contender in enumerate(contenders):
-            rates[contender.name].append(_measure(contender, repeat, seconds))
-            on_progress(repeat * len(contenders) + place + 1, repeats * len(contenders))
-    return rates
-
-
-def _measure(contender: Contender, repeat: int, seconds: float) -> float:
-    num_samples, epoch, begin = 0, 1000 * repeat, time.perf_counter()
-    while True:
-        epoch += 1
-        num_samples += contender.run_epoch(epoch)
-        elapsed = time.perf_counter() - begin
-        if elapsed >= seconds:
-            return num_samples / elapsed
-
-
-def _contenders(dataset: Dataset, stream: str, options: BenchOptions) -> Iterator[Any]:
+def _contenders(dataset: Dataset, stream: StreamName, options: BenchOptions) -> Iterator[Any]:
     codec = dataset.stream(stream).codec
     yield _png_tree(dataset, stream, options)
     yield _loader(dataset, stream, "cpu", "cpu", "none", options)
@@ -192,26 +141,33 @@ def _contenders(dataset: Dataset, stream: str, options: BenchOptions) -> Iterato
 
 @contextmanager
 def _loader(
-    dataset: Dataset, stream: str, engine: str, device: str, cache: str, options: BenchOptions
+    dataset: Dataset,
+    stream: StreamName,
+    engine: EngineName,
+    device: str,
+    cache: Cache,
+    options: BenchOptions,
 ) -> Iterator[Contender]:
     rows = np.arange(len(dataset), dtype=np.int64)
     rows = np.tile(rows, -(-max(MIN_EPOCH_SAMPLES, options.batch_size) // len(rows)))
     with make_loader(
         dataset,
-        stream=stream,
+        stream,
         rows=rows,
         training=True,
         batch_size=options.batch_size,
-        stack_length=options.stack_length,
-        engine=engine,
-        device=device,
-        dtype=options.dtype,
-        num_threads=options.num_threads,
-        cache=cache,
+        sampling=Sampling(stack_length=options.stack_length),
+        reading=Reading(
+            engine=engine,
+            device=device,
+            dtype=options.dtype,
+            num_threads=options.num_threads,
+            cache=cache,
+        ),
     ) as loader:
 
         def run_epoch(epoch: int) -> int:
-            loader.set_epoch(epoch)
+            # Each loop is the next epoch, read ahead over the border as in training.
             num_samples = sum(len(batch.keys) for batch in loader)
             if device != "cpu":
                 torch.cuda.synchronize(device)
@@ -232,12 +188,12 @@ def _loader(
 
 
 @contextmanager
-def _png_tree(dataset: Dataset, stream: str, options: BenchOptions) -> Iterator[Contender]:
-    reader = PlaneReader(dataset, stream=stream, stack_length=options.stack_length)
+def _png_tree(dataset: Dataset, stream: StreamName, options: BenchOptions) -> Iterator[Contender]:
+    reader = open_planes(dataset, kind_of(stream), stack_length=options.stack_length)
     with tempfile.TemporaryDirectory(prefix="ckshard-bench-") as folder:
-        samples = write_png_tree(reader, Path(folder), num_samples=TREE_SAMPLES)
+        samples = write_png_tree(reader, Path(folder), num_samples=min(TREE_SAMPLES, len(dataset)))
         length = max(TREE_SAMPLES, options.batch_size * options.num_threads)
-        tree = PngTree(samples, stream=stream, size=(reader.width, reader.height), length=length)
+        tree = PngTree(samples, reader.kind, size=(reader.width, reader.height), length=length)
         loader = make_png_loader(
             tree, batch_size=options.batch_size, num_workers=options.num_threads
         )
@@ -252,13 +208,13 @@ def _png_tree(dataset: Dataset, stream: str, options: BenchOptions) -> Iterator[
 
 @contextmanager
 def _ceiling(
-    dataset: Dataset, stream: str, options: BenchOptions, *, with_decoding: bool
+    dataset: Dataset, stream: StreamName, options: BenchOptions, *, with_decoding: bool
 ) -> Iterator[Contender]:
     """Threads that only decode windows, or that only copy the planes of windows that are decoded
     already.
     """
     codec = dataset.stream(stream).codec
-    reader = PlaneReader(dataset, stream=stream, stack_length=options.stack_length)
+    reader = open_planes(dataset, kind_of(stream), stack_length=options.stack_length)
     num_rows, num_threads = len(dataset), options.num_threads
     kept = (
         []
@@ -308,23 +264,3 @@ def _record(
         machine=machine_facts(),
         versions=package_versions(),
     )
-
-
-def median_and_range(rates: Sequence[float]) -> dict[str, float]:
-    """Return ``median``, ``min`` and ``max`` of repeated measurements, rounded to a tenth."""
-    return {
-        "median": round(statistics.median(rates), 1),
-        "min": round(min(rates), 1),
-        "max": round(max(rates), 1),
-    }
-
-
-def machine_facts() -> dict[str, str | int | None]:
-    """Return what the numbers depend on: processor, cores, usable cores, GPU, system."""
-    return {
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
-        "usable_cores": default_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": platform.platform(),
-    }

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines.dataset import UInt8
 from pipelines.engines.planes import PlaneReader
 from pipelines.plan.crops import INPUT_SIZE, multi_scale_crops
+from pipelines.streams import StreamKind, UInt8
 
 CKPLUS_SIZE = (640, 490)
 """Width and height of most of CK+'s images, and so of the original's PNG files."""
@@ -31,13 +31,13 @@ def write_png_tree(reader: PlaneReader, folder: Path, *, num_samples: int) -> li
     Args:
         reader: Where the planes come from; they are enlarged to 640x490.
         folder: An empty folder.
-        num_samples: Largest number of sequences to write.
+        num_samples: Sequences to write.
 
     Returns:
         The files of each sample, in channel order.
     """
     samples = []
-    for row in range(min(num_samples, len(reader.dataset))):
+    for row in range(num_samples):
         paths = []
         for number, plane in enumerate(reader.window(row, 0)):
             path = folder / f"{row}" / f"{number:08d}.png"
@@ -54,18 +54,18 @@ class PngTree(Dataset[torch.Tensor]):
 
     Args:
         samples: Files of each sample: one colour frame, or 2L gray planes.
-        stream: ``rgb`` or ``flow``.
+        kind: The stream.
         size: Width and height that every file is resized to before the crop, pixels.
         length: Samples of an epoch; the files are repeated up to it.
     """
 
     def __init__(
-        self, samples: list[list[Path]], *, stream: str, size: tuple[int, int], length: int
+        self, samples: list[list[Path]], kind: StreamKind, *, size: tuple[int, int], length: int
     ) -> None:
-        self._samples, self._stream, self._size, self._length = samples, stream, size, length
+        self._samples, self._kind, self._size, self._length = samples, kind, size, length
         width, height = size
         self._crops: list[list[int]] = multi_scale_crops(
-            height=height, width=width, stream=stream
+            height=height, width=width, ratios=kind.crop_ratios
         ).tolist()
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class PngTree(Dataset[torch.Tensor]):
         channels = []
         for number, path in enumerate(self._samples[index % len(self._samples)]):
             image = cv2.imread(
-                str(path), cv2.IMREAD_COLOR if self._stream == "rgb" else cv2.IMREAD_GRAYSCALE
+                str(path), cv2.IMREAD_COLOR if not self._kind.has_pairs else cv2.IMREAD_GRAYSCALE
             )
             if image is None:
                 raise FileNotFoundError(f"{path}: cannot be read, expected a PNG file")
@@ -95,13 +95,13 @@ class PngTree(Dataset[torch.Tensor]):
         turned: bool,
     ) -> UInt8:
         y, x, height, width = box
-        if self._stream == "rgb":
+        if not self._kind.has_pairs:
             image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         image = cv2.resize(image, self._size)[y : y + height, x : x + width]
         image = cv2.resize(image, (INPUT_SIZE, INPUT_SIZE))
         if mirrored:
             image = cv2.flip(image, 1)
-            image = 255 - image if turned and self._stream == "flow" else image
+            image = 255 - image if turned and self._kind.has_pairs else image
         return image.astype(np.uint8, copy=False)
 
 

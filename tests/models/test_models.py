@@ -217,9 +217,7 @@ def test_channels_last_survives_from_the_loader_to_the_last_convolution(tiny_dat
             )
     with open_dataset(tiny_dataset) as dataset:
         rows = dataset.rows_of(dataset.keys[:4])
-        with make_loader(
-            dataset, stream="flow", rows=rows, training=False, batch_size=4, engine="cpu"
-        ) as loader:
+        with make_loader(dataset, "flow", rows=rows, training=False, batch_size=4) as loader:
             batch = next(iter(loader))
             assert batch.images.stride() == (10 * 224 * 224, 1, 10 * 224, 10)
             with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as profiled:

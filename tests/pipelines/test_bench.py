@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from pipelines.dataset import open_dataset
-from pipelines.engines.planes import PlaneReader
+from pipelines.engines.planes import open_planes
 from pipelines.plan.crops import multi_scale_crops
+from pipelines.streams import FLOW, KINDS
 from pipelines.throughput.command import run_bench_command
 from pipelines.throughput.png_tree import CKPLUS_SIZE, PngTree, write_png_tree
 from shard_builder.errors import InputError
@@ -84,9 +85,9 @@ def test_records_table_and_figure_of_everything_this_machine_has(
         ({"repeats": 4}, "--repeats 4, expected 5 or more"),
         ({"threads": -1}, "--threads -1"),
         ({"dtype": "int7"}, "--dtype 'int7', expected one of uint8"),
-        ({"device": "cuda:99"}, "device cuda:99"),
+        ({"device": "cuda:99"}, "device='cuda:99'"),
         ({"json_path": Path("nowhere/bench.json")}, "no such folder as nowhere"),
-        ({"streams": "depth"}, "has no depth stream"),
+        ({"streams": "depth"}, "stream='depth', expected one of rgb, flow"),
     ],
 )
 def test_what_does_not_fit_is_named(
@@ -112,7 +113,7 @@ def test_the_png_tree_holds_the_first_window_at_the_size_of_ckplus(
 
     reference = ReferenceLoader(raw_dataset, stream=stream)
     with open_dataset(raw_dataset) as dataset:
-        reader = PlaneReader(dataset, stream=stream, stack_length=5)
+        reader = open_planes(dataset, KINDS[stream], stack_length=5)
         samples = write_png_tree(reader, tmp_path, num_samples=2)
     assert [len(paths) for paths in samples] == [10 if stream == "flow" else 1] * 2
     for paths, key in zip(samples, reference.keys, strict=False):
@@ -128,11 +129,11 @@ def test_the_png_tree_crops_like_the_engines(
 
     with open_dataset(raw_dataset) as dataset:
         samples = write_png_tree(
-            PlaneReader(dataset, stream="flow", stack_length=5), tmp_path, num_samples=1
+            open_planes(dataset, FLOW, stack_length=5), tmp_path, num_samples=1
         )
-    tree = PngTree(samples, stream="flow", size=(340, 256), length=3)
+    tree = PngTree(samples, FLOW, size=(340, 256), length=3)
     assert len(tree) == 3
-    box = multi_scale_crops(height=256, width=340, stream="flow").tolist()[5]
+    box = multi_scale_crops(height=256, width=340, ratios=FLOW.crop_ratios).tolist()[5]
     monkeypatch.setattr("pipelines.throughput.png_tree.random.choice", lambda crops: box)
     monkeypatch.setattr("pipelines.throughput.png_tree.random.random", lambda: 0.1)
     y, x, height, width = box

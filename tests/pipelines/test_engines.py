@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from pipelines.dataset import open_dataset
-from pipelines.engines.normalize import DEVIATION, MEAN
-from pipelines.loader import make_loader
-from pipelines.plan.samples import make_plan
+from pipelines.streams import KINDS
+from tests.pipelines.flat_loader import flat_loader
 from tests.reference_loader import ReferenceLoader
 
 # Levels that an engine may differ from cv2's. cv2 interpolates with 11-bit weights, DALI in
@@ -43,8 +42,7 @@ def test_engines_give_what_the_reference_gives(
         assert dataset.keys == reference.keys
         rows = dataset.rows_of(dataset.keys[:20])
         options = {"stream": stream, "rows": rows, "training": True, "stack_length": 5, "seed": 11}
-        plan = make_plan(dataset, **options, aug="standard", rgb_last_frames=2)
-        with make_loader(
+        with flat_loader(
             dataset,
             **options,
             rgb_last_frames=2,
@@ -54,11 +52,10 @@ def test_engines_give_what_the_reference_gives(
             num_threads=2,
         ) as loader:
             for epoch in range(2):
-                loader.set_epoch(epoch)
                 for batch in loader:
                     assert batch.images.is_contiguous(memory_format=torch.channels_last)
                     for number, position in enumerate(batch.positions.tolist()):
-                        key, levels, label = reference.sample(plan, position, epoch=epoch)
+                        key, levels, label = reference.sample(loader.plan, position, epoch=epoch)
                         assert (batch.keys[number], int(batch.labels[number])) == (key, label)
                         found = batch.images[number].permute(1, 2, 0).numpy().astype(int)
                         assert np.abs(found - levels).max() <= allowed
@@ -81,12 +78,13 @@ def test_floats_are_the_levels_normalised(
         }
         batches = []
         for wanted in (torch.uint8, dtype):
-            with make_loader(dataset, **options, engine=engine, dtype=wanted) as loader:
+            with flat_loader(dataset, **options, engine=engine, dtype=wanted) as loader:
                 batches.append(next(iter(loader)).images.clone())
     levels, found = batches
     assert found.dtype == dtype and found.is_contiguous(memory_format=torch.channels_last)
+    kind = KINDS[stream]
     mean, deviation = (
-        torch.tensor(values[stream]).view(1, -1, 1, 1) for values in (MEAN, DEVIATION)
+        torch.tensor(values).view(1, -1, 1, 1) for values in (kind.mean, kind.deviation)
     )
     expected = (levels.float() / 255 - mean) / deviation
     # DALI normalises before it rounds to levels, so half a level on top of the dtype's own rounding
@@ -99,13 +97,12 @@ def test_a_mirrored_window_turns_x_flow_only(raw_dataset: Path) -> None:
     with open_dataset(raw_dataset) as dataset:
         rows = dataset.rows_of(dataset.keys)
         options = {"stream": "flow", "rows": rows, "training": True, "stack_length": 5, "seed": 0}
-        plan = make_plan(dataset, **options, aug="standard", rgb_last_frames=1)
-        mirrored = plan.table(np.arange(len(rows)), epoch=0).mirrored
-        assert 0.2 < mirrored.mean() < 0.8
-        with make_loader(
+        with flat_loader(
             dataset, **options, batch_size=len(rows), engine="cpu", dtype=torch.uint8
         ) as loader:
-            images = next(iter(loader)).images.numpy()
+            images, plan = next(iter(loader)).images.numpy(), loader.plan
+    mirrored = plan.table(np.arange(len(rows)), epoch=0).mirrored
+    assert 0.2 < mirrored.mean() < 0.8
     position = int(np.flatnonzero(mirrored)[0])
     table = plan.table(np.array([position]), epoch=0)
     y, x, height, width = table.boxes[0]
@@ -131,13 +128,13 @@ def test_a_loop_that_is_left_leaves_nothing_behind(engine: str, tiny_dataset: Pa
         rows = dataset.rows_of(dataset.keys)
         counts = []
         for _ in range(3):
-            with make_loader(
+            with flat_loader(
                 dataset, stream="flow", rows=rows, training=True, batch_size=8, engine=engine
             ) as loader:
                 iterator = iter(loader)
                 next(iterator)
                 iterator.close()  # type: ignore[attr-defined]
-                assert len(list(loader)) == len(loader) - 1
+                assert len(list(loader)) == len(loader)
             gc.collect()
             counts.append((threading.active_count(), process.num_fds(), len(process.children())))
     assert counts[1] == counts[2]
@@ -157,11 +154,11 @@ def test_the_cache_changes_nothing_but_the_decoding(
         }
         epochs = []
         for cache, limit in (("none", 0), ("ram", 1 << 30), ("ram", 1 << 20)):
-            with make_loader(
+            with flat_loader(
                 dataset, **options, cache=cache, cache_bytes=limit, engine=engine
             ) as loader:
                 for epoch in (0, 1):
-                    loader.set_epoch(epoch)
+                    assert loader.epoch == max(epoch - 1, 0)
                     epochs.append(torch.cat([batch.images.clone() for batch in loader]))
     for epoch in (0, 1):
         assert torch.equal(epochs[epoch], epochs[2 + epoch]) and torch.equal(
@@ -170,13 +167,14 @@ def test_the_cache_changes_nothing_but_the_decoding(
 
 
 def test_the_cpu_engine_does_not_import_dali(tiny_dataset: Path) -> None:
-    program = (
-        "import sys\nfrom pipelines.dataset import open_dataset\nfrom pipelines.loader import"
-        f" make_loader\ndataset = open_dataset({str(tiny_dataset)!r})\nloader ="
-        " make_loader(dataset, stream='flow', rows=dataset.rows_of(dataset.keys), training=True,"
-        " batch_size=4)\nnext(iter(loader)); loader.close()\nassert not [m for m in sys.modules if"
-        " m.startswith('nvidia.dali')]"
-    )
+    program = f"""
+import sys
+from pipelines import make_loader, open_dataset
+dataset = open_dataset({str(tiny_dataset)!r})
+loader = make_loader(dataset, "flow", training=True, batch_size=4)
+next(iter(loader)); loader.close()
+assert not [module for module in sys.modules if module.startswith("nvidia.dali")]
+"""
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipelines.plan.crops import center_crop, multi_scale_crops
 from pipelines.plan.permutation import derive_key, draw_below, permute
 from pipelines.plan.plan import PLAN_VERSION, Plan
+from pipelines.streams import FLOW, KINDS
 
 SIZE = {"height": 256, "width": 340}
 GOLDEN = (
@@ -33,7 +34,9 @@ def make(num: int, *, seed: int = 0, training: bool = True, num_starts: int = 7)
         rows=np.arange(num, dtype=np.int64) * 3,
         num_starts=np.full(num, num_starts, np.int64),
         first_starts=np.full(num, 2, np.int64),
-        crops=multi_scale_crops(**SIZE, stream="flow") if training else center_crop(**SIZE),
+        crops=multi_scale_crops(**SIZE, ratios=FLOW.crop_ratios)
+        if training
+        else center_crop(**SIZE),
         seed=seed,
         is_training=training,
     )
@@ -133,12 +136,12 @@ def test_the_plan_of_version_1_is_pinned() -> None:
 
 @pytest.mark.parametrize(("stream", "sizes", "cut"), [("rgb", 10, 26), ("flow", 7, 26)])
 def test_the_crop_tables_are_the_papers_and_the_seeds(stream: str, sizes: int, cut: int) -> None:
-    standard = multi_scale_crops(**SIZE, stream=stream)
+    standard = multi_scale_crops(**SIZE, ratios=KINDS[stream].crop_ratios)
     assert standard.shape == (13 * sizes, 4)
     ends = standard[:, :2] + standard[:, 2:]
     assert (standard[:, :2] >= 0).all() and (ends <= [256, 340]).all()
     assert len({tuple(box[2:]) for box in standard.tolist()}) == sizes
-    exact = multi_scale_crops(**SIZE, stream=stream, augmentation="original")
+    exact = multi_scale_crops(**SIZE, ratios=KINDS[stream].crop_ratios, augmentation="original")
     intended = np.array([box[2:] for box in standard.tolist()])
     assert (exact[:, 2:] < intended).any(axis=1).sum() == cut
 
@@ -172,5 +175,5 @@ def test_seed_exact_lists_the_boxes_that_the_original_cuts(
     sizes = [int(256 * ratio) for ratio in ratios]
     pairs = [(a, b) for i, a in enumerate(sizes) for j, b in enumerate(sizes) if abs(i - j) <= 1]
     expected = sorted(seed_crop_box(pair, place) for pair in pairs for place in range(13))
-    exact = multi_scale_crops(**SIZE, stream=stream, augmentation="original")
+    exact = multi_scale_crops(**SIZE, ratios=KINDS[stream].crop_ratios, augmentation="original")
     assert sorted(exact.tolist()) == expected

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pipelines.dataset import open_dataset
-from pipelines.engines.normalize import DEVIATION, MEAN
+from pipelines.reading import Reading
+from pipelines.streams import RGB
 from pipelines.views import five_crops, make_view_loader, window_starts
 from shard_builder.errors import InputError
 from tests.reference_loader import ReferenceLoader
@@ -65,7 +66,7 @@ def test_views_are_what_the_reference_cuts(stream: str, raw_dataset: Path) -> No
     with open_dataset(raw_dataset) as dataset:
         rows = np.array([5, 0, 9])
         with make_view_loader(
-            dataset, stream=stream, rows=rows, batch_size=2, dtype=torch.uint8
+            dataset, stream, rows=rows, batch_size=2, reading=Reading(dtype=torch.uint8)
         ) as loader:
             assert len(loader) == 2
             batches = [
@@ -93,15 +94,17 @@ def test_float_views_are_normalised(raw_dataset: Path) -> None:
     with open_dataset(raw_dataset) as dataset:
         batches = []
         for dtype in (torch.uint8, torch.float32):
-            with make_view_loader(dataset, stream="rgb", rows=np.array([2]), dtype=dtype) as loader:
+            with make_view_loader(
+                dataset, "rgb", rows=np.array([2]), reading=Reading(dtype=dtype)
+            ) as loader:
                 batches.append(next(iter(loader)).images)
-    mean, deviation = (torch.tensor(values["rgb"]).view(-1, 1, 1) for values in (MEAN, DEVIATION))
+    mean, deviation = (torch.tensor(values).view(-1, 1, 1) for values in (RGB.mean, RGB.deviation))
     assert torch.allclose(batches[1], (batches[0].float() / 255 - mean) / deviation, atol=1e-5)
 
 
 def test_what_does_not_fit_is_named(raw_dataset: Path, build_tiny: object) -> None:
     with open_dataset(raw_dataset) as dataset:
-        with pytest.raises(InputError, match="--views 'many', expected one of ten, original"):
+        with pytest.raises(InputError, match="views='many', expected one of ten, original"):
             make_view_loader(dataset, stream="flow", rows=np.array([0]), views="many")
         with pytest.raises(InputError, match="no sequence to test"):
             make_view_loader(dataset, stream="flow", rows=np.array([], np.int64))
@@ -111,6 +114,6 @@ def test_the_originals_rgb_view_needs_all_frames(build_tiny: object) -> None:
     folder = build_tiny(codec="jpg", frames="last", streams=("rgb",))  # type: ignore[operator]
     with (
         open_dataset(folder) as dataset,
-        pytest.raises(InputError, match=r"keeps only the last frames(.|\n)*--views ten"),
+        pytest.raises(InputError, match=r"keeps only the last frames(.|\n)*views='ten'"),
     ):
         make_view_loader(dataset, stream="rgb", rows=np.array([0]), views="original")

@@ -102,7 +102,7 @@ def test_frames_keeps_what_it_says(
     frames: str, expected: int, release: Path, tmp_path: Path
 ) -> None:
     with open_dataset(build(release, tmp_path / "dataset", frames=frames)) as dataset:
-        assert set(dataset.num_stored_frames().tolist()) == {expected}
+        assert set(dataset.num_stored("rgb").tolist()) == {expected}
         peak = dataset.read_member("rgb", 0, -1)
     with open_dataset(build(release, tmp_path / "all", frames="all")) as dataset:
         assert bytes(dataset.read_member("rgb", 0, -1)) == bytes(peak)

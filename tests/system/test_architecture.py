@@ -42,7 +42,12 @@ FLOORS = {
         "commands",
         "cli",
     ),
-    "pipelines": ("plan streams batch dataset", "engines", "loader views", "throughput"),
+    "pipelines": (
+        "streams reading state plan batch web_pipeline members dataset",
+        "engines",
+        "loader views",
+        "throughput",
+    ),
     "models": ("heads fusion", "weights", "build"),
     "train": (
         "config device distributed",

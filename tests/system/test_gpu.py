@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pipelines.dataset import Dataset, open_dataset
-from pipelines.loader import Loader, make_loader
+from pipelines.loader import Loader
+from tests.pipelines.flat_loader import flat_loader
 
 pytestmark = pytest.mark.gpu
 
@@ -33,13 +34,12 @@ def loader_of(dataset: Dataset, *, engine: str, device: str, **options: object) 
         "dtype": torch.uint8,
     }
     arguments |= {"rows": dataset.rows_of(dataset.keys[:20])}
-    return make_loader(dataset, engine=engine, device=device, **(arguments | options))  # type: ignore[arg-type]
+    return flat_loader(dataset, engine=engine, device=device, **(arguments | options))  # type: ignore[arg-type]
 
 
 def epochs(loader: Loader, num: int = 2) -> list[tuple[tuple[str, ...], list[int], torch.Tensor]]:
     batches = []
-    for epoch in range(num):
-        loader.set_epoch(epoch)
+    for _ in range(num):
         batches += [
             (batch.keys, batch.labels.tolist(), batch.images.cpu().float()) for batch in loader
         ]

@@ -14,6 +14,7 @@ import torch
 
 from models.fusion import DEFAULT_WEIGHTS, FusionWeights, late_fusion
 from pipelines.dataset import Dataset, open_dataset
+from pipelines.reading import Reading
 from pipelines.views import make_view_loader
 from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
@@ -184,14 +185,12 @@ def score_sequences(
     scored: list[str] = []
     with make_view_loader(
         dataset,
-        stream=model.stream,
+        model.stream,  # type: ignore[arg-type]
         rows=dataset.rows_of(keys),
-        views=views,
+        views=views,  # type: ignore[arg-type]
         batch_size=batch_size,
         stack_length=model.stack_length,
-        device=model.device,
-        dtype=torch.float32,
-        num_threads=workers,
+        reading=Reading(device=model.device, num_threads=workers),
     ) as loader:
         for batch in loader:
             count, num_views = batch.images.shape[:2]

@@ -15,6 +15,7 @@ from models.heads import ORIGINAL_NUM_OUTPUTS
 from pipelines.dataset import Dataset
 from pipelines.engines.normalize import Normalizer
 from pipelines.plan.crops import INPUT_SIZE
+from pipelines.streams import kind_of
 from shard_builder.errors import InputError
 from shard_builder.images import Image
 from train.device import choose_device, choose_precision
@@ -58,8 +59,10 @@ class StreamModel:
         self._precision = choose_precision(content["config"]["precision"], device)
         self._outputs = torch.tensor(content["output_of_class"], device=device)
         self.net = _net_of(content).to(device).eval()
-        channels = 3 if self.stream == "rgb" else 2 * self.stack_length
-        self._normalizer = Normalizer(self.stream, channels, dtype=torch.float32, device=device)
+        kind = kind_of(self.stream)
+        self._normalizer = Normalizer(
+            kind, kind.num_channels(self.stack_length), dtype=torch.float32, device=device
+        )
 
     @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from pipelines.engines.normalize import DEVIATION, MEAN
+from pipelines.streams import kind_of
 from train.running.run_folder import RunFolder
 
 NUM_PICTURES = 4
@@ -28,11 +28,12 @@ def add_inputs(folder: RunFolder, images: torch.Tensor, *, stream: str) -> None:
     if not folder.is_writer:
         return
     levels = images[:NUM_PICTURES].float().cpu()
+    kind = kind_of(stream)
     mean, deviation = (
-        torch.tensor(values[stream]).view(1, -1, 1, 1) for values in (MEAN, DEVIATION)
+        torch.tensor(values).view(1, -1, 1, 1) for values in (kind.mean, kind.deviation)
     )
     pictures = levels * deviation + mean
-    if stream == "flow":
+    if kind.has_pairs:
         amplified = (pictures - 0.5) * FLOW_GAIN + 0.5
         rows = [torch.cat(list(amplified[:, axis::2].unbind(1)), dim=-1) for axis in (0, 1)]
         pictures = torch.cat(rows, dim=-2)[:, None]

@@ -79,7 +79,7 @@ def accumulations(batches: Iterable[Batch], session: Session) -> Iterator[tuple[
     """
     loader, config = session.train_loader, session.config
     for batch in batches:
-        end = loader.state_dict()["position"]
+        end = loader.position
         begin = (end - batch.global_size) // config.step_size * config.step_size
         num_samples = min(config.step_size, loader.num_samples - begin)
         reseed(config.seed, session.progress.epoch, end, session.ranks.rank)

@@ -14,6 +14,8 @@ from models.build import build_model
 from models.heads import ORIGINAL_NUM_OUTPUTS
 from pipelines.dataset import Dataset
 from pipelines.loader import Loader, make_loader
+from pipelines.plan.sampling import Sampling
+from pipelines.reading import Reading
 from shard_builder.errors import InputError
 from shard_builder.format.manifest import manifest_sha256
 from shard_builder.split import Split
@@ -228,22 +230,26 @@ def loader_of(
     """Make the loader of one side of the split."""
     return make_loader(
         dataset,
-        stream=config.stream,
+        config.stream,
         rows=dataset.rows_of(keys),
         training=training,
         batch_size=config.batch_size,
-        stack_length=config.stack_length,
-        seed=config.seed,
-        engine=config.loader,
-        device=device,
-        dtype=DTYPES[precision],
+        sampling=Sampling(
+            stack_length=config.stack_length,
+            rgb_last_frames=config.rgb_last_frames,
+            augmentation=config.aug,
+            seed=config.seed,
+        ),
+        reading=Reading(
+            engine=config.loader,
+            device=device,
+            dtype=DTYPES[precision],
+            num_threads=config.workers or None,
+            cache=config.cache,
+            on_error=config.on_error,
+        ),
         rank=ranks.rank,
         world_size=ranks.world_size,
-        num_threads=config.workers or None,
-        aug=config.aug,
-        rgb_last_frames=config.rgb_last_frames,
-        cache=config.cache,
-        on_error=config.on_error,
     )
 
 

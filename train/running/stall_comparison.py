@@ -18,10 +18,12 @@ from torch.nn import functional
 from models.build import build_model
 from pipelines.batch import Batch
 from pipelines.dataset import Dataset, open_dataset
-from pipelines.engines.cpu import default_num_threads
 from pipelines.loader import make_loader
+from pipelines.plan.sampling import Sampling
+from pipelines.reading import Reading
 from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
+from shard_builder.machine import num_usable_cores
 from shard_builder.provenance import command_line, package_versions
 from train.config import TrainConfig
 from train.device import DTYPES, choose_device, choose_precision, device_name
@@ -147,7 +149,7 @@ def compare_stalls(
         "steps": steps,
         "device": str(device),
         "device_name": device_name(device),
-        "num_cores": default_num_threads(),
+        "num_cores": num_usable_cores(),
         "command": command_line(),
         "versions": package_versions(),
         "results": [runner.result().to_record() for runner in runners],
@@ -181,17 +183,17 @@ class _CaseRunner:
         self._scaler = make_scaler(device, case.precision)
         self._loader = make_loader(
             dataset,
-            stream=config.stream,
-            rows=dataset.rows_of(dataset.keys),
+            config.stream,
             training=True,
             batch_size=config.batch_size,
-            stack_length=config.stack_length,
-            seed=config.seed,
-            engine=case.engine,
-            device=device,
-            dtype=DTYPES[case.precision],
-            num_threads=config.workers or None,
-            cache="ram" if case.data == "cached" else "none",
+            sampling=Sampling(stack_length=config.stack_length, seed=config.seed),
+            reading=Reading(
+                engine=case.engine,
+                device=device,
+                dtype=DTYPES[case.precision],
+                num_threads=config.workers or None,
+                cache="ram" if case.data == "cached" else "none",
+            ),
         )
         self._batches = self._iterate()
         self._speeds: list[float] = []
@@ -230,11 +232,9 @@ class _CaseRunner:
         if self._case.data == "synthetic":
             batch = next(iter(self._loader))
             images = batch.images.clone().contiguous(memory_format=self._layout)
-            labels, valid = batch.labels.clone(), batch.valid.clone()
-            yield from itertools.repeat(replace(batch, images=images, labels=labels, valid=valid))
+            yield from itertools.repeat(replace(batch.clone(), images=images))
         num_unmeasured = CACHE_EPOCHS if self._case.data == "cached" else 0
         for epoch in itertools.count():
-            self._loader.set_epoch(epoch)
-            for batch in self._loader:
+            for batch in self._loader:  # the next epoch each time, read ahead over the border
                 if epoch >= num_unmeasured and batch.global_size == len(batch.keys):
                     yield batch

@@ -33,7 +33,6 @@ def validate(session: Session) -> Validation:
     num_classes = len(session.output_of_class)
     loss = torch.zeros((), dtype=torch.float64, device=session.device)
     confusion = torch.zeros(num_classes * num_classes, dtype=torch.float64, device=session.device)
-    session.val_loader.set_epoch(0)
     for batch in session.val_loader:
         with autocast(session.device, session.precision):
             outputs = session.model(batch.images)

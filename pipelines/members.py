@@ -1,0 +1,176 @@
+"""Where each member of a stream lies, and its bytes straight from the mapped tars."""
+
+from __future__ import annotations
+
+import math
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.plan.permutation import Int64
+from pipelines.streams import UInt8
+from shard_builder.errors import DamagedMemberError, DatasetError
+from shard_builder.format.codecs import parse_npy_header
+from shard_builder.format.index import INDEX_NAME
+from shard_builder.format.manifest import Stream
+
+
+class StreamMembers:
+    """The members of one stream: the only one who knows where member k of row r lies.
+
+    A member's CRC-32 is checked the first time this process reads it; then the page cache is
+    trusted.
+
+    Args:
+        folder: The dataset folder.
+        name: ``rgb`` or ``flow``.
+        stream: The manifest's entry.
+        batch: The rows of ``index.arrow``.
+        num_stored: Frames or pairs that each row stores, ``int64`` (n,).
+        first_stored: Number of each row's first stored frame or pair, ``int64`` (n,).
+
+    Attributes:
+        num_stored: As given.
+        codec: Of the members.
+        is_raw: Whether a row's items are one npy array, not a member each.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        stream: Stream,
+        batch: pa.RecordBatch,
+        *,
+        num_stored: Int64,
+        first_stored: Int64,
+    ) -> None:
+        self.name, self.num_stored, self.codec = name, num_stored, stream.codec
+        self.is_raw = stream.codec == "raw"
+        self._folder, self._stream, self._first_stored = folder, stream, first_stored
+        self._keys = batch.column("key")
+        self._shards = np.asarray(batch.column(f"{name}_shard").to_numpy(zero_copy_only=True))
+        offsets = batch.column(f"{name}_offset")
+        self._bounds = np.asarray(offsets.offsets.to_numpy(zero_copy_only=True))
+        self._offsets = np.asarray(offsets.values.to_numpy(zero_copy_only=True))
+        self._sizes, self._crcs = (
+            np.asarray(batch.column(f"{name}_{column}").values.to_numpy(zero_copy_only=True))
+            for column in ("size", "crc32")
+        )
+        if not len(self._offsets) == len(self._sizes) == len(self._crcs):
+            raise DatasetError(
+                f"{folder / INDEX_NAME}: the lists of {name} members differ in length"
+            )
+        self._is_checked = np.zeros(len(self._offsets), bool)
+        self._array_begins = np.zeros(len(self._shards), np.int64)
+        self._maps: dict[int, UInt8] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Drop the maps; one is closed when the last array on it is gone."""
+        self._maps.clear()
+
+    def read(self, row: int, number: int) -> UInt8:
+        """Return one member's bytes, ``uint8`` (n,), a view of the mapped tar.
+
+        Args:
+            row: Row of the index.
+            number: Of the member in its row, from 0, or from the end (-1). A raw row has one.
+
+        Raises:
+            DamagedMemberError: If they lie outside the tar, or their CRC-32 is not the index's.
+        """
+        place = self._place(row, number)
+        offset, size = int(self._offsets[place]), int(self._sizes[place])
+        tar = self._tar(int(self._shards[row]))
+        if offset < 512 or size <= 0 or offset + size > len(tar):
+            where = f"lies at {offset} to {offset + size}, outside the tar's {len(tar)} bytes"
+            raise self.damage(row, number, where)
+        data = tar[offset : offset + size]
+        if not self._is_checked[place]:
+            found, expected = zlib.crc32(data.data), int(self._crcs[place])
+            if found != expected:
+                raise self.damage(row, number, f"CRC-32 is {found:08x}, expected {expected:08x}")
+            self._is_checked[place] = True
+        return data
+
+    def read_array(self, row: int, shape: tuple[int, ...]) -> UInt8:
+        """Return a raw row's array as a view of the mapped tar: flow (2n, H, W), rgb (k, H, W, 3).
+
+        Raises:
+            DamagedMemberError: If the npy header or its shape is not what manifest and index say.
+        """
+        begin = int(self._array_begins[row])
+        if not begin:
+            begin = self._array_begins[row] = self._find_array(row, shape)
+        tar = self._tar(int(self._shards[row]))
+        return tar[begin : begin + math.prod(shape)].reshape(shape)
+
+    def damage(self, row: int, number: int, reason: str) -> DamagedMemberError:
+        """Return the error that names shard, offset, member and key of a member."""
+        place, key = self._place(row, number), self._keys[row].as_py()
+        item = int(self._first_stored[row]) + place - int(self._bounds[row])
+        if self.is_raw:
+            member = f"{key}.{self.name}.npy"
+        else:
+            last = int(self._first_stored[row] + self.num_stored[row]) - 1
+            digits = max(3, len(str(last)))
+            member = f"{key}.{self.name}-{item:0{digits}d}.{self._stream.codec}"
+        shard, shards = int(self._shards[row]), self._stream.shards
+        name = shards[shard].name if 0 <= shard < len(shards) else f"shard {shard}"
+        return DamagedMemberError(
+            reason, shard=name, offset=int(self._offsets[place]), member=member, key=key
+        )
+
+    def _place(self, row: int, number: int) -> int:
+        """Return a member's number among all members of the stream."""
+        begin, end = int(self._bounds[row]), int(self._bounds[row + 1])
+        count = end - begin
+        if not -count <= number < count:
+            raise DatasetError(
+                f"{self._folder / INDEX_NAME}: sequence {self._keys[row].as_py()} has {count}"
+                f" {self.name} members, asked for {number}"
+            )
+        return begin + number % count
+
+    def _find_array(self, row: int, shape: tuple[int, ...]) -> int:
+        """Check a raw row's member and return the offset of its array in the tar."""
+        data = self.read(row, 0)
+        try:
+            start, found = parse_npy_header(data.data)
+        except ValueError as error:
+            raise self.damage(row, 0, str(error)) from None
+        if found != shape or len(data) - start != math.prod(shape):
+            raise self.damage(row, 0, f"holds an array of shape {found}, expected {shape}")
+        return int(self._offsets[self._place(row, 0)]) + start
+
+    def _tar(self, number: int) -> UInt8:
+        tar = self._maps.get(number)
+        if tar is None:
+            with self._lock:
+                tar = self._maps.get(number)
+                if tar is None:
+                    tar = self._maps[number] = self._map(number)
+        return tar
+
+    def _map(self, number: int) -> UInt8:
+        shards = self._stream.shards
+        if not 0 <= number < len(shards):
+            raise DatasetError(
+                f"{self._folder / INDEX_NAME}: {self.name} shard {number},"
+                f" expected 0 to {len(shards) - 1}"
+            )
+        path = self._folder / shards[number].name
+        try:
+            # Arrow's map, for unlike Python's own it keeps no file open: thousands of shards would
+            # use up the process's descriptors.
+            with pa.memory_map(str(path)) as file:
+                return np.frombuffer(file.read_buffer(), np.uint8)
+        except (OSError, ValueError) as error:
+            raise DatasetError(
+                f"{path}: cannot be mapped ({error})\n"
+                f"  Run: ckshard verify {self._folder}, then build the dataset again."
+            ) from None

@@ -1,0 +1,88 @@
+"""A plan cut into requests: one rank's part of each global batch, epoch after epoch without end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.plan.plan import Plan, PlanTable
+
+PLANNED_BATCHES = 16
+"""NumPy costs as much for the plan of one batch as for that of sixteen."""
+
+
+class Draw(NamedTuple):
+    """One row of a plan as plain numbers: the sample, its window, its crop, its flip."""
+
+    row: int
+    start: int
+    box: tuple[int, int, int, int]
+    mirrored: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRequest:
+    """One rank's part of a global batch as the plan has it.
+
+    Args:
+        table: The plan at this rank's positions, padding included.
+        valid: False for padding, ``bool`` (N,).
+        epoch: Epoch that the plan is of.
+        global_size: Valid samples over all ranks.
+    """
+
+    table: PlanTable
+    valid: npt.NDArray[np.bool_]
+    epoch: int
+    global_size: int
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    def draws(self) -> list[Draw]:
+        """Return the samples as plain numbers: one conversion a batch, not four a sample."""
+        return draws_of(self.table)
+
+
+def draws_of(table: PlanTable) -> list[Draw]:
+    """Return the rows of a table as plain numbers."""
+    columns = (table.rows, table.starts, table.boxes, table.mirrored)
+    return list(map(Draw, *(column.tolist() for column in columns)))
+
+
+def iter_requests(
+    plan: Plan, *, epoch: int, position: int, batch_size: int, rank: int, world_size: int
+) -> Iterator[BatchRequest]:
+    """Yield a rank's contiguous part of each global batch from a position on, without end.
+
+    The epoch after follows at once, so that an engine that reads ahead does not drain at the
+    border. Short parts repeat the first position of their batch.
+    """
+    for number in count(epoch):
+        yield from _epoch_requests(plan, number, position, batch_size, rank, world_size)
+        position = 0
+
+
+def _epoch_requests(
+    plan: Plan, epoch: int, position: int, batch_size: int, rank: int, world_size: int
+) -> Iterator[BatchRequest]:
+    for first in range(position, len(plan), batch_size * PLANNED_BATCHES):
+        last = min(first + batch_size * PLANNED_BATCHES, len(plan))
+        parts = []
+        for begin in range(first, last, batch_size):
+            stop = min(begin + batch_size, last)
+            share = -(-(stop - begin) // world_size)
+            positions = np.arange(begin + rank * share, begin + (rank + 1) * share, dtype=np.int64)
+            valid = positions < stop
+            parts.append((np.where(valid, positions, begin), valid, stop - begin))
+        table = plan.table(np.concatenate([positions for positions, _, _ in parts]), epoch=epoch)
+        begin = 0
+        for positions, valid, global_size in parts:
+            part = table.part(begin, begin + len(positions))
+            yield BatchRequest(table=part, valid=valid, epoch=epoch, global_size=global_size)
+            begin += len(positions)

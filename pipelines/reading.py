@@ -1,0 +1,112 @@
+"""How samples are read: options that decide none of them."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from shard_builder.checks import check_choice, check_integer
+from shard_builder.errors import InputError
+from shard_builder.machine import num_usable_cores
+
+EngineName = Literal["auto", "dali", "cpu"]
+Cache = Literal["none", "ram"]
+OnError = Literal["raise", "skip"]
+DTYPES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How batches are made; the samples in them are the same whatever is chosen.
+
+    Args:
+        engine: ``auto``, ``dali`` or ``cpu``; ``auto`` takes DALI where a GPU and DALI are.
+        device: Where batches go: ``cpu``, ``cuda``, ``cuda:1`` or a ``torch.device``.
+        dtype: ``torch.uint8`` levels, or ``float32``, ``bfloat16``, ``float16``: normalised.
+        num_threads: Decoding threads; None takes all cores of this process.
+        prefetch_depth: Batches in progress ahead of the one handed over.
+        cache: ``ram`` keeps decoded planes; ``dali`` then takes them from there.
+        cache_bytes: Limit of that cache.
+        on_error: ``raise``, or ``skip``: a damaged sample is replaced by its neighbour in the plan
+            and listed in ``Loader.errors``; more than 1 % of an epoch stop the loader.
+
+    Raises:
+        InputError: If a value is none of the choices, or not possible on this machine.
+    """
+
+    engine: EngineName = "auto"
+    device: str | torch.device = "cpu"
+    dtype: torch.dtype = torch.float32
+    num_threads: int | None = None
+    prefetch_depth: int = 2
+    cache: Cache = "none"
+    cache_bytes: int = 4 << 30
+    on_error: OnError = "raise"
+
+    def __post_init__(self) -> None:
+        check_choice("engine", self.engine, get_args(EngineName))
+        check_choice("cache", self.cache, get_args(Cache))
+        check_choice("on_error", self.on_error, get_args(OnError))
+        if self.dtype not in DTYPES:
+            raise InputError(f"dtype={self.dtype!r}, expected one of {', '.join(map(str, DTYPES))}")
+        if self.num_threads is not None:
+            check_integer("num_threads", self.num_threads, low=1, high=4096)
+        check_integer("prefetch_depth", self.prefetch_depth, low=1, high=1024)
+        check_integer("cache_bytes", self.cache_bytes, low=0, high=1 << 50)
+        object.__setattr__(self, "device", find_device(self.device))
+        if self.engine == "dali" and not has_dali():
+            raise InputError(
+                "engine='dali', but NVIDIA DALI is not installed\n  Install it, or use the cpu"
+                " engine."
+            )
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where batches go, with its number."""
+        return torch.device(self.device)
+
+    @property
+    def threads(self) -> int:
+        """Number of threads."""
+        return self.num_threads or num_usable_cores()
+
+    @property
+    def uses_dali(self) -> bool:
+        """Whether the engine is DALI; ``auto`` takes it where a GPU and DALI are."""
+        on_gpu = self.torch_device.type == "cuda"
+        return self.engine == "dali" or (self.engine == "auto" and on_gpu and has_dali())
+
+
+def has_dali() -> bool:
+    """Return whether NVIDIA DALI is installed, without importing it."""
+    return (
+        importlib.util.find_spec("nvidia") is not None
+        and importlib.util.find_spec("nvidia.dali") is not None
+    )
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """Return a device with its number.
+
+    Raises:
+        InputError: If it is neither the CPU nor a GPU of this machine.
+    """
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device={name!r}, expected cpu or cuda") from None
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise InputError(f"device={str(device)!r}, expected cpu or cuda")
+    num_gpus = torch.cuda.device_count()
+    if (device.index or 0) >= num_gpus:
+        raise InputError(
+            f"device={str(device)!r}, but torch finds {num_gpus} GPUs\n"
+            "  Use the CPU, or look at nvidia-smi."
+        )
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return torch.device("cuda", index)

@@ -1,0 +1,41 @@
+"""A loader's state: where it is, and a hash of what it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shard_builder.checks import check_integer
+from shard_builder.errors import InputError
+
+State = dict[str, int | str]
+MAX_EPOCH = 1 << 40
+
+
+def check_state(state: Any, own: State) -> tuple[int, int]:
+    """Return epoch and position of a state.
+
+    Args:
+        state: Of anyone, from a file perhaps.
+        own: Of the loader that is to go there.
+
+    Raises:
+        InputError: If it is no state, or one of another dataset, stream, part or sampling.
+    """
+    if not isinstance(state, dict) or set(state) != set(own):
+        raise InputError(f"loader state {str(state)[:80]}, expected a dict with {', '.join(own)}")
+    for name, value in own.items():
+        if isinstance(value, int):
+            check_integer(f"loader state: {name}", state[name], low=0, high=(1 << 64) - 1)
+    for name in ("plan_version", "seed", "num_samples", "fingerprint"):
+        if state[name] != own[name]:
+            raise InputError(
+                f"loader state has {name} {str(state[name])[:80]}, expected {own[name]}\n"
+                "  It was saved with another dataset, stream, split, seed or sampling."
+            )
+    epoch, position, num_samples = int(state["epoch"]), int(state["position"]), own["num_samples"]
+    if position > int(num_samples) or epoch > MAX_EPOCH:
+        raise InputError(
+            f"loader state has position {position} in epoch {epoch}, expected a position of 0 to"
+            f" {num_samples}"
+        )
+    return epoch, position

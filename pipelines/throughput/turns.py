@@ -1,0 +1,85 @@
+"""Measure contenders in turns, and say what the numbers depend on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from shard_builder.machine import num_usable_cores
+from shard_builder.provenance import processor_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """Something to measure: ``run_epoch(epoch)`` delivers an epoch and returns its samples."""
+
+    name: str
+    engine: str
+    codec: str
+    dtype: str
+    run_epoch: Callable[[int], int]
+
+
+def measure_in_turns(
+    contenders: Sequence[Contender],
+    *,
+    repeats: int,
+    seconds: float,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, list[float]]:
+    """Measure contenders in turns, so that a disturbance of the machine hits all alike; each warms
+    up for one epoch.
+
+    Args:
+        contenders: What to measure, under different names.
+        repeats: Measurements of each.
+        seconds: Least duration of a measurement; it ends with the epoch that reaches it.
+        on_progress: Called with (measurements done, measurements in all).
+
+    Returns:
+        Samples per second of each repeat, by name.
+    """
+    rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for contender in contenders:
+        contender.run_epoch(0)
+    for repeat in range(repeats):
+        for place, contender in enumerate(contenders):
+            rates[contender.name].append(_measure(contender, repeat, seconds))
+            on_progress(repeat * len(contenders) + place + 1, repeats * len(contenders))
+    return rates
+
+
+def _measure(contender: Contender, repeat: int, seconds: float) -> float:
+    num_samples, epoch, begin = 0, 1000 * repeat, time.perf_counter()
+    while True:
+        epoch += 1
+        num_samples += contender.run_epoch(epoch)
+        elapsed = time.perf_counter() - begin
+        if elapsed >= seconds:
+            return num_samples / elapsed
+
+
+def median_and_range(rates: Sequence[float]) -> dict[str, float]:
+    """Return ``median``, ``min`` and ``max`` of repeated measurements, rounded to a tenth."""
+    return {
+        "median": round(statistics.median(rates), 1),
+        "min": round(min(rates), 1),
+        "max": round(max(rates), 1),
+    }
+
+
+def machine_facts() -> dict[str, str | int | None]:
+    """Return what the numbers depend on: processor, cores, usable cores, GPU, system."""
+    return {
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "usable_cores": num_usable_cores(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.platform(),
+    }
