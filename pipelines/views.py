@@ -1,6 +1,4 @@
-"""The views of a sequence that a test averages over: windows in time, five crops, each also
-mirrored.
-"""
+"""The views that a test averages over: windows in time, five crops, each also mirrored."""
 
 from __future__ import annotations
 
@@ -51,9 +49,7 @@ class ViewBatch:
 
 
 def five_crops(height: int, width: int) -> list[tuple[int, int, int, int]]:
-    """List the four corners and the centre as (y, x, height, width), 224x224 or as large as the
-    plane allows.
-    """
+    """List corners and centre as (y, x, height, width): 224x224, or what the plane allows."""
     crop_height, crop_width = min(INPUT_SIZE, height), min(INPUT_SIZE, width)
     bottom, right = height - crop_height, width - crop_width
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]

@@ -16,8 +16,7 @@ SIZE, WIDE_SIZE = (INPUT_SIZE, INPUT_SIZE), (INPUT_SIZE // 4, INPUT_SIZE)
 
 
 class SampleCutter:
-    """Cuts windows with cv2 into (224, 224, C) arrays; holds scratch memory, so each thread needs
-    its own.
+    """Cuts windows with cv2 into (224, 224, C) arrays; its scratch memory serves one thread.
 
     Args:
         num_channels: Channels of a sample.

@@ -1,6 +1,4 @@
-"""The DALI graph of the ``dali`` engine, for the GPU and the CPU: decode, cut the crop, resize,
-mirror, normalise.
-"""
+"""The graph of the ``dali`` engine, GPU and CPU: decode, cut, resize, mirror, normalise."""
 
 from __future__ import annotations
 

@@ -63,8 +63,7 @@ class PlaneReader:
         self._lock = threading.Lock()
 
     def window(self, row: int, start: int) -> list[UInt8]:
-        """Return the planes of a window, each (H, W) for flow (x1, y1, x2, y2, ...), or one RGB
-        frame (H, W, 3).
+        """Return a window's planes (H, W) as x1, y1, x2, y2, ..., or its RGB frame (H, W, 3).
 
         Raises:
             DamagedMemberError: If a member cannot be read or decoded.
@@ -79,8 +78,7 @@ class PlaneReader:
         return [plane for pair in images for plane in (pair[:height], pair[height:])]
 
     def stacked_window(self, row: int, start: int) -> UInt8:
-        """Return a window as one array, (H, W, 3) or (2L, H, W); decoded planes are copied for it,
-        raw ones are not.
+        """Return a window as one array, (H, W, 3) or (2L, H, W); raw ones without a copy.
 
         Raises:
             DamagedMemberError: If a member cannot be read or decoded.

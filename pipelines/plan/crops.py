@@ -73,9 +73,7 @@ def multi_scale_crops(
 
 
 def center_crop(*, height: int, width: int) -> Boxes:
-    """Return the 224x224 box in the middle of a plane, (1, 4); a plane smaller than that is taken
-    whole and enlarged.
-    """
+    """Return the middle 224x224 box (1, 4); a smaller plane is taken whole and enlarged."""
     crop_height, crop_width = min(INPUT_SIZE, height), min(INPUT_SIZE, width)
     return np.array(
         [[(height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width]],

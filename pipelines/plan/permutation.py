@@ -1,5 +1,4 @@
-"""Arithmetic randomness: a keyed permutation of 0..n-1 and counter-based draws; nothing is stored,
-any slice stands alone.
+"""Arithmetic randomness, nothing stored: a keyed permutation of 0..n-1, counter-based draws.
 
 The permutation is a balanced Feistel network over the next even power of two, with cycle walking
 (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). The mixing function is the
@@ -66,9 +65,7 @@ def permute(positions: Int64, *, num: int, key: int) -> Int64:
 def _permute_chunk(
     values: UInt64, num: int, keys: list[np.uint64], half_bits: np.uint64, half_mask: np.uint64
 ) -> None:
-    """Encrypt values in place, those that fall out of ``0..num - 1`` again and again until none
-    does.
-    """
+    """Encrypt values in place, again and again those that fall out of ``0..num - 1``."""
     walking = np.arange(len(values))
     while walking.size:
         current = values[walking]

@@ -1,5 +1,4 @@
-"""The plan: an epoch's order and augmentation as a table, computed from (seed, epoch, position)
-alone.
+"""The plan: order and augmentation as a table, computed from (seed, epoch, position) alone.
 
 It knows nothing of ranks, workers or engines; whoever asks for position p gets the same sample,
 window, crop and flip.

@@ -29,9 +29,7 @@ def bench(
         Path | None, typer.Option(help="Draw them into this PNG, SVG or PDF file.")
     ] = None,
 ) -> None:
-    """Measure samples/s of every engine, of a tree of PNG files, and of decoding and copying
-    alone.
-    """
+    """Measure samples/s of every engine, a tree of PNG files, and decoding and copying alone."""
     from pipelines.throughput.command import run_bench_command
 
     run_bench_command(

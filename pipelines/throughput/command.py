@@ -13,6 +13,7 @@ from pipelines.dataset import open_dataset
 from pipelines.reading import DTYPES, find_device
 from pipelines.streams import kind_of
 from pipelines.throughput.measure import BenchOptions, BenchRecord, run_bench
+from shard_builder.checks import check_choice
 from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
@@ -45,8 +46,7 @@ def run_bench_command(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     find_device(device)
     kinds = {str(kind).removeprefix("torch."): kind for kind in DTYPES}
-    if dtype not in kinds:
-        raise InputError(f"--dtype {dtype!r}, expected one of {', '.join(kinds)}")
+    check_choice("dtype", dtype, kinds)
     for target in (json_path, plot_path):
         if target is not None and not target.parent.is_dir():
             raise InputError(

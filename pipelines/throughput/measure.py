@@ -1,6 +1,4 @@
-"""How many samples a second the engines deliver, beside the usual PNG tree and the ceilings of this
-machine.
-"""
+"""Samples a second of the engines, beside the usual PNG tree and this machine's ceilings."""
 
 from __future__ import annotations
 
@@ -20,11 +18,11 @@ from pipelines.dataset import Dataset
 from pipelines.engines.planes import open_planes
 from pipelines.loader import make_loader
 from pipelines.plan.sampling import Sampling
-from pipelines.reading import DTYPES, Cache, EngineName, Reading, has_dali
+from pipelines.reading import Cache, EngineName, Reading, has_dali
 from pipelines.streams import kind_of
 from pipelines.throughput.png_tree import PngTree, make_png_loader, write_png_tree
 from pipelines.throughput.turns import Contender, machine_facts, measure_in_turns, median_and_range
-from shard_builder.errors import InputError
+from shard_builder.checks import check_integer, check_number
 from shard_builder.format.streams import StreamName
 from shard_builder.provenance import package_versions
 
@@ -58,19 +56,15 @@ class BenchOptions:
     seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.repeats < MIN_REPEATS:
-            raise InputError(f"--repeats {self.repeats}, expected {MIN_REPEATS} or more")
-        if self.num_threads < 1:
-            raise InputError(f"--threads {self.num_threads}, expected 1 or more")
-        if self.dtype not in DTYPES:
-            raise InputError(f"dtype {self.dtype}, expected one of {', '.join(map(str, DTYPES))}")
+        check_integer("repeats", self.repeats, low=MIN_REPEATS, high=10_000)
+        check_integer("threads", self.num_threads, low=1, high=4096)
+        check_integer("batch_size", self.batch_size, low=1, high=1 << 24)
+        check_number("seconds", self.seconds, low=0, high=3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRecord:
-    """One line of the result; ``samples_per_s`` has ``median``, ``min`` and ``max`` over the
-    repeats.
-    """
+    """One line of the result; ``samples_per_s`` has ``median``, ``min`` and ``max``."""
 
     name: str
     engine: str
@@ -210,9 +204,7 @@ def _png_tree(dataset: Dataset, stream: StreamName, options: BenchOptions) -> It
 def _ceiling(
     dataset: Dataset, stream: StreamName, options: BenchOptions, *, with_decoding: bool
 ) -> Iterator[Contender]:
-    """Threads that only decode windows, or that only copy the planes of windows that are decoded
-    already.
-    """
+    """Threads that only decode windows, or only copy the planes of decoded ones."""
     codec = dataset.stream(stream).codec
     reader = open_planes(dataset, kind_of(stream), stack_length=options.stack_length)
     num_rows, num_threads = len(dataset), options.num_threads

@@ -1,5 +1,4 @@
-"""The way it is usually done, to compare with: a tree of PNG files read by the workers of a torch
-DataLoader.
+"""The usual way, to compare with: PNG files read by the workers of a torch DataLoader.
 
 A flow sample is ten files; each is opened, decoded and resized to 340x256, then cropped, resized to
 224 and flipped in Python, as two_stream_for_emotion_recognition does it. Only ``ckshard bench``
@@ -25,8 +24,7 @@ CKPLUS_SIZE = (640, 490)
 
 
 def write_png_tree(reader: PlaneReader, folder: Path, *, num_samples: int) -> list[list[Path]]:
-    """Write the first window of some sequences as PNG files of CK+'s size, one plane or frame a
-    file.
+    """Write the first window of some sequences as PNG files of CK+'s size, a file a plane.
 
     Args:
         reader: Where the planes come from; they are enlarged to 640x490.

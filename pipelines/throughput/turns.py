@@ -33,8 +33,7 @@ def measure_in_turns(
     seconds: float,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, list[float]]:
-    """Measure contenders in turns, so that a disturbance of the machine hits all alike; each warms
-    up for one epoch.
+    """Measure contenders in turns, so that a disturbance hits all alike; each warms up once.
 
     Args:
         contenders: What to measure, under different names.

@@ -82,9 +82,9 @@ def test_records_table_and_figure_of_everything_this_machine_has(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"repeats": 4}, "--repeats 4, expected 5 or more"),
-        ({"threads": -1}, "--threads -1"),
-        ({"dtype": "int7"}, "--dtype 'int7', expected one of uint8"),
+        ({"repeats": 4}, "repeats=4, expected an integer from 5"),
+        ({"threads": -1}, "threads=-1"),
+        ({"dtype": "int7"}, "dtype='int7', expected one of uint8"),
         ({"device": "cuda:99"}, "device='cuda:99'"),
         ({"json_path": Path("nowhere/bench.json")}, "no such folder as nowhere"),
         ({"streams": "depth"}, "stream='depth', expected one of rgb, flow"),
