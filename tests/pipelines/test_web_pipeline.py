@@ -11,6 +11,12 @@ import pytest
 from pipelines import InputError, open_dataset
 from tests.reference_loader import ReferenceLoader
 
+# webdataset leaves closing its files to the garbage collector, and warns at import.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 
 @pytest.mark.parametrize("stream", ["flow", "rgb"])
 @pytest.mark.parametrize("codec", ["jpg", "raw"])
