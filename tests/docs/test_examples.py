@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import runpy
 import sys
 from collections.abc import Callable
@@ -11,8 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from pipelines.dataset import open_dataset
+from pipelines import make_loader, open_dataset
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "examples"
 RunExample = Callable[..., dict[str, Any]]
@@ -46,6 +49,79 @@ def test_every_example_is_short_and_run_here() -> None:
     for path in examples:
         assert f'run_example("{path.name}"' in tests, path.name
         assert 20 <= len(path.read_text(encoding="utf-8").splitlines()) <= 60, path.name
+
+
+def test_a_plain_loop_learns(
+    tiny_dataset: Path, run_example: RunExample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_example("train_loop.py", tiny_dataset, 5)
+    lines = capsys.readouterr().out.splitlines()
+    losses = [float(re.fullmatch(r"epoch \d: loss (\S+), \d+ right", line)[1]) for line in lines]  # type: ignore[index]
+    assert len(losses) == 5 and losses[0] < 2.5
+    assert losses[-1] < 0.93 * losses[0]  # 0.86; without learning 0.995
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's own
+def test_lightning_trains_and_resumes_in_the_middle_of_an_epoch(
+    tiny_dataset: Path,
+    tmp_path: Path,
+    run_example: RunExample,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lightning = pytest.importorskip("lightning", reason="PyTorch Lightning is not installed")
+    monkeypatch.chdir(tmp_path)  # Lightning writes its checkpoints here
+    module = run_example("train_lightning.py", tiny_dataset, 2)
+    metrics = ast.literal_eval(capsys.readouterr().out.splitlines()[-1])
+    assert 0 < metrics["loss_epoch"] < 2.5 and 0 <= metrics["val_accuracy"] <= 1
+
+    def fit(checkpoint: Path | None) -> tuple[int, list[torch.Tensor]]:
+        torch.manual_seed(0)
+        net = module["FlowNet"](7)
+        saver = lightning.pytorch.callbacks.ModelCheckpoint(
+            dirpath=tmp_path / "saved", every_n_train_steps=7, save_top_k=-1
+        )
+        trainer = lightning.Trainer(
+            max_epochs=2, devices=1, logger=False, callbacks=[saver], enable_progress_bar=False
+        )
+        with (
+            open_dataset(tiny_dataset) as dataset,
+            make_loader(dataset, "flow", training=True, batch_size=10) as loader,
+        ):
+            trainer.fit(net, loader, ckpt_path=checkpoint)
+        return trainer.global_step, list(net.parameters())
+
+    steps, weights = fit(None)
+    saved = next((tmp_path / "saved").glob("*.ckpt"))
+    resumed_steps, resumed = fit(saved)
+    assert steps == resumed_steps == 2 * 5
+    assert all(map(torch.equal, weights, resumed))
+
+
+def test_a_run_saved_in_the_middle_of_an_epoch_ends_in_the_same_weights(
+    tiny_dataset: Path, tmp_path: Path, run_example: RunExample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    run_example("resume.py", tiny_dataset, checkpoint)
+    assert capsys.readouterr().out == "weights are equal\n"
+    state = torch.load(checkpoint, weights_only=True)["loader"]
+    assert (state["epoch"], state["position"], state["num_samples"]) == (1, 20, 42)
+
+
+def test_the_readmes_example_runs_as_it_stands(
+    tiny_dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (EXAMPLES.parent.parent / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "dataset").symlink_to(tiny_dataset)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block.replace("folds=10", "folds=6"), "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition(":")[0] for line in lines] == ["epoch 0", "epoch 1", "epoch 2"]
+    assert all(line.endswith(" of 7 right") for line in lines)
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file")  # webdataset leaves its tars to be collected
