@@ -42,8 +42,9 @@ class Normalizer:
         )
 
     def __call__(self, levels: torch.Tensor) -> torch.Tensor:
-        """Return the normalised levels; the arithmetic is float32, rounded once to the dtype."""
-        return torch.addcmul(self._shift, levels.to(torch.float32), self._scale).to(self._dtype)
+        """Return the normalised levels; the arithmetic is float32, the last step the dtype."""
+        # Not addcmul: whether that rounds the product is up to the processor.
+        return levels.to(torch.float32).mul_(self._scale).add_(self._shift).to(self._dtype)
 
 
 class LevelTable:
