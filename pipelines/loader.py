@@ -17,6 +17,7 @@ from pipelines.engines.cpu import CpuEngine
 from pipelines.engines.damage import DamagePolicy
 from pipelines.engines.delivery import Delivery, Engine
 from pipelines.engines.planes import PlaneReader, open_planes
+from pipelines.engines.transfer import to_device
 from pipelines.plan.permutation import Int64
 from pipelines.plan.plan import PLAN_VERSION, Plan
 from pipelines.plan.requests import iter_requests
@@ -159,18 +160,11 @@ class Loader:
             raise
 
     def _batch(self, delivery: Delivery) -> Batch:
-        request, device = delivery.request, self._device
-        labels = torch.from_numpy(self._dataset.labels[delivery.rows])
-        valid = torch.from_numpy(request.valid)
-        if device.type != "cpu":
-            labels, valid = (
-                labels.to(device, non_blocking=True),
-                valid.to(device, non_blocking=True),
-            )
+        request, labels = delivery.request, self._dataset.labels[delivery.rows]
         return Batch(
             images=delivery.images,
-            labels=labels,
-            valid=valid,
+            labels=to_device(torch.from_numpy(labels), self._device),
+            valid=to_device(torch.from_numpy(request.valid), self._device),
             keys=self._dataset.keys_of(delivery.rows),
             positions=request.table.positions,
             epoch=request.epoch,

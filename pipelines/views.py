@@ -17,6 +17,7 @@ from pipelines.dataset import Dataset
 from pipelines.engines.crop_resize import SampleCutter
 from pipelines.engines.normalize import Normalizer
 from pipelines.engines.planes import open_planes
+from pipelines.engines.transfer import to_device
 from pipelines.plan.crops import INPUT_SIZE
 from pipelines.plan.permutation import Int64
 from pipelines.plan.sampling import check_rows
@@ -147,7 +148,7 @@ class ViewLoader:
             [self._pool.submit(self._sequence, int(row)) for row in group] for group in groups[:2]
         )
         for number, group in enumerate(groups):
-            levels = torch.from_numpy(np.stack([future.result() for future in ahead.popleft()]))
+            levels = self._stack([future.result() for future in ahead.popleft()])
             if number + 2 < len(groups):
                 ahead.append(
                     [self._pool.submit(self._sequence, int(row)) for row in groups[number + 2]]
@@ -169,13 +170,23 @@ class ViewLoader:
         # The original reads the frame five before the peak, six times; once gives the same mean.
         return [max(stored - 1 - ORIGINAL_FRAMES_BEFORE_PEAK, 0)]
 
+    def _stack(self, views: list[UInt8]) -> torch.Tensor:
+        """Return the views of some sequences as (N, V, 224, 224, C), with CUDA in pinned memory:
+        torch uses it again once the device has read it, so one batch is filled while another is
+        copied.
+        """
+        shape = (len(views), *views[0].shape)
+        levels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        np.stack(views, out=levels.numpy())
+        return levels
+
     def _batch(self, rows: Int64, levels: torch.Tensor) -> ViewBatch:
         num, num_views = levels.shape[:2]
-        flat = levels.flatten(0, 1).to(self._device).permute(0, 3, 1, 2)
+        flat = levels.flatten(0, 1).to(self._device, non_blocking=True).permute(0, 3, 1, 2)
         images = flat if self._normalizer is None else self._normalizer(flat)
         return ViewBatch(
             images=images.view(num, num_views, *images.shape[1:]),
-            labels=torch.from_numpy(self._dataset.labels[rows]).to(self._device),
+            labels=to_device(torch.from_numpy(self._dataset.labels[rows]), self._device),
             keys=self._dataset.keys_of(rows),
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from pipelines.engines.damage import DamagePolicy
 from pipelines.engines.delivery import Delivery
 from pipelines.engines.normalize import BIT_DTYPES, LevelTable, Normalizer
 from pipelines.engines.planes import PlaneReader
+from pipelines.engines.transfer import Upload
 from pipelines.plan.crops import INPUT_SIZE
 from pipelines.plan.permutation import Int64
 from pipelines.plan.requests import BatchRequest, Draw
@@ -33,14 +34,22 @@ class _Slot:
     Args:
         pixels: As the threads write it, (B, 224, 224, C), in bits that NumPy knows.
         images: The same as it is handed over or copied, (B, C, 224, 224).
-        copied: When the copy to the GPU is done, so that the buffer may be written again.
+        upload: Its last copy to the GPU: the buffer may be written again when that is done.
         rows: Rows of the samples in it, ``int64`` (N,).
     """
 
     pixels: npt.NDArray[Any]
     images: torch.Tensor
-    copied: torch.cuda.Event | None = None
+    upload: Upload | None = None
     rows: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+class _InProgress(NamedTuple):
+    """A request that threads are cutting into a slot."""
+
+    request: BatchRequest
+    slot: _Slot
+    futures: list[Future[None]]
 
 
 class CpuEngine:
@@ -49,8 +58,8 @@ class CpuEngine:
     Args:
         reader: Where planes come from.
         batch_size: Largest number of samples in a request.
-        reading: Threads, depth, dtype and device; with CUDA the buffers are pinned and the copy
-            overlaps.
+        reading: Threads, depth, dtype and device; with CUDA the buffers are pinned and copied on a
+            stream of their own.
         damage: Reads samples, and what stands in for damaged ones.
     """
 
@@ -68,10 +77,12 @@ class CpuEngine:
         )
         table = LevelTable(reader.kind, dtype) if is_float and on_cpu else None
         shape = (batch_size, INPUT_SIZE, INPUT_SIZE, reader.num_channels)
-        # One buffer more than batches in progress: the one that has been handed over.
+        self._upload_stream = None if on_cpu else torch.cuda.Stream(self._device)
+        # One buffer more than batches in progress: the one that has been handed over. With CUDA
+        # another one, so that no thread waits for a copy that has just begun.
         self._slots = [
             _make_slot(shape, dtype if on_cpu else torch.uint8, pinned=not on_cpu)
-            for _ in range(self._depth + 1)
+            for _ in range(self._depth + (1 if on_cpu else 2))
         ]
         self._free_cutters = deque(
             SampleCutter(reader.num_channels, table) for _ in range(self._num_threads)
@@ -87,7 +98,7 @@ class CpuEngine:
 
     def batches(self, requests: Iterator[BatchRequest]) -> Generator[Delivery, None, None]:
         """Yield the images of each request, in order."""
-        pending: deque[tuple[BatchRequest, _Slot, list[Future[None]]]] = deque()
+        pending: deque[_InProgress] = deque()
         is_abandoned = threading.Event()
         number = 0
 
@@ -107,7 +118,8 @@ class CpuEngine:
                 for future in futures:
                     future.result()
                 submit()
-                yield Delivery(request=request, rows=slot.rows, images=self._hand_over(slot))
+                images = self._hand_over(slot, pending[0] if pending else None)
+                yield Delivery(request=request, rows=slot.rows, images=images)
         finally:
             is_abandoned.set()
             for _, _, futures in pending:
@@ -121,9 +133,10 @@ class CpuEngine:
 
     def _submit(
         self, request: BatchRequest, slot: _Slot, is_abandoned: threading.Event
-    ) -> tuple[BatchRequest, _Slot, list[Future[None]]]:
-        if slot.copied is not None:
-            slot.copied.synchronize()
+    ) -> _InProgress:
+        if slot.upload is not None:
+            slot.upload.wait()
+            slot.upload = None
         slot.rows, draws = request.table.rows.copy(), request.draws()
         num_slices = min(self._num_threads, len(draws))
         bounds = [len(draws) * part // num_slices for part in range(num_slices + 1)]
@@ -131,7 +144,7 @@ class CpuEngine:
             self._pool.submit(self._cut_slice, request, draws, slot, begin, end, is_abandoned)
             for begin, end in pairwise(bounds)
         ]
-        return request, slot, futures
+        return _InProgress(request, slot, futures)
 
     def _cut_slice(
         self,
@@ -154,15 +167,22 @@ class CpuEngine:
         finally:
             self._free_cutters.append(cutter)
 
-    def _hand_over(self, slot: _Slot) -> torch.Tensor:
-        size = len(slot.rows)
-        images = slot.images if size == len(slot.images) else slot.images[:size]
+    def _hand_over(self, slot: _Slot, following: _InProgress | None) -> torch.Tensor:
         if self._device.type == "cpu":
-            return images
-        images = images.to(self._device, non_blocking=True)
-        slot.copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        slot.copied.record(torch.cuda.current_stream(self._device))
+            size = len(slot.rows)
+            return slot.images if size == len(slot.images) else slot.images[:size]
+        images = self._upload(slot).take()
+        if following is not None and all(future.done() for future in following.futures):
+            self._upload(following.slot)  # while this batch is computed
         return images if self._normalizer is None else self._normalizer(images)
+
+    def _upload(self, slot: _Slot) -> Upload:
+        """Return the copy of a slot, begun now unless it has been."""
+        if slot.upload is None:
+            assert self._upload_stream is not None
+            filled = slot.images[: len(slot.rows)]
+            slot.upload = Upload(filled, self._device, self._upload_stream)
+        return slot.upload
 
 
 def _make_slot(shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool) -> _Slot:
