@@ -77,7 +77,7 @@ class CpuEngine:
         )
         table = LevelTable(reader.kind, dtype) if is_float and on_cpu else None
         shape = (batch_size, INPUT_SIZE, INPUT_SIZE, reader.num_channels)
-        self._upload_stream = None if on_cpu else torch.cuda.Stream(self._device)
+        self._upload_stream = None if on_cpu else torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         # One buffer more than batches in progress: the one that has been handed over. With CUDA
         # another one, so that no thread waits for a copy that has just begun.
         self._slots = [
