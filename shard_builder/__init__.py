@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shard_builder.errors import InputError
     from shard_builder.format.verify import verify_dataset
     from shard_builder.sources.detect import scan_source
+    from shard_builder.sources.options import ScanOptions
     from shard_builder.sources.sequence import FaceSequence, Source
     from shard_builder.split import Split, make_split
 
@@ -25,6 +26,7 @@ __all__ = [
     "BuildOptions",
     "FaceSequence",
     "InputError",
+    "ScanOptions",
     "Source",
     "Split",
     "build_dataset",
@@ -37,6 +39,7 @@ _HOMES = {
     "BuildOptions": "shard_builder.building.options",
     "FaceSequence": "shard_builder.sources.sequence",
     "InputError": "shard_builder.errors",
+    "ScanOptions": "shard_builder.sources.options",
     "Source": "shard_builder.sources.sequence",
     "Split": "shard_builder.split",
     "build_dataset": "shard_builder.building.build",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from shard_builder.commands.options import with_options_of
 from shard_builder.console import run_app
+from shard_builder.sources.options import ScanOptions
 
 app = typer.Typer(
     name="ckshard",
@@ -19,6 +21,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(help="A CK+ release, a prepared tree, any folder of clips, or a table of them."),
+]
 DatasetArgument = Annotated[Path, typer.Argument(help="Dataset folder.")]
 FlowMethodOption = Annotated[
     str, typer.Option(help="farneback (the original's parameters) or dis (five times faster).")
@@ -90,10 +96,9 @@ def synth(
 
 
 @app.command()
+@with_options_of(ScanOptions, without={"on_error"})
 def build(
-    src: Annotated[
-        Path, typer.Argument(help="CK+ release, prepared tree, or videos in class folders.")
-    ],
+    src: SourceArgument,
     dataset: Annotated[
         Path, typer.Argument(help="New folder for the dataset; an unfinished build is resumed.")
     ],
@@ -135,14 +140,10 @@ def build(
             help="Build on a Dask cluster, such as tcp://host:8786; its workers see both folders."
         ),
     ] = "",
-    kind: Annotated[str, typer.Option("--source", help="auto, ckplus, tree or videos.")] = "auto",
-    subjects: Annotated[
-        Path | None, typer.Option(help="Videos: CSV with the columns video and subject.")
-    ] = None,
-    subject_pattern: Annotated[
-        str,
-        typer.Option(help="Videos: regular expression whose group is the subject in /CLASS/NAME."),
-    ] = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Build also what looks absurd: one class, one subject ...")
+    ] = False,
+    **scan: Any,
 ) -> None:
     """Build a dataset folder of tar shards; killed and started again, it ends in the same bytes."""
     from shard_builder.building.options import BuildOptions, parse_size
@@ -164,17 +165,26 @@ def build(
         seed=seed,
         on_error=on_error,  # type: ignore[arg-type]
     )
+    scan_options = ScanOptions(on_error=on_error, **scan)  # type: ignore[arg-type]
     run_build(
         src,
         dataset,
+        scan_options,
         build_options,
         workers=workers,
         overwrite=overwrite,
-        kind=kind,  # type: ignore[arg-type]
-        subjects=subjects,
-        subject_pattern=subject_pattern,
+        yes=yes,
         scheduler=scheduler,
     )
+
+
+@app.command("list")
+@with_options_of(ScanOptions)
+def list_clips(src: SourceArgument, **scan: Any) -> None:
+    """Write what a scan of SRC would build as a table, to look at, correct and build from."""
+    from shard_builder.commands.list import run_list
+
+    run_list(src, ScanOptions(**scan))
 
 
 @app.command()

@@ -30,6 +30,7 @@ from bench.building.model import Run, reckon_ckplus, speed_ups, summarise_runs
 from pipelines.throughput.measure import MIN_REPEATS
 from pipelines.throughput.turns import machine_facts
 from shard_builder.building.flow import make_flow_estimator
+from shard_builder.faces.frames import iter_frames
 from shard_builder.format.codecs import CODECS
 from shard_builder.images import Image, to_gray
 from shard_builder.inspection.dataset import Inspection, inspect_dataset
@@ -37,7 +38,6 @@ from shard_builder.inspection.quality import codec_errors
 from shard_builder.machine import num_usable_cores
 from shard_builder.provenance import command_line, package_versions
 from shard_builder.sources.ckplus import scan_ckplus
-from shard_builder.sources.frames import iter_frames
 from shard_builder.sources.sequence import Source
 
 BOUND_PX = 10
@@ -191,6 +191,7 @@ def make_contenders(
             SHARD_BYTES,
             "--workers",
             workers,
+            "--yes",  # a tiny release may have a class of one subject
         )
         return time_command(words, out, num_pairs=num_pairs)
 
@@ -281,7 +282,7 @@ def measure_bytes(release: Path, scratch: Path) -> dict[str, Any]:
     tree, found = scratch / "tree", {}
     run_ckshard("prepare", release, tree)
     for codec in CODECS:
-        run_ckshard("build", tree, scratch / codec, "--codec", codec)
+        run_ckshard("build", tree, scratch / codec, "--codec", codec, "--yes")
         found[codec] = inspect_dataset(scratch / codec)
     return {
         "bytes": [count_bytes(inspection) for inspection in found.values()],

@@ -96,6 +96,7 @@ def main() -> None:
             "64x48",
             "--flow-method",
             "dis",
+            "--yes",
         ]
         main_bytes, worker_bytes, seconds = peak_memory(
             [*command, "--workers", str(options.workers)]

@@ -176,7 +176,7 @@ def build(release: Path, dataset: Path, shard_bytes: int, *, workers: int) -> di
     }
     words = [str(word) for option in options.items() for word in option]
     main_bytes, _, seconds = peak_memory(
-        [sys.executable, "-c", program, "build", str(release), str(dataset), *words]
+        [sys.executable, "-c", program, "build", str(release), str(dataset), "--yes", *words]
     )
     return {"build_s": round(seconds, 2), "build_peak_bytes": main_bytes}
 
@@ -275,13 +275,18 @@ def sequences_per_shard(shard_bytes: int) -> int:
     num_sequences = 2 + 20 * shard_bytes // raw_bytes
     sequences = tuple(
         FaceSequence(
-            key=f"S{n:07d}", subject="S", session="0", emotion="anger", code=1, frames=frames
+            key=f"S{n:07d}",
+            subject="S",
+            session="0",
+            emotion="anger",
+            code=1,
+            source="frame.png",
+            frames=frames,
         )
         for n in range(num_sequences)
     )
-    tasks = shard_build.cut_tasks(
-        Source(kind="videos", sequences=sequences), Path(), Path(), options, [(1, "anger")]
-    )
+    source = Source(kind="ckplus", sequences=sequences, classes=((1, "anger"),))
+    tasks = shard_build.cut_tasks(source, Path(), Path(), options)
     return len(tasks[0].sequences)
 
 

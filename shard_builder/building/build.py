@@ -81,7 +81,7 @@ def build_dataset(
     workers = num_workers(workers)
     source_root, dataset_dir = Path(source_root), Path(dataset_dir)
     _prepare_folder(dataset_dir, overwrite=overwrite)
-    tasks = cut_tasks(source, source_root, dataset_dir, options, source.class_table())
+    tasks = cut_tasks(source, source_root, dataset_dir, options)
     num_done = 0
     results = []
     for result in _run(tasks, workers, executor):
@@ -107,15 +107,11 @@ def build_dataset(
 
 
 def cut_tasks(
-    source: Source,
-    source_root: Path,
-    dataset_dir: Path,
-    options: BuildOptions,
-    classes: list[tuple[int, str]],
+    source: Source, source_root: Path, dataset_dir: Path, options: BuildOptions
 ) -> list[ShardTask]:
     """Put the sequences into a seeded global order; cut it where a shard is expected to be full."""
     order = np.random.Generator(np.random.Philox(options.seed)).permutation(len(source.sequences))
-    label_of = {code: label for label, (code, _) in enumerate(classes)}
+    label_of = {code: label for label, (code, _) in enumerate(source.classes)}
     sizes = [_expected_bytes(sequence, options) for sequence in source.sequences]
     least, most = SHARD_BYTES
     shard_bytes = options.shard_bytes or min(max(sum(sizes) // NUM_SHARDS, least), most)

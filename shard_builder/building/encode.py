@@ -12,12 +12,12 @@ import numpy as np
 from shard_builder.building.flow import LevelStatistics, make_flow_estimator
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
+from shard_builder.faces.crop import crop_image, face_box
+from shard_builder.faces.frames import iter_frames, read_image
 from shard_builder.format.codecs import encode_image, encode_raw
 from shard_builder.format.levels import quantize_flow
 from shard_builder.format.streams import NUM_LAST_FRAMES, StreamName
 from shard_builder.images import Image, resize_image, to_gray
-from shard_builder.sources.crop import crop_image, face_box
-from shard_builder.sources.frames import iter_frames, read_image
 from shard_builder.sources.sequence import FaceSequence
 
 
@@ -67,10 +67,11 @@ class SequenceEncoder:
         if has_flow and sequence.pairs:
             pairs = self._timed_reading(self._pairs(sequence))
             planes = [self._plane(levels) for levels in pairs]
-        if number < 1:
+        least = 2 if has_flow else 1
+        if number + 1 < least:
             raise SourceError(
                 f"{sequence.frames[0]}: {number + 1} frames in sequence {sequence.key}, expected at"
-                " least 2"
+                f" least {least}"
             )
         members = {}
         with self._timer("encode"):
@@ -82,10 +83,10 @@ class SequenceEncoder:
 
     def _frames(self, sequence: FaceSequence) -> Iterator[Image]:
         if self.options.crop == "none":
-            yield from iter_frames(sequence.frames)
+            yield from iter_frames(sequence.frames, kept=sequence.kept)
             return
         box = face_box(sequence, margin=self.options.crop_margin)
-        for frame in iter_frames(sequence.frames):
+        for frame in iter_frames(sequence.frames, kept=sequence.kept):
             yield crop_image(frame, box)
 
     def _pairs(self, sequence: FaceSequence) -> Iterator[Image]:

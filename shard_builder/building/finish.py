@@ -95,7 +95,7 @@ def _manifest(
         num_subjects=len({row["subject"] for row in rows}),
         classes=tuple(
             EmotionClass(label=label, name=name, code=code, num_sequences=num_sequences[label])
-            for label, (code, name) in enumerate(source.class_table())
+            for label, (code, name) in enumerate(source.classes)
         ),
         geometry=Geometry(height=options.height, width=options.width),
         crop=options.crop if options.crop == "none" else f"landmarks, margin {options.crop_margin}",

@@ -10,7 +10,7 @@ from shard_builder.checks import check_choice, check_integer, check_number
 from shard_builder.errors import InputError
 from shard_builder.format.codecs import Codec
 from shard_builder.format.streams import STREAMS, FrameChoice, StreamName
-from shard_builder.sources.ckplus import OnError
+from shard_builder.sources.options import OnError
 
 Crop = Literal["none", "landmarks"]
 

@@ -14,11 +14,11 @@ import cv2
 
 from shard_builder.building.flow import FlowMethod, make_flow_estimator
 from shard_builder.errors import BuildError, InputError
+from shard_builder.faces.frames import iter_frames
 from shard_builder.format.codecs import encode_image
 from shard_builder.format.levels import quantize_flow
 from shard_builder.images import to_gray
 from shard_builder.machine import num_workers, process_pool
-from shard_builder.sources.frames import iter_frames
 from shard_builder.sources.sequence import FaceSequence, Source
 
 SCRATCH = ".prepare"

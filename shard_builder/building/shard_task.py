@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -17,9 +18,11 @@ from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
 from shard_builder.files import FileDigest, digest_file, write_atomically
 from shard_builder.format.shards import ShardWriter
-from shard_builder.sources.sequence import FaceSequence
+from shard_builder.sources.sequence import FaceSequence, SkippedSequence
 
 BUILD_FOLDER = ".build"
+FACTS = ("key", "subject", "session", "emotion", "source", "onset", "apex", "offset", "fold")
+"""What decides a sample besides its files: another table may say otherwise of the same ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,19 +45,15 @@ class ShardTask:
         """Where the proof of the finished shard lies until the build has ended."""
         return self.dataset_dir / BUILD_FOLDER / f"shard-{self.number:06d}.json"
 
-    def source_name(self, sequence: FaceSequence) -> str:
-        """Return the folder of a sequence below the source's root, with forward slashes."""
-        return sequence.frames[0].parent.relative_to(self.source_root).as_posix()
-
     def fingerprint(self) -> str:
-        """Hash what decides the shard's bytes: options, keys, labels, sizes of all source files."""
+        """Hash what decides the shard's bytes: options, sequences, labels, all files' sizes."""
         files = [
-            [str(path.relative_to(self.source_root)), path.stat().st_size]
+            [os.path.relpath(path, self.source_root), path.stat().st_size]
             for sequence in self.sequences
             for path in (*sequence.frames, *chain(*sequence.pairs), *sequence.landmarks)
         ]
-        keys = [sequence.key for sequence in self.sequences]
-        text = json.dumps([asdict(self.options), self.number, keys, self.labels, files])
+        facts = [[getattr(sequence, name) for name in FACTS] for sequence in self.sequences]
+        text = json.dumps([asdict(self.options), self.number, facts, self.labels, files])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -125,8 +124,8 @@ def _build_shard(task: ShardTask) -> ShardResult:
                     raise SourceError(
                         f"{error}\n  Or leave faulty sequences out with on_error='skip'."
                     ) from None
-                path = task.source_name(sequence)
-                skipped.append({"key": sequence.key, "path": path, "reason": str(error)})
+                skip = SkippedSequence(key=sequence.key, path=sequence.source, reason=str(error))
+                skipped.append(asdict(skip))
                 continue
             begin = time.perf_counter()
             rows.append(_write_sample(task, sequence, label, encoded, writers))
@@ -175,4 +174,4 @@ def _write_sample(
             f"{stream}_size": [place.num_bytes for place in images],
             f"{stream}_crc32": [place.crc32 for place in images],
         }
-    return row | {"source": task.source_name(sequence)}
+    return row | {"source": sequence.source}

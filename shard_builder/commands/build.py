@@ -5,16 +5,22 @@ from __future__ import annotations
 import time
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from shard_builder.building.build import BuildReport, build_dataset
 from shard_builder.building.cluster import cluster_executor
 from shard_builder.building.options import BuildOptions
 from shard_builder.console import make_console
+from shard_builder.errors import InputError
 from shard_builder.progress import progress_bar
-from shard_builder.sources.detect import SourceChoice, scan_source
+from shard_builder.sources.detect import scan_source
+from shard_builder.sources.guards import check_plausible, is_stills, understood
+from shard_builder.sources.options import ScanOptions
 from shard_builder.sources.sequence import CKPLUS_NUM_SEQUENCES, Source
 
 ABSURD_SATURATION = 0.05
@@ -24,26 +30,26 @@ ABSURD_MEAN_OFFSET = 12.0
 def run_build(
     src: Path,
     dataset: Path,
+    scan: ScanOptions,
     options: BuildOptions,
     *,
     workers: int,
     overwrite: bool,
-    kind: SourceChoice = "auto",
-    subjects: Path | None = None,
-    subject_pattern: str = "",
+    yes: bool = False,
     scheduler: str = "",
 ) -> None:
-    """Scan ``src``, build ``dataset`` and print the tables."""
+    """Scan ``src``, say what was understood, build ``dataset`` and print the tables."""
     console = make_console()
-    source = scan_source(
-        src,
-        kind=kind,
-        subjects=subjects,
-        subject_pattern=subject_pattern,
-        on_error=options.on_error,
-    )
-    console.print(source_line(source))
-    console.print(source_table(source))
+    source = scan_source(src, scan)
+    print_understood(console, source)
+    if not yes:
+        check_plausible(source)
+    if is_stills(source) and "flow" in options.streams:
+        if "rgb" not in options.streams:
+            raise InputError("streams='flow', but these are stills, of which there is no flow")
+        console.print("stills have no flow: an rgb-only dataset")
+        options = replace(options, streams=("rgb",))
+    source_root = src if src.is_dir() else scan.root or src.parent
     begin = time.monotonic()
     with (
         cluster_executor(scheduler) if scheduler else nullcontext() as executor,
@@ -51,7 +57,7 @@ def run_build(
     ):
         report = build_dataset(
             source,
-            src,
+            source_root,
             dataset,
             options,
             workers=workers,
@@ -64,13 +70,11 @@ def run_build(
         console.print(line)
 
 
-def source_line(source: Source) -> str:
-    """Count what a scan found."""
-    num_subjects = len({sequence.subject for sequence in source.sequences})
-    return (
-        f"{len(source.sequences)} labelled sequences of {num_subjects} subjects,"
-        f" {source.num_unlabelled} unlabelled"
-    )
+def print_understood(console: Console, source: Source) -> None:
+    """Print what a scan understood, and its classes."""
+    for line in understood(source):
+        console.print(line, markup=False)
+    console.print(source_table(source))
 
 
 def source_table(source: Source) -> Table:
@@ -82,8 +86,8 @@ def source_table(source: Source) -> Table:
     table.add_column("sequences", justify="right")
     if is_whole:
         table.add_column("CK+", justify="right")
-    for code, name in source.class_table():
-        row = [name, str(counts[code])]
+    for code, name in source.classes:
+        row = [escape(name), str(counts[code])]
         if is_whole:
             official = CKPLUS_NUM_SEQUENCES[code]
             row.append(f"{official}" + ("" if counts[code] == official else "  differs"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shard_builder.building.options import BuildOptions
 from shard_builder.building.prepare import prepare_trees
-from shard_builder.commands.build import source_line, source_table
+from shard_builder.commands.build import print_understood
 from shard_builder.console import make_console
 from shard_builder.progress import progress_bar
 from shard_builder.sources.ckplus import scan_ckplus
@@ -17,8 +17,7 @@ def run_prepare(src: Path, out: Path, options: BuildOptions, *, workers: int) ->
     """Prepare and print; of the options, flow method, bound and on_error count."""
     console = make_console()
     source = scan_ckplus(src, on_error=options.on_error)
-    console.print(source_line(source))
-    console.print(source_table(source))
+    print_understood(console, source)
     begin = time.monotonic()
     with progress_bar("preparing sequences", console=console) as on_progress:
         report = prepare_trees(

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
-from shard_builder.errors import SourceError
-from shard_builder.sources.sequence import CKPLUS_EMOTIONS, FaceSequence, SkippedSequence, Source
+from shard_builder.errors import InputError, SourceError
+from shard_builder.lists import read_lines
+from shard_builder.sources.options import OnError
+from shard_builder.sources.sequence import (
+    CKPLUS_EMOTIONS,
+    FaceSequence,
+    SkippedSequence,
+    Source,
+    ckplus_classes,
+    raise_or_keep,
+)
+from shard_builder.sources.walk import (
+    IMAGE_SUFFIXES,
+    check_same_size,
+    relative_name,
+    source_name,
+    walk_files,
+)
 
-OnError = Literal["raise", "skip"]
-
-IMAGE_NAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})\.(png|jpe?g|bmp|tiff?)", re.IGNORECASE)
+IMAGE_NAME = re.compile(
+    rf"(S\d{{3}})_(\d{{3}})_(\d{{8}})({'|'.join(map(re.escape, IMAGE_SUFFIXES))})", re.IGNORECASE
+)
 LABEL_NAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})_emotion\.txt", re.IGNORECASE)
 LANDMARK_NAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})_landmarks\.txt", re.IGNORECASE)
 
@@ -59,9 +72,9 @@ def scan_ckplus(root: Path, *, on_error: OnError = "raise") -> Source:
     for key in sorted(labels.keys()):
         try:
             sequences.append(
-                _sequence(key, images.get(key, {}), labels[key], landmarks.get(key, {}))
+                _sequence(key, root, images.get(key, {}), labels[key], landmarks.get(key, {}))
             )
-        except SourceError as error:
+        except InputError as error:
             path = relative_name(min(labels[key].items())[1][0], root)
             faults.append(SkippedSequence(key=key, path=path, reason=str(error)))
     raise_or_keep(faults, on_error)
@@ -79,37 +92,24 @@ def scan_ckplus(root: Path, *, on_error: OnError = "raise") -> Source:
     return Source(
         kind="ckplus",
         sequences=tuple(sequences),
+        classes=ckplus_classes(sequences),
         num_unlabelled=len(images.keys() - labels.keys()),
         skipped=tuple(faults),
     )
 
 
-def raise_or_keep(faults: list[SkippedSequence], on_error: OnError) -> None:
-    """Raise the first of the faults, unless they are to be skipped."""
-    if faults and on_error == "raise":
-        more = f"\n  {len(faults) - 1} more sequences have faults." if len(faults) > 1 else ""
-        raise SourceError(
-            f"{faults[0].reason}{more}\n"
-            "  Fix the source, or leave faulty sequences out with on_error='skip'."
-        )
+def is_release_file(path: Path) -> bool:
+    """Tell whether a path ends like those of a release's images and labels, ``S005/001/...``."""
+    return any(_key_and_number(path, pattern) for pattern in (IMAGE_NAME, LABEL_NAME))
 
 
-def walk_files(root: Path) -> Iterable[Path]:
-    """Yield every file under ``root``, sorted: no result depends on the file system's order.
-
-    Links are followed; a folder that is reached a second time (a link to a sibling, a loop) is left
-    out.
-    """
-    seen: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders.sort()
-        for name in sorted(names):
-            yield Path(folder, name)
+def _key_and_number(path: Path, pattern: re.Pattern[str]) -> tuple[str, int] | None:
+    match = pattern.fullmatch(path.name)
+    # A copy of a file elsewhere (a backup, a thumbnail) is not part of the release.
+    folders = tuple(part.upper() for part in path.parts[-3:-1])
+    if match is None or folders != (match[1].upper(), match[2]):
+        return None
+    return f"{match[1].upper()}_{match[2]}", int(match[3])
 
 
 def _collect(root: Path) -> tuple[FilesByKey, FilesByKey, FilesByKey]:
@@ -120,18 +120,15 @@ def _collect(root: Path) -> tuple[FilesByKey, FilesByKey, FilesByKey]:
     patterns = ((images, IMAGE_NAME), (labels, LABEL_NAME), (landmarks, LANDMARK_NAME))
     for path in walk_files(root):
         for files, pattern in patterns:
-            match = pattern.fullmatch(path.name)
-            # A copy of a file elsewhere (a backup, a thumbnail) is not part of the release.
-            if match and tuple(part.upper() for part in path.parts[-3:-1]) == (
-                match[1].upper(),
-                match[2],
-            ):
-                files[f"{match[1].upper()}_{match[2]}"][int(match[3])].append(path)
+            if found := _key_and_number(path, pattern):
+                key, number = found
+                files[key][number].append(path)
     return images, labels, landmarks
 
 
 def _sequence(
     key: str,
+    root: Path,
     images: dict[int, list[Path]],
     labels: dict[int, list[Path]],
     landmarks: dict[int, list[Path]],
@@ -161,6 +158,7 @@ def _sequence(
         session=session,
         emotion=CKPLUS_EMOTIONS[code],
         code=code,
+        source=source_name(frames[0].parent, root),
         frames=frames,
         landmarks=tuple(landmarks[n][0] for n in sorted(landmarks)) if has_landmarks else (),
     )
@@ -191,12 +189,9 @@ def read_emotion_code(path: Path) -> int:
     """Read CK+'s emotion code, 0..7, from a label file: one number in any float notation.
 
     Raises:
-        SourceError: If the file holds anything else.
+        InputError: If the file cannot be read, or holds anything else.
     """
-    try:
-        text = path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+    text = "\n".join(read_lines(path)).strip()
     try:
         value = float(text)
     except ValueError:
@@ -209,48 +204,3 @@ def read_emotion_code(path: Path) -> int:
             " 7 surprise)"
         )
     return int(value)
-
-
-def check_same_size(frames: Iterable[Path]) -> None:
-    """Compare the sizes in the headers of PNG files; others are compared when they are decoded.
-
-    Raises:
-        SourceError: If a PNG is cut short within its header, or another size than the first one's.
-    """
-    first: tuple[Path, tuple[int, int]] | None = None
-    for path in frames:
-        if path.suffix.lower() != ".png":
-            continue
-        width, height = size = _png_size(path)
-        if first is None:
-            first = path, size
-        elif size != first[1]:
-            raise SourceError(
-                f"{path}: {width}x{height} pixels, expected {first[1][0]}x{first[1][1]} as in"
-                f" {first[0].name}"
-            )
-
-
-def _png_size(path: Path) -> tuple[int, int]:
-    try:
-        with path.open("rb") as file:
-            header = file.read(24)
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(header) < 24 or not header.startswith(b"\x89PNG\r\n\x1a\n"):
-        raise SourceError(
-            f"{path}: not a PNG image, expected one by its name\n"
-            "  Copy the file from the release again."
-        )
-    return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
-
-
-def relative_name(path: Path, root: Path) -> str:
-    """Return a path below ``root`` with forward slashes."""
-    return path.relative_to(root).as_posix()
-
-
-def natural_key(path: Path) -> tuple[tuple[int, str], ...]:
-    """Sort frame2 before frame10."""
-    parts = re.split(r"(\d+)", path.name)
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)

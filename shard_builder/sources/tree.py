@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from shard_builder.errors import SourceError
 from shard_builder.keys import KEY_PATTERN
-from shard_builder.sources.ckplus import (
-    OnError,
-    check_same_size,
-    natural_key,
+from shard_builder.sources.options import OnError
+from shard_builder.sources.sequence import (
+    CKPLUS_EMOTIONS,
+    FaceSequence,
+    SkippedSequence,
+    Source,
+    ckplus_classes,
     raise_or_keep,
-    relative_name,
 )
-from shard_builder.sources.sequence import CKPLUS_EMOTIONS, FaceSequence, SkippedSequence, Source
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-FRAME_NUMBER = re.compile(r"(\d+)$")
+from shard_builder.sources.walk import (
+    FRAME_NUMBER,
+    check_same_size,
+    is_image,
+    natural_key,
+    relative_name,
+    source_name,
+)
 
 
 def scan_tree(root: Path, *, on_error: OnError = "raise") -> Source:
@@ -65,6 +70,7 @@ def scan_tree(root: Path, *, on_error: OnError = "raise") -> Source:
     return Source(
         kind="tree",
         sequences=tuple(sequences[key] for key in sorted(sequences)),
+        classes=ckplus_classes(sequences.values()),
         skipped=tuple(faults),
     )
 
@@ -90,6 +96,7 @@ def _sequence(root: Path, folder: Path) -> FaceSequence:
         session=session,
         emotion=CKPLUS_EMOTIONS[int(code)],
         code=int(code),
+        source=source_name(folder, root),
         frames=frames,
         pairs=_pairs(root / "flow" / code / folder.name, len(frames)) if has_flow else (),
     )
@@ -117,12 +124,8 @@ def _pairs(folder: Path, num_frames: int) -> tuple[tuple[Path, Path], ...]:
 
 def images_in(folder: Path) -> tuple[Path, ...]:
     """Return a folder's images by the numbers in their names, without hidden and other files."""
-    images = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "." and path.is_file()
-    ]
-    return tuple(sorted(images, key=natural_key))
+    images = [path for path in folder.iterdir() if is_image(path) and path.is_file()]
+    return tuple(sorted(images, key=lambda path: natural_key(path.name)))
 
 
 def check_consecutive(files: tuple[Path, ...]) -> None:

@@ -21,7 +21,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FOLDERS = "shard_builder|pipelines|models|train|bench|tests|docs"
 PATH = re.compile(rf"(?:{FOLDERS})/[\w./-]*|[\w-]+\.(?:py|md|sh|toml)")
 COMMAND = re.compile(r"\b(ckshard|cktrain)\)? ([a-z]+(?:\|[a-z]+)*)([^\n]*)")
-FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TEST = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
 

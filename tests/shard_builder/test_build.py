@@ -77,12 +77,13 @@ def test_shards_are_as_many_as_builds_and_maps_can_take(
             session="0",
             emotion="anger",
             code=1,
+            source="frame.png",
             frames=(Path("frame.png"),) * frames,
         )
         for n in range(num)
     )
-    source = Source(kind="videos", sequences=sequences)
-    tasks = cut_tasks(source, Path(), Path(), BuildOptions(), [(1, "anger")])
+    source = Source(kind="ckplus", sequences=sequences, classes=((1, "anger"),))
+    tasks = cut_tasks(source, Path(), Path(), BuildOptions())
     assert least <= len(tasks) <= most
     assert sum(len(task.sequences) for task in tasks) == num
 
@@ -285,7 +286,7 @@ def test_a_label_outside_the_classes_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_an_unreadable_image_is_one_clear_line_and_leaves_no_dataset(tmp_path: Path) -> None:
     write_small_release(tmp_path / "CK+")
-    images, _ = write_sequence(tmp_path / "CK+", "S007_001")
+    images, _ = write_sequence(tmp_path / "CK+", "S007_001", emotion="7")
     broken = images / "S007_001_00000004.png"
     broken.write_bytes(broken.read_bytes()[:200])  # the header is whole, the pixels are not
     done = run(

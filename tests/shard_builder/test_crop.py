@@ -14,11 +14,11 @@ from shard_builder.building.build import build_dataset
 from shard_builder.building.flow import make_flow_estimator
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
+from shard_builder.faces.crop import Box, crop_image, face_box, read_landmarks
+from shard_builder.faces.frames import read_image
 from shard_builder.format.levels import quantize_flow
 from shard_builder.images import resize_image, to_gray
 from shard_builder.sources.ckplus import scan_ckplus
-from shard_builder.sources.crop import Box, crop_image, face_box, read_landmarks
-from shard_builder.sources.frames import read_image
 from shard_builder.sources.sequence import FaceSequence
 
 
@@ -35,6 +35,7 @@ def sequence_with(points: list[np.ndarray], folder: Path) -> FaceSequence:
         session="001",
         emotion="happy",
         code=5,
+        source="S001/001",
         frames=tuple(frames),
         landmarks=tuple(marks),
     )
@@ -97,6 +98,7 @@ def test_a_release_without_landmarks_says_what_is_missing(tmp_path: Path) -> Non
         session="001",
         emotion="happy",
         code=5,
+        source="S001/001",
         frames=(tmp_path / "a.png",),
     )
     with pytest.raises(

@@ -23,8 +23,8 @@ from shard_builder.files import digest_file
 from shard_builder.format.levels import quantize_flow
 from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.sources.detect import detect_source, scan_source
+from shard_builder.sources.options import ScanOptions
 from shard_builder.sources.tree import scan_tree
-from shard_builder.sources.videos import scan_videos
 from tests.ckplus_release import picture, write_sequence, write_small_release
 
 SMALL = {"flow_method": "farneback", "width": 64, "height": 48, "shard_bytes": 20_000}
@@ -159,7 +159,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for subject in ("anna", "bert"):
         for name in ("joy", "no idea"):
             (root / name).mkdir(exist_ok=True)
-            write_video(root / name / f"{subject}_take 1.mp4", num_frames=7)
+            write_video(root / name / f"{subject}_take1.mp4", num_frames=7)
     (root / "notes.txt").write_text("not a video")
     return root
 
@@ -172,13 +172,13 @@ def write_video(path: Path, *, num_frames: int) -> None:
 
 
 def test_videos_in_class_folders_become_a_dataset(videos: Path, tmp_path: Path) -> None:
-    source = scan_source(videos, subject_pattern=r"/(\w+?)_")
-    assert source.kind == "videos" and source.class_table() == [(0, "joy"), (1, "no idea")]
+    source = scan_source(videos, ScanOptions(subject_pattern=r"/(\w+?)_"))
+    assert source.kind == "videos" and source.classes == ((0, "joy"), (1, "no idea"))
     assert [(s.key, s.subject) for s in source.sequences] == [
-        ("joy_anna_take-1", "anna"),
-        ("joy_bert_take-1", "bert"),
-        ("no-idea_anna_take-1", "anna"),
-        ("no-idea_bert_take-1", "bert"),
+        ("joy_anna_take1", "anna"),
+        ("joy_bert_take1", "bert"),
+        ("no-idea_anna_take1-fc854e58", "anna"),
+        ("no-idea_bert_take1-3ca530cd", "bert"),
     ]
     build_dataset(source, videos, tmp_path / "dataset", BuildOptions(codec="png", **SMALL))  # type: ignore[arg-type]
     with open_dataset(tmp_path / "dataset") as dataset:
@@ -190,17 +190,18 @@ def test_videos_in_class_folders_become_a_dataset(videos: Path, tmp_path: Path) 
 def test_subjects_come_from_a_table_too(videos: Path, tmp_path: Path) -> None:
     table = tmp_path / "subjects.csv"
     table.write_text(
-        "video,subject\njoy/anna_take 1.mp4,A\nbert_take 1.mp4,B\nno idea/anna_take 1.mp4,A\n"
+        "video,subject\njoy/anna_take1.mp4,A\nbert_take1.mp4,B\nno idea/anna_take1.mp4,A\n"
     )
-    assert {s.subject for s in scan_videos(videos, subjects=table).sequences} == {"A", "B"}
-    table.write_text("video,subject\njoy/anna_take 1.mp4,A\n")
-    with pytest.raises(SourceError, match=r"bert_take 1\.mp4: not in .*subjects\.csv"):
-        scan_videos(videos, subjects=table)
+    assert {s.subject for s in scan_source(videos, ScanOptions(subjects=table)).sequences} == {
+        "A",
+        "B",
+    }
+    table.write_text("video,subject\njoy/anna_take1.mp4,A\n")
+    with pytest.raises(SourceError, match=r"bert_take1\.mp4: not in .*subjects\.csv"):
+        scan_source(videos, ScanOptions(subjects=table))
     table.write_text("file,person\nx,y\n")
-    with pytest.raises(
-        InputError, match=r"columns \['file', 'person'\], expected video and subject"
-    ):
-        scan_videos(videos, subjects=table)
+    with pytest.raises(InputError, match=r"line 1: no column video .* columns are file, person"):
+        scan_source(videos, ScanOptions(subjects=table))
 
 
 @pytest.mark.parametrize(
@@ -209,46 +210,46 @@ def test_subjects_come_from_a_table_too(videos: Path, tmp_path: Path) -> None:
         ({}, "subjects=FILE.*subject_pattern="),
         ({"subject_pattern": "("}, "not a regular expression"),
         ({"subject_pattern": "abc"}, "0 groups, expected one"),
-        ({"subject_pattern": "(zzz)"}, "does not match /joy/anna_take 1.mp4"),
-        ({"subjects": Path("nowhere.csv")}, r"nowhere\.csv': cannot be read"),
+        ({"subject_pattern": "(zzz)"}, "does not match /joy/anna_take1.mp4"),
+        ({"subjects": Path("nowhere.csv")}, r"nowhere\.csv: cannot be read"),
     ],
 )
 def test_videos_without_subjects_are_refused(
     options: dict[str, object], words: str, videos: Path
 ) -> None:
     with pytest.raises(InputError, match=f"(?s){words}"):
-        scan_videos(videos, **options)  # type: ignore[arg-type]
+        scan_source(videos, ScanOptions(**options))  # type: ignore[arg-type]
 
 
 def test_a_file_that_is_no_video_is_named_or_skipped(videos: Path, tmp_path: Path) -> None:
     shutil.copytree(videos, tmp_path / "videos")
     (tmp_path / "videos" / "joy" / "carl_1.mp4").write_bytes(b"no video")
     with pytest.raises(SourceError, match=r"carl_1\.mp4: cannot be opened as a video"):
-        scan_videos(tmp_path / "videos", subject_pattern=r"/(\w+?)_")
-    source = scan_videos(tmp_path / "videos", subject_pattern=r"/(\w+?)_", on_error="skip")
-    assert len(source.sequences) == 4 and [entry.key for entry in source.skipped] == ["carl_1"]
+        scan_source(tmp_path / "videos", ScanOptions(subject_pattern=r"/(\w+?)_"))
+    source = scan_source(
+        tmp_path / "videos", ScanOptions(subject_pattern=r"/(\w+?)_", on_error="skip")
+    )
+    assert len(source.sequences) == 4 and [entry.key for entry in source.skipped] == ["joy_carl_1"]
 
 
 def test_a_source_is_told_by_what_is_in_it(
     release: Path, trees: Path, videos: Path, tmp_path: Path
 ) -> None:
-    assert [detect_source(root) for root in (release, trees, videos, tmp_path)] == [
-        "ckplus",
-        "tree",
-        "videos",
-        "ckplus",
-    ]
+    found = [detect_source(root, ScanOptions()) for root in (release, trees, videos)]
+    assert found == ["ckplus", "tree", "videos"]
+    with pytest.raises(SourceError, match="there are 0 images and 0 videos"):
+        detect_source(tmp_path, ScanOptions())
     with pytest.raises(InputError, match="kind='zip', expected one of auto, ckplus, tree, videos"):
-        scan_source(release, kind="zip")
-    with pytest.raises(InputError, match=r"are for videos, but .* is read as ckplus"):
-        scan_source(release, subject_pattern="(x)")
+        scan_source(release, ScanOptions(kind="zip"))
+    with pytest.raises(InputError, match=r"subject_pattern=.* is for .*, but .* is read as ckplus"):
+        scan_source(release, ScanOptions(subject_pattern="(x)"))
 
 
 def test_the_commands_prepare_and_build_from_the_tree(release: Path, tmp_path: Path) -> None:
     program = str(Path(sys.executable).with_name("ckshard"))
     for words in (
         ["prepare", str(release), str(tmp_path / "trees"), "--flow-method", "dis"],
-        ["build", str(tmp_path / "trees"), str(tmp_path / "dataset"), "--size", "64x48"],
+        ["build", str(tmp_path / "trees"), str(tmp_path / "dataset"), "--size", "64x48", "--yes"],
         ["verify", str(tmp_path / "dataset")],
     ):
         done = subprocess.run([program, *words], capture_output=True, text=True, timeout=120)

@@ -17,9 +17,9 @@ from shard_builder.building.build import build_dataset
 from shard_builder.building.flow import make_flow_estimator
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import InputError, SourceError
+from shard_builder.faces.frames import read_image
 from shard_builder.images import to_gray
 from shard_builder.sources.ckplus import scan_ckplus
-from shard_builder.sources.frames import read_image
 from shard_builder.synth.quirks import FAULTS
 from shard_builder.synth.release import ReleaseOptions, draw_sequence, draw_subject, write_release
 
@@ -129,5 +129,5 @@ def test_a_scan_does_not_depend_on_the_order_of_the_file_system(tiny_release: Pa
 
     expected = scan_ckplus(tiny_release)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shard_builder.sources.ckplus.os.walk", shuffled)
+        patch.setattr("shard_builder.sources.walk.os.walk", shuffled)
         assert scan_ckplus(tiny_release) == expected

@@ -36,8 +36,9 @@ def tracked_files() -> list[Path]:
 
 FLOORS = {
     "shard_builder": (
-        "errors checks machine keys files images provenance progress console page",
+        "errors checks machine keys files lists images videos provenance progress console page",
         "sources format",
+        "faces",
         "split synth building inspection",
         "commands",
         "cli",

@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 
 from shard_builder.errors import InputError
+from shard_builder.faces.frames import iter_frames, iter_video
 from shard_builder.images import Image
-from shard_builder.sources.ckplus import IMAGE_NAME, natural_key
-from shard_builder.sources.frames import iter_frames, iter_video
+from shard_builder.sources.ckplus import IMAGE_NAME
+from shard_builder.sources.walk import IMAGE_SUFFIXES, is_image, natural_key
+from shard_builder.videos import open_video
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 CKPLUS_FPS = 30.0
 """Frame rate taken for folders of images; CK+ was recorded at 30 frames a second."""
 
@@ -71,38 +72,26 @@ def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
             f"{path}: no such file or folder, expected a video, a folder of frames or a CK+"
             " sequence"
         )
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_image(path):
         raise InputError(
             f"{path}: a single image, expected at least 2 frames\n  Pass the folder: {path.parent}"
         )
-    capture = cv2.VideoCapture(str(path))
-    try:
-        if not capture.isOpened():
-            raise InputError(
-                f"{path}: cannot be opened as a video\n  Convert it: ffmpeg -i {path.name}"
-                " video.mp4"
-            )
+    with open_video(path) as capture:
         own_fps = capture.get(cv2.CAP_PROP_FPS)
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    finally:
-        capture.release()
     rate = fps or (own_fps if np.isfinite(own_fps) and own_fps > 0 else CKPLUS_FPS)
     return FrameSource(path=path, kind="video", fps=rate, num_frames=count if count > 0 else None)
 
 
 def _open_folder(path: Path, fps: float | None) -> FrameSource:
-    images = [
-        p
-        for p in path.iterdir()
-        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-    ]
+    images = [file for file in path.iterdir() if is_image(file) and file.is_file()]
     if not images:
         raise InputError(
             f"{path}: no images in it, expected frames named in order"
             f" ({', '.join(IMAGE_SUFFIXES)})\n  For a CK+ release pass one sequence, such as"
             " cohn-kanade-images/S005/001."
         )
-    images.sort(key=natural_key)
+    images.sort(key=lambda image: natural_key(image.name))
     ckplus = all(IMAGE_NAME.fullmatch(image.name) for image in images)
     return FrameSource(
         path=path,

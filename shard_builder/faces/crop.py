@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from shard_builder.errors import SourceError
 from shard_builder.images import Image
+from shard_builder.lists import read_lines
 from shard_builder.sources.sequence import FaceSequence
 
 NUM_LANDMARKS = 68
@@ -35,9 +36,9 @@ def read_landmarks(path: Path) -> npt.NDArray[np.float64]:
         SourceError: If it holds anything else.
     """
     try:
-        lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        lines = [line.split() for line in read_lines(path) if line.strip()]
         points = np.array([[float(number) for number in line] for line in lines])
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise SourceError(f"{path}: landmarks cannot be read ({error})") from None
     if points.shape != (NUM_LANDMARKS, 2) or not np.isfinite(points).all():
         raise SourceError(

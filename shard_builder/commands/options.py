@@ -1,0 +1,59 @@
+"""Command line options from the fields of an options record: each is declared once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import Field, fields
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import typer
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def with_options_of(
+    record: type[Any], *, only: Collection[str] = (), without: Collection[str] = ()
+) -> Callable[[Command], Command]:
+    """Give a command an option for each field of a record, in place of its ``**options``.
+
+    A field's metadata holds its ``help`` and, where it differs from the name, its ``flag``.
+
+    Args:
+        record: A dataclass.
+        only: Fields to take; empty takes all.
+        without: Fields to leave out.
+    """
+    chosen = [
+        _option_of(entry, get_type_hints(record)[entry.name])
+        for entry in fields(record)
+        if entry.name not in without and (not only or entry.name in only)
+    ]
+
+    def declare(command: Command) -> Command:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        kept = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
+        parameters = kept + chosen
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {entry.name: entry.annotation for entry in parameters}
+        return command
+
+    return declare
+
+
+def _option_of(entry: Field[Any], kind: Any) -> inspect.Parameter:
+    default, metavar = entry.default, None
+    flag = entry.metadata.get("flag", f"--{entry.name.replace('_', '-')}")
+    if get_origin(kind) is Literal:
+        # The record checks the choice: one message for the command and for a script.
+        kind, metavar = str, "|".join(get_args(kind))
+    elif isinstance(default, tuple):
+        kind, default = str, ",".join(map(str, default))
+    return inspect.Parameter(
+        entry.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[
+            kind, typer.Option(flag, help=entry.metadata["help"], metavar=metavar)
+        ],
+    )
