@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +31,16 @@ def open_dataset(path: Path | str) -> Dataset:
         DatasetError: If the folder is missing, unfinished, damaged or of another version.
     """
     return Dataset(Path(path))
+
+
+def _reopen(path: Path, sha256: str) -> Dataset:
+    dataset = Dataset(path)
+    if dataset.sha256 != sha256:
+        raise DatasetError(
+            f"{path}: manifest.json has SHA-256 {dataset.sha256[:12]}, expected {sha256[:12]}:"
+            " the dataset was replaced since it was pickled"
+        )
+    return dataset
 
 
 class Dataset:
@@ -64,7 +73,6 @@ class Dataset:
                 f"{path / INDEX_NAME}: labels outside the manifest's {num_classes} classes"
             )
         self._members: dict[str, StreamMembers] = {}
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return int(self._batch.num_rows)
@@ -79,6 +87,10 @@ class Dataset:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by path and hash: the other process opens the folder itself."""
+        return (_reopen, (self.path.absolute(), self.sha256))
 
     def close(self) -> None:
         """Let go of the mapped tars; a map is closed when the last array on it is gone."""
@@ -152,19 +164,29 @@ class Dataset:
 
     def members(self, stream: str) -> StreamMembers:
         """Return the members of a stream, by row."""
-        with self._lock:
-            if stream not in self._members:
-                entry, num_stored = self.stream(stream), self.num_stored(stream)
-                total = self.num_pairs if kind_of(stream).has_pairs else self.num_frames
-                self._members[stream] = StreamMembers(
-                    self.path,
-                    stream,
-                    entry,
-                    self._batch,
-                    num_stored=num_stored,
-                    first_stored=total - num_stored,
-                )
-            return self._members[stream]
+        if stream not in self._members:
+            entry, num_stored = self.stream(stream), self.num_stored(stream)
+            total = self.num_pairs if kind_of(stream).has_pairs else self.num_frames
+            members = StreamMembers(
+                self.path,
+                stream,
+                entry,
+                self._batch,
+                num_stored=num_stored,
+                first_stored=total - num_stored,
+                num_bytes={name: file.num_bytes for name, file in self.manifest.files.items()},
+            )
+            self._members.setdefault(stream, members)
+        return self._members[stream]
+
+    def check_sizes(self) -> None:
+        """Compare the sizes of all tars with the manifest's.
+
+        Raises:
+            DatasetError: If a tar is missing or has another size.
+        """
+        for stream in self.manifest.streams:
+            self.members(stream).check_sizes()
 
     def read_member(self, stream: str, row: int, number: int) -> UInt8:
         """Return the bytes of a member; see :meth:`pipelines.members.StreamMembers.read`."""

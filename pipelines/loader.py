@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
+import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
-import numpy as np
 import torch
 
 from pipelines.batch import Batch
@@ -23,11 +23,12 @@ from pipelines.plan.plan import PLAN_VERSION, Plan
 from pipelines.plan.requests import iter_requests
 from pipelines.plan.sampling import Sampling, check_rows, make_plan
 from pipelines.reading import Reading
-from pipelines.state import MAX_EPOCH, State, check_state
+from pipelines.state import MAX_EPOCH, State, check_state, fingerprint
 from pipelines.streams import kind_of
 from shard_builder.checks import check_integer
 from shard_builder.errors import DamagedMemberError, InputError
 from shard_builder.format.streams import StreamName
+from shard_builder.machine import check_process
 
 
 class Loader:
@@ -50,11 +51,12 @@ class Loader:
     def __init__(
         self,
         dataset: Dataset,
+        stream: StreamName,
         plan: Plan,
         engine: Engine,
         damage: DamagePolicy,
         *,
-        identity: str,
+        sampling: Sampling,
         batch_size: int,
         rank: int,
         world_size: int,
@@ -63,18 +65,16 @@ class Loader:
     ) -> None:
         self.plan, self.num_samples, self.num_short = plan, len(plan), num_short
         self.epoch, self.position = 0, 0
-        self._dataset, self._engine, self._damage, self._identity = (
-            dataset,
-            engine,
-            damage,
-            identity,
-        )
+        self._dataset, self._stream, self._sampling = dataset, stream, sampling
+        self._engine, self._damage = engine, damage
         self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
         self._device, self._is_closed = device, False
         self._next_start: tuple[int, int] | None = (0, 0)
         self._loop_number = 0
         self._deliveries: Generator[Delivery, None, None] | None = None
         self._deliveries_at = (0, 0)
+        self._reading_lock = threading.Lock()
+        self._process = os.getpid()
 
     def __len__(self) -> int:
         return -(-self.num_samples // self._batch_size)
@@ -90,6 +90,9 @@ class Loader:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a loader cannot be pickled\n  Send the dataset, and make a loader there.")
+
     @property
     def errors(self) -> list[DamagedMemberError]:
         """Damaged members that were skipped in this epoch so far."""
@@ -97,11 +100,12 @@ class Loader:
 
     def close(self) -> None:
         """Stop the engine; further iteration is an error."""
-        if not self._is_closed:
+        if not self._is_closed and os.getpid() == self._process:
             self._is_closed = True
             self._loop_number += 1
-            self._stop_reading()
-            self._engine.close()
+            with self._reading_lock:  # another thread may be waiting for its next batch
+                self._stop_reading()
+                self._engine.close()
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next loop be an epoch, from its beginning.
@@ -135,6 +139,8 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         if self._is_closed:
             raise RuntimeError("the loader is closed")
+        check_process(self._process)
+        self._dataset.members(self._stream).check_sizes()
         self.epoch, self.position = self._next_start or (self.epoch + 1, 0)
         self._next_start = None
         self._damage.start_epoch(self.epoch)
@@ -143,7 +149,10 @@ class Loader:
 
     def _loop(self, number: int) -> Generator[Batch, None, None]:
         while number == self._loop_number and self.position < self.num_samples:
-            delivery = self._next_delivery()
+            with self._reading_lock:
+                if number != self._loop_number:
+                    return
+                delivery = self._next_delivery()
             self.position += delivery.request.global_size
             at_end = self.position == self.num_samples
             self._deliveries_at = (self.epoch + 1, 0) if at_end else (self.epoch, self.position)
@@ -199,10 +208,7 @@ class Loader:
 
     @cached_property
     def _fingerprint(self) -> str:
-        """Hash of all that decides which sample a position is, but for seed and plan version."""
-        digest = hashlib.sha256(f"{self._dataset.sha256} {self._identity}".encode())
-        digest.update(np.ascontiguousarray(self.plan.rows, "<i8").tobytes())
-        return digest.hexdigest()
+        return fingerprint(self._dataset.sha256, self._stream, self.plan, self._sampling)
 
 
 def make_loader(
@@ -258,13 +264,13 @@ def make_loader(
     damage = DamagePolicy(plan, reading.on_error)
     engine = _engine_class(reading)(reader, batch_size // world_size, reading, damage)
     length = sampling.stack_length if kind.has_pairs else 1
-    span = sampling.stack_length if kind.has_pairs else sampling.rgb_last_frames
     return Loader(
         dataset,
+        stream,
         plan,
         engine,
         damage,
-        identity=f"{stream} training={training} {span} {sampling.augmentation}",
+        sampling=sampling,
         batch_size=batch_size,
         rank=rank,
         world_size=world_size,

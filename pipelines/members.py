@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import threading
+import time
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from shard_builder.errors import DamagedMemberError, DatasetError
 from shard_builder.format.codecs import parse_npy_header
 from shard_builder.format.index import INDEX_NAME
 from shard_builder.format.manifest import Stream
+
+SECONDS_BETWEEN_CHECKS = 1.0
 
 
 class StreamMembers:
@@ -31,6 +34,7 @@ class StreamMembers:
         batch: The rows of ``index.arrow``.
         num_stored: Frames or pairs that each row stores, ``int64`` (n,).
         first_stored: Number of each row's first stored frame or pair, ``int64`` (n,).
+        num_bytes: Size of each tar by its name, as the manifest has it.
 
     Attributes:
         num_stored: As given.
@@ -47,10 +51,12 @@ class StreamMembers:
         *,
         num_stored: Int64,
         first_stored: Int64,
+        num_bytes: Mapping[str, int],
     ) -> None:
         self.name, self.num_stored, self.codec = name, num_stored, stream.codec
         self.is_raw = stream.codec == "raw"
         self._folder, self._stream, self._first_stored = folder, stream, first_stored
+        self._num_bytes, self._checked_at = num_bytes, -math.inf
         self._keys = batch.column("key")
         self._shards = np.asarray(batch.column(f"{name}_shard").to_numpy(zero_copy_only=True))
         offsets = batch.column(f"{name}_offset")
@@ -67,11 +73,37 @@ class StreamMembers:
         self._is_checked = np.zeros(len(self._offsets), bool)
         self._array_begins = np.zeros(len(self._shards), np.int64)
         self._maps: dict[int, UInt8] = {}
-        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Drop the maps; one is closed when the last array on it is gone."""
         self._maps.clear()
+
+    def check_sizes(self) -> None:
+        """Compare the tars' sizes with the manifest's, at most once a second.
+
+        Reading a mapped page beyond the end of a tar that became shorter kills the process.
+
+        Raises:
+            DatasetError: If a tar is missing or has another size.
+        """
+        now = time.monotonic()
+        if now - self._checked_at < SECONDS_BETWEEN_CHECKS:
+            return
+        for shard in self._stream.shards:
+            path, expected = self._folder / shard.name, self._num_bytes[shard.name]
+            try:
+                found = path.stat().st_size
+            except OSError as error:
+                raise DatasetError(
+                    f"{path}: {error.strerror}, expected a tar of {expected} bytes\n"
+                    f"  Run: ckshard verify {self._folder}, then build the dataset again."
+                ) from None
+            if found != expected:
+                raise DatasetError(
+                    f"{path}: {found} bytes, expected {expected} as in manifest.json\n"
+                    f"  Run: ckshard verify {self._folder}, then build the dataset again."
+                )
+        self._checked_at = now
 
     def read(self, row: int, number: int) -> UInt8:
         """Return one member's bytes, ``uint8`` (n,), a view of the mapped tar.
@@ -149,12 +181,8 @@ class StreamMembers:
 
     def _tar(self, number: int) -> UInt8:
         tar = self._maps.get(number)
-        if tar is None:
-            with self._lock:
-                tar = self._maps.get(number)
-                if tar is None:
-                    tar = self._maps[number] = self._map(number)
-        return tar
+        # No lock, which a fork could leave locked for ever: a tar mapped twice does no harm.
+        return self._maps.setdefault(number, self._map(number)) if tar is None else tar
 
     def _map(self, number: int) -> UInt8:
         shards = self._stream.shards

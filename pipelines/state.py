@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
+import numpy as np
+
+from pipelines.plan.plan import Plan
+from pipelines.plan.sampling import Sampling
+from pipelines.streams import kind_of
 from shard_builder.checks import check_integer
 from shard_builder.errors import InputError
 
 State = dict[str, int | str]
 MAX_EPOCH = 1 << 40
+
+
+def fingerprint(dataset_sha256: str, stream: str, plan: Plan, sampling: Sampling) -> str:
+    """Hash all that decides which sample a position is, but for seed and plan version."""
+    has_pairs = kind_of(stream).has_pairs
+    span = sampling.stack_length if has_pairs else sampling.rgb_last_frames
+    identity = f"{dataset_sha256} {stream} {plan.is_training} {span} {sampling.augmentation}"
+    digest = hashlib.sha256(identity.encode())
+    digest.update(np.ascontiguousarray(plan.rows, "<i8").tobytes())
+    return digest.hexdigest()
 
 
 def check_state(state: Any, own: State) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from pipelines.streams import StreamKind, UInt8, kind_of
 from shard_builder.checks import check_choice, check_integer
 from shard_builder.errors import InputError
 from shard_builder.format.streams import StreamName
+from shard_builder.machine import check_process
 
 Views = Literal["ten", "original"]
 NUM_WINDOWS = 5
@@ -118,6 +120,7 @@ class ViewLoader:
             if dtype == torch.uint8
             else Normalizer(kind, self._reader.num_channels, dtype=dtype, device=self._device)
         )
+        self._process = os.getpid()
         cv2.setNumThreads(1)
         self._pool = ThreadPoolExecutor(reading.threads, thread_name_prefix="ckshard-views")
 
@@ -137,9 +140,15 @@ class ViewLoader:
 
     def close(self) -> None:
         """Stop the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        if os.getpid() == self._process:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __iter__(self) -> Iterator[ViewBatch]:
+        check_process(self._process)
+        self._reader.members.check_sizes()
+        return self._batches()
+
+    def _batches(self) -> Iterator[ViewBatch]:
         groups = [
             self._rows[begin : begin + self._batch_size]
             for begin in range(0, len(self._rows), self._batch_size)

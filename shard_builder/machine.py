@@ -29,3 +29,16 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     """Return a pool of spawned processes."""
     # Not forked: a child would inherit OpenCV's threads and locks in whatever state they are in.
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def check_process(maker: int) -> None:
+    """Make sure that this process is the one that started a loader's threads.
+
+    Raises:
+        RuntimeError: If it is another: a forked copy would wait for its threads for ever.
+    """
+    if os.getpid() != maker:
+        raise RuntimeError(
+            f"the loader was made in process {maker}, this is process {os.getpid()}: its threads"
+            " are not here\n  Make a loader in each process; a dataset may be shared or pickled."
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -98,6 +99,7 @@ class CpuEngine:
 
     def batches(self, requests: Iterator[BatchRequest]) -> Generator[Delivery, None, None]:
         """Yield the images of each request, in order."""
+        process = os.getpid()
         pending: deque[_InProgress] = deque()
         is_abandoned = threading.Event()
         number = 0
@@ -121,15 +123,9 @@ class CpuEngine:
                 images = self._hand_over(slot, pending[0] if pending else None)
                 yield Delivery(request=request, rows=slot.rows, images=images)
         finally:
-            is_abandoned.set()
-            for _, _, futures in pending:
-                for future in futures:
-                    future.cancel()
-            # The buffers are free only when the last thread has let go of them.
-            for _, _, futures in pending:
-                for future in futures:
-                    if not future.cancelled():
-                        future.exception()
+            if os.getpid() == process:  # in a forked copy there are no threads to wait for
+                is_abandoned.set()
+                _wait_for([future for _, _, futures in pending for future in futures])
 
     def _submit(
         self, request: BatchRequest, slot: _Slot, is_abandoned: threading.Event
@@ -193,3 +189,12 @@ def _make_slot(shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool) -> _
     else:
         buffer = torch.from_numpy(np.empty(shape, str(bits).removeprefix("torch.")))
     return _Slot(pixels=buffer.numpy(), images=buffer.view(dtype).permute(0, 3, 1, 2))
+
+
+def _wait_for(futures: list[Future[None]]) -> None:
+    """Wait until no thread writes any more: only then are the buffers free."""
+    for future in futures:
+        future.cancel()
+    for future in futures:
+        if not future.cancelled():
+            future.exception()

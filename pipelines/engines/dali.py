@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -20,6 +23,8 @@ from pipelines.plan.requests import BatchRequest, Draw
 from pipelines.reading import Reading
 from pipelines.streams import UInt8
 from shard_builder.errors import CkError, DamagedMemberError, DatasetError
+
+_ENGINES: weakref.WeakSet[DaliEngine] = weakref.WeakSet()
 
 
 class DaliEngine:
@@ -54,6 +59,7 @@ class DaliEngine:
         self._failure: CkError | None = None
         self._is_abandoned = False
         self._pipeline: Any = self._build()
+        _ENGINES.add(self)
 
     def close(self) -> None:
         """Let go of the pipeline: its threads end and its buffers are freed."""
@@ -214,3 +220,12 @@ def _turn_x_flow(images: np.ndarray, mirrored: list[int]) -> None:
     pairs = images.view(f"u{2 * images.itemsize}")
     for sample in mirrored:
         np.bitwise_xor(pairs[sample], x_bits.view(pairs.dtype), out=pairs[sample])
+
+
+def _keep_pipelines() -> None:
+    """Never free pipelines that a fork copied: DALI would wait for their threads for ever."""
+    for engine in _ENGINES:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine._pipeline))
+
+
+os.register_at_fork(after_in_child=_keep_pipelines)
