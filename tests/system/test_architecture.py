@@ -44,7 +44,7 @@ FLOORS = {
         "cli",
     ),
     "pipelines": (
-        "streams reading state plan batch web_pipeline members dataset",
+        "streams reading plan state batch web_pipeline members dataset",
         "engines",
         "loader views",
         "throughput",
