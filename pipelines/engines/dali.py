@@ -118,7 +118,9 @@ class DaliEngine:
                 self._pipeline = self._build()
 
     def _stream(self) -> torch.cuda.Stream | None:
-        """Return the stream that batches are used on; DALI orders this batch before it."""
+        """Return the stream that batches are used on: run() puts its batch before what comes next
+        there.
+        """
         return torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
 
     def _build(self) -> Any:
@@ -189,7 +191,11 @@ class DaliEngine:
             ) from error
 
     def _images(self, output: Any, draws: list[Draw]) -> torch.Tensor:
-        images = torch.utils.dlpack.from_dlpack(output.as_tensor())
+        # run() has put this batch before what its stream does next. -1 asks for no more:
+        # from_dlpack by itself would make the stream wait for all that DALI has queued ahead. What
+        # keeps the memory safe is not the stream: when the last tensor on it is gone, a thread of
+        # DALI's waits for the whole GPU before it lets go.
+        images = torch.utils.dlpack.from_dlpack(output.as_tensor().__dlpack__(stream=-1))
         if self._reader.kind.has_pairs and self._turns is None:
             mirrored = [number for number, draw in enumerate(draws) if draw.mirrored]
             _turn_x_flow(images.numpy(), mirrored)

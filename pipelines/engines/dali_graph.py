@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -76,7 +77,15 @@ def build_pipeline(
     )
     with pipeline:
         num_inputs = num_members + num_boxes + 1 + num_turns
-        inputs = iter(fn.external_source(source=source, num_outputs=num_inputs, batch=True))
+        fed = fn.external_source(
+            source=source,
+            num_outputs=num_inputs,
+            batch=True,
+            # DALI keeps what it is fed until it has read it. All of it is mapped read-only or new,
+            # but for the buffers of crops that were cut before.
+            no_copy=takes_boxes(reader, device),
+        )
+        inputs = iter(fed)
         members, box = list(islice(inputs, num_members)), list(islice(inputs, num_boxes))
         mirror = next(inputs)
         crops = (
@@ -124,8 +133,8 @@ def _decoded_crops(
         "jpeg_fancy_upsampling": True,
     }
     if on_gpu:
-        decoder = "mixed" if reader.members.codec == "jpg" else "cpu"
-        images = [fn.decoders.image(member, device=decoder, **options).gpu() for member in members]
+        options |= _decoder(reader)
+        images = [fn.decoders.image(member, **options).gpu() for member in members]
     else:
         # The crop's columns only: a fifth of the decoding.
         columns = {"start": x, "shape": width, "axis_names": "W"}
@@ -139,6 +148,20 @@ def _decoded_crops(
     if on_gpu:
         return _slice(stack, y, x, height, width)
     return fn.slice(stack, start=y, shape=height, axis_names="H")
+
+
+def _decoder(reader: PlaneReader) -> dict[str, Any]:
+    """Return where images are decoded, and the memory nvJPEG takes in advance for it.
+
+    It takes that for each thread of each decoder, one a member; by default for images of 8
+    megapixels, gigabytes in all.
+    """
+    if reader.members.codec != "jpg":
+        return {"device": "cpu"}
+    # Coefficients of two bytes a value beside the values themselves, in whole MiB.
+    num_bytes = 4 * math.prod(reader.kind.item_shape(reader.height, reader.width))
+    padding = -(-num_bytes >> 20) << 20
+    return {"device": "mixed", "device_memory_padding": padding, "host_memory_padding": padding}
 
 
 def _slice(planes: Any, y: Any, x: Any, height: Any, width: Any) -> Any:

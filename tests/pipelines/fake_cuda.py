@@ -16,6 +16,8 @@ GPU = torch.device("cuda", 0)
 class FakeStream:
     """Work in its order; it runs when somebody waits for it."""
 
+    cuda_stream = 0  # the handle of a GPU's default stream
+
     def __init__(self, device: object = None) -> None:
         self._queue: list[Callable[[], object]] = []
         self.num_done = 0

@@ -16,13 +16,6 @@ from tests.pipelines.fake_cuda import FakeCuda
 from tests.pipelines.flat_loader import loader_of
 
 
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
-    fake = FakeCuda()
-    fake.take(monkeypatch)
-    return fake
-
-
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_a_busy_gpu_sees_every_batch_and_the_host_never_waits_for_it(
     depth: int, tiny_dataset: Path, cuda: FakeCuda
