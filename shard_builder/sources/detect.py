@@ -116,7 +116,7 @@ def _scan_clips(src: Path, kind: SourceKind, options: ScanOptions) -> Source:
             f"layout={text!r}: has no {{label}}, expected one, or labels=..., a list that names"
             " the classes"
         )
-    scan = scan_layout(src, layout)
+    scan = scan_layout(src, layout, only_videos=kind == "videos")
     if not scan.clips and not scan.faults:
         raise nothing_found(src, tried=f"match layout={text!r}")
     clips, faults, left_out = scan.clips, scan.faults, {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 from statistics import mean
@@ -81,7 +82,7 @@ def _absurd_classes(source: Source) -> Iterable[str]:
     names = [name for _, name in source.classes]
     if len(names) == 1:
         yield f"there is only one class, {names[0]!r}, expected at least two"
-    parts = [name for name in names if name.casefold() in PARTS]
+    parts = [name for name in names if PARTS & set(re.split(r"[^a-z]+", name.casefold()))]
     if parts:
         yield (
             f"classes are called {', '.join(parts)}, which are the parts of a split (name them"

@@ -107,17 +107,21 @@ def find_lists(root: Path, text: str) -> list[tuple[Path, str]]:
     lists: list[tuple[Path, str]] = []
     for item in (part.strip() for part in text.split(",")):
         layout = Layout(Path(item).name, option="labels")
-        fits = [
-            (path, fields.get("fold", ""))
-            for folder in (Path(item).parent, root / Path(item).parent)
-            if folder.is_dir()
-            for path in sorted(folder.iterdir())
-            if path.name[0] != "." and (fields := layout.take_apart(path.name)) is not None
-        ]
+        folders = (Path(item).parent, root / Path(item).parent)
+        fits = next(filter(None, (_fits(folder, layout) for folder in folders)), [])
         if not fits:
             raise InputError(f"labels={item!r}: no such file, here or in {root}")
-        lists += [fit for fit in fits if fit[0].resolve() not in {p.resolve() for p, _ in lists}]
+        lists += fits
     return lists
+
+
+def _fits(folder: Path, layout: Layout) -> list[tuple[Path, str]]:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [
+        (path, fields.get("fold", ""))
+        for path in files
+        if path.is_file() and (fields := layout.take_apart(path.name)) is not None
+    ]
 
 
 def apply_labels(

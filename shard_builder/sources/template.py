@@ -62,6 +62,11 @@ class Layout:
         is_fixed = [not re.search(r"[{*?]", part) for part in self.parts[:-1]]
         return (is_fixed + [False]).index(False)
 
+    @cached_property
+    def names_images(self) -> bool:
+        """Whether it can stand for images; else for videos and for folders of frames."""
+        return "." in self.parts[-1] or "{frame}" in self.parts[-1]
+
     def match(self, name: str) -> re.Match[str] | None:
         """Match a path below the source.
 
@@ -111,13 +116,13 @@ class Layout:
                 pattern += re.escape(token["text"])
             else:
                 raise InputError(f"{self.option}={self.text!r}: a brace is not closed")
-            kind = "name" if token["name"] not in (None, "frame") else (token.lastgroup or "")
+            kind = "" if token["name"] == "frame" else str(token.lastgroup)
             if kind in ("name", "any") and before in ("name", "any"):
                 raise InputError(
                     f"{self.option}={self.text!r}: nothing stands between two names in {part!r}, so"
                     " that nobody can tell where one ends"
                 )
-            before = "" if token["name"] == "frame" else kind
+            before = kind
         return pattern
 
     def _name(self, name: str, seen: list[str], lazy: str) -> str:
@@ -151,28 +156,34 @@ class LayoutScan:
     unmatched: list[Path]
 
 
-def scan_layout(root: Path, layout: Layout) -> LayoutScan:
+def scan_layout(root: Path, layout: Layout, *, only_videos: bool = False) -> LayoutScan:
     """Find the clips below ``root``.
 
-    A template names videos, frames (``{frame}`` is their number), folders of frames, or stills:
-    images without a ``{frame}``.
+    A template whose last part has a suffix or ``{frame}`` names videos, frames (``{frame}`` is
+    their number) or stills: images without a ``{frame}``. Others name videos and folders of frames.
 
-    Raises:
-        InputError: If it matches images and folders of images as well.
+    Args:
+        root: The source.
+        layout: The template.
+        only_videos: Whether images are no clips, whatever their names.
     """
     faults: list[SkippedSequence] = []
     unmatched: list[Path] = []
     files: list[Match] = []
     folders: dict[str, Clip | None] = {}
     for path in walk_files(root):
-        if not (is_image(path) or is_video(path)):
+        if not is_video(path) and (only_videos or not is_image(path)):
             continue
         name = relative_name(path, root)
         try:
-            match = layout.match(name)
+            match = layout.match(name) if is_video(path) or layout.names_images else None
             if match is not None:
                 files.append(_file_match(path, match))
-            elif not (is_image(path) and _add_folder(path.parent, root, layout, folders)):
+            elif (
+                layout.names_images
+                or is_video(path)
+                or not _add_folder(path.parent, root, layout, folders)
+            ):
                 unmatched.append(path)
         except SourceError as error:
             reason = SkippedSequence(
@@ -180,13 +191,6 @@ def scan_layout(root: Path, layout: Layout) -> LayoutScan:
             )
             faults.append(reason)
     folder_clips = [clip for clip in folders.values() if clip is not None]
-    if folder_clips and any(is_image(match.path) for match in files):
-        raise InputError(
-            f"layout={layout.text!r}: matches folders with images in them"
-            f" ({source_name(folder_clips[0].path, root)}) and images"
-            f" ({source_name(files[0].path, root)}); expected one kind: end it with a name such as"
-            " {frame}.jpg for frames, or with the folder"
-        )
     return LayoutScan(
         clips=[*_group(files, root, layout), *folder_clips], faults=faults, unmatched=unmatched
     )
