@@ -53,8 +53,8 @@ format: setup
 
 bench: $(VENV)/.bench-installed
 	mkdir -p bench-results
-	$(BIN)/python -m bench.loaders --json bench-results/loaders.json
-	$(BIN)/python -m bench.loaders.report bench-results/loaders.json
+	$(BIN)/python -m bench.loaders --repeats 7 --json bench-results/loaders.json \
+	  --plot bench-results/loaders.png
 
 tables: setup
 	$(BIN)/python -m bench.tables

@@ -8,227 +8,190 @@ A peer that is not installed or does not run here is left out, with the reason i
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 import pipelines.engines.dali_graph  # noqa: F401  DALI's memory pool: the first pipeline of the process fixes it, and that is a peer's
-from bench.loaders.windows import (
-    BATCH_SIZE,
-    EPOCH_SAMPLES,
-    NUM_WORKERS,
-    WindowFolders,
-    make_window_folders,
-)
+from bench.loaders.report import loader_blocks, plot_loaders
+from bench.loaders.windows import BATCH_SIZE, Windows, draw_windows
+from bench.records import Record, make_parser, provenance, write_record
 from pipelines.dataset import open_dataset
 from pipelines.loader import make_loader
-from pipelines.reading import Reading
-from pipelines.throughput.measure import MIN_REPEATS
-from pipelines.throughput.turns import Contender, machine_facts, measure_in_turns, median_and_range
+from pipelines.reading import Cache, EngineName, Reading
+from pipelines.throughput.turns import Contender, measure_in_turns, spread
 from shard_builder.console import make_console
 from shard_builder.progress import progress_bar
-from shard_builder.provenance import command_line, git_revision, package_versions
+
+
+class Peer(NamedTuple):
+    """A row of the comparison: a module of ``bench.loaders.peers`` and what it stores."""
+
+    name: str
+    module: str
+    codec: str
+
+
+class Own(NamedTuple):
+    """A row of this project's; on a GPU it hands over float16, normalised, as training takes it."""
+
+    name: str
+    engine: EngineName
+    codec: str
+    cache: Cache = "none"
+    dtype: torch.dtype = torch.uint8
+
 
 PEERS = (
-    ("bench.loaders.peer_torch", "png_tree", "png"),
-    ("bench.loaders.peer_torch", "mapped_array", "raw"),
-    ("bench.loaders.peer_webdataset", "web_loader", "png"),
-    ("bench.loaders.peer_webdataset", "web_loader", "jpg"),
-    ("bench.loaders.peer_webdataset", "web_loader", "raw"),
-    ("bench.loaders.peer_dali", "webdataset_reader", "jpg"),
-    ("bench.loaders.peer_dali", "webdataset_reader", "raw"),
-    ("bench.loaders.peer_streaming", "streaming_dataset", "jpg"),
-    ("bench.loaders.peer_streaming", "streaming_dataset", "raw"),
-    ("bench.loaders.peer_litdata", "streaming_dataset", "jpg"),
-    ("bench.loaders.peer_litdata", "streaming_dataset", "raw"),
-    ("bench.loaders.peer_spdl", "thread_pipeline", "jpg"),
-    ("bench.loaders.peer_spdl", "thread_pipeline", "raw"),
-    ("bench.loaders.peer_ffcv", "ffcv_loader", "raw"),
+    Peer("DataLoader, PNG tree (the original)", "png_tree", "png"),
+    Peer("DataLoader, mapped array", "mapped_array", "raw"),
+    Peer("webdataset, png", "webdataset", "png"),
+    Peer("webdataset, jpg", "webdataset", "jpg"),
+    Peer("webdataset, npy", "webdataset", "raw"),
+    Peer("DALI reader, jpg", "dali_reader", "jpg"),
+    Peer("DALI reader, raw", "dali_reader", "raw"),
+    Peer("MosaicML Streaming, jpg", "streaming", "jpg"),
+    Peer("MosaicML Streaming, raw", "streaming", "raw"),
+    Peer("LitData, jpg", "litdata", "jpg"),
+    Peer("LitData, raw", "litdata", "raw"),
+    Peer("SPDL, jpg", "spdl", "jpg"),
+    Peer("SPDL, raw", "spdl", "raw"),
+    Peer("FFCV, raw", "ffcv", "raw"),
 )
 OURS = (
-    ("cpu", "jpg", "none"),
-    ("cpu", "jpg", "ram"),
-    ("cpu", "raw", "none"),
-    ("dali", "jpg", "none"),
-    ("dali", "jpg", "ram"),
-    ("dali", "raw", "none"),
+    Own("cpu, jpg", "cpu", "jpg"),
+    Own("cpu, jpg cached", "cpu", "jpg", cache="ram"),
+    Own("cpu, raw", "cpu", "raw"),
+    Own("dali, jpg", "dali", "jpg"),
+    Own("dali, jpg cached", "dali", "jpg", cache="ram"),
+    Own("dali, raw", "dali", "raw"),
 )
 
 
 @contextmanager
-def own_loader(
-    folders: WindowFolders, *, engine: str, codec: str, cache: str, device: str
-) -> Iterator[Contender]:
-    """Deliver windows through ``make_loader``; to a GPU half precision, normalised, as training
-    takes them.
-    """
-    on_gpu = device != "cpu"
-    dtype = torch.float16 if on_gpu else torch.uint8
-    with open_dataset(folders.raw if codec == "raw" else folders.jpg) as dataset:
-        rows = np.tile(np.arange(len(dataset)), EPOCH_SAMPLES // len(dataset) + 1)[:EPOCH_SAMPLES]
+def open_peer(row: Peer, windows: Windows) -> Iterator[Contender]:
+    """Open a peer; its batches are (N, 224, 224, 10)."""
+    module = importlib.import_module(f"bench.loaders.peers.{row.module}")
+    with module.epochs(windows, row.codec) as start_epoch:
+        yield Contender(
+            name=row.name,
+            engine=row.module.replace("_", "-"),
+            codec=row.codec,
+            dtype="uint8",
+            run_epoch=lambda epoch: sum(map(len, start_epoch())),
+        )
+
+
+@contextmanager
+def open_own(row: Own, windows: Windows, device: str) -> Iterator[Contender]:
+    """Deliver windows through ``make_loader``."""
+    dtype = row.dtype if device == "cpu" else torch.float16
+    reading = Reading(
+        engine=row.engine,
+        device=device,
+        dtype=dtype,
+        num_threads=windows.num_workers,
+        cache=row.cache,
+    )
+    with open_dataset(windows.folder / row.codec) as dataset:
+        rows = np.resize(np.arange(len(dataset), dtype=np.int64), windows.num_samples)
         with make_loader(
-            dataset,
-            "flow",
-            rows=rows,
-            training=True,
-            batch_size=BATCH_SIZE,
-            reading=Reading(
-                engine=engine,  # type: ignore[arg-type]
-                device=device,
-                dtype=dtype,
-                num_threads=NUM_WORKERS,
-                cache=cache,  # type: ignore[arg-type]
-            ),
+            dataset, "flow", rows=rows, training=True, batch_size=BATCH_SIZE, reading=reading
         ) as loader:
 
             def run_epoch(epoch: int) -> int:
                 num_samples = sum(len(batch.keys) for batch in loader)
-                if on_gpu:
+                if device != "cpu":
                     torch.cuda.synchronize()
                 return num_samples
 
             yield Contender(
-                name=(
-                    f"{engine}{' to the GPU' if on_gpu else ''},"
-                    f" {codec}{' cached' if cache == 'ram' else ''}"
-                ),
-                engine=engine,
-                codec=codec,
+                name=row.name if device == "cpu" else f"{row.name} to the GPU",
+                engine=row.engine,
+                codec=row.codec,
                 dtype=str(dtype).removeprefix("torch."),
                 run_epoch=run_epoch,
             )
 
 
-def open_contenders(
-    folders: WindowFolders, stack: ExitStack, *, only: tuple[str, ...] = ()
-) -> tuple[list[tuple[Contender, bool]], list[dict[str, str]]]:
-    """Open everything that runs here.
-
-    Args:
-        folders: The data.
-        stack: Closes the contenders.
-        only: Module names of the peers to take; all if empty.
-
-    Returns:
-        Contenders, each with whether it is this project's; and what was left out, with ``name`` and
-        ``reason``.
-    """
-    contenders: list[tuple[Contender, bool]] = []
-    skipped: list[dict[str, str]] = []
-    for module, function, codec in PEERS:
-        if only and module.removeprefix("bench.peer_") not in only:
-            continue
-        try:
-            open_peer: Callable[..., AbstractContextManager[Contender]] = getattr(
-                importlib.import_module(module), function
-            )
-            contenders.append((stack.enter_context(open_peer(folders, codec)), False))
-        except ImportError as error:
-            skipped.append(
-                {"name": f"{module.removeprefix('bench.peer_')}, {codec}", "reason": str(error)}
-            )
-    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-        for engine, codec, cache in OURS:
-            open_own = partial(own_loader, engine=engine, codec=codec, cache=cache, device=device)
-            contenders.append((stack.enter_context(open_own(folders)), True))
-    return contenders, skipped
-
-
 def measure_loaders(
-    folders: WindowFolders,
+    windows: Windows,
     *,
     repeats: int,
     seconds: float,
-    only: tuple[str, ...] = (),
+    only: Sequence[str] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
-    """Measure all contenders in turns and return the record."""
+) -> Record:
+    """Measure in turns what runs here and return the record, with the reason for what does not.
+
+    ``seconds`` is the least duration of a turn, ``only`` the modules of the peers to take, all if
+    empty; ``on_progress`` is called with the measurements done and in all.
+    """
+    contenders: list[Contender] = []
+    skipped: list[dict[str, str]] = []
+    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     with ExitStack() as stack:
-        contenders, skipped = open_contenders(folders, stack, only=only)
+        for peer in PEERS:
+            if not only or peer.module in only:
+                try:
+                    contenders.append(stack.enter_context(open_peer(peer, windows)))
+                except ImportError as error:
+                    skipped.append({"name": peer.name, "reason": str(error)})
+        num_peers = len(contenders)
+        for device, own in product(devices, OURS):
+            contenders.append(stack.enter_context(open_own(own, windows, device)))
         rates = measure_in_turns(
-            [contender for contender, _ in contenders],
-            repeats=repeats,
-            seconds=seconds,
-            on_progress=on_progress,
+            contenders, repeats=repeats, seconds=seconds, on_progress=on_progress
         )
-        records = [
-            {
-                "name": contender.name,
-                "engine": contender.engine,
-                "is_ours": is_ours,
-                "stream": "flow",
-                "codec": contender.codec,
-                "dtype": contender.dtype,
-                "batch_size": BATCH_SIZE,
-                "threads": NUM_WORKERS,
-                "samples_per_s": {
-                    **median_and_range(rates[contender.name]),
-                    "runs": rates[contender.name],
-                },
-            }
-            for contender, is_ours in contenders
-        ]
-    return {
-        "command": command_line(),
-        "revision": git_revision(),
-        "machine": machine_facts(),
-        "versions": package_versions(),
-        "records": records,
-        "skipped": skipped,
-    }
+    records = [
+        {
+            "name": contender.name,
+            "engine": contender.engine,
+            "is_ours": number >= num_peers,
+            "stream": "flow",
+            "codec": contender.codec,
+            "dtype": contender.dtype,
+            "batch_size": BATCH_SIZE,
+            "threads": windows.num_workers,
+            "samples_per_s": spread(rates[contender.name]),
+        }
+        for number, contender in enumerate(contenders)
+    ]
+    return {**provenance(), "records": records, "skipped": skipped}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        help="where the generated data is kept; a temporary folder by default",
-    )
-    parser.add_argument("--subjects", type=int, default=12)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument(
-        "--only",
-        default="",
-        help="comma-separated peers: torch, webdataset, dali, ...; 'none' for no peer",
-    )
-    parser.add_argument("--json", type=Path)
+    parser = make_parser(__doc__, subjects=12)
+    parser.add_argument("--folder", type=Path, help="keeps the generated data; else temporary")
+    parser.add_argument("--samples", type=int, default=1024, help="of an epoch")
+    parser.add_argument("--seconds", type=float, default=2.0, help="least time of a turn")
+    parser.add_argument("--only", default="", help="peers: png_tree,spdl,...; 'none' for no peer")
+    parser.add_argument("--plot", type=Path, help="where the figure goes")
     options = parser.parse_args()
-    if options.repeats < MIN_REPEATS:
-        parser.error(f"--repeats {options.repeats}, expected {MIN_REPEATS} or more")
     console = make_console()
     with tempfile.TemporaryDirectory(prefix="ckshard-bench-") as temporary:
-        folders = make_window_folders(
-            options.folder or Path(temporary), num_subjects=options.subjects
-        )
+        folder = options.folder or Path(temporary)
+        draw_windows(folder, num_subjects=options.subjects)
         with progress_bar("measurements", console=console) as report:
             record = measure_loaders(
-                folders,
+                Windows(folder=folder, num_samples=options.samples),
                 repeats=options.repeats,
                 seconds=options.seconds,
-                only=tuple(options.only.split(",")) if options.only else (),
+                only=[name for name in options.only.split(",") if name],
                 on_progress=report,
             )
-    for entry in record["records"]:
-        rate = entry["samples_per_s"]
-        console.print(
-            f"{entry['name']:34s} {rate['median']:9,.0f}/s   {rate['min']:,.0f} -"
-            f" {rate['max']:,.0f}"
-        )
-    for entry in record["skipped"]:
-        console.print(f"{entry['name']:34s} left out: {entry['reason']}")
-    if options.json:
-        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_record(record, options.json)
+    if options.plot:
+        plot_loaders(record, options.plot)
+    for block in loader_blocks(record).values():
+        console.print(block, markup=False, soft_wrap=True, end="\n\n")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pipelines.plan.sampling import Sampling
 from pipelines.reading import Cache, EngineName, Reading, has_dali
 from pipelines.streams import kind_of
 from pipelines.throughput.png_tree import PngTree, make_png_loader, write_png_tree
-from pipelines.throughput.turns import Contender, machine_facts, measure_in_turns, median_and_range
+from pipelines.throughput.turns import Contender, machine_facts, measure_in_turns, spread
 from shard_builder.checks import check_integer, check_number
 from shard_builder.format.streams import StreamName
 from shard_builder.provenance import package_versions
@@ -64,7 +64,7 @@ class BenchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRecord:
-    """One line of the result; ``samples_per_s`` has ``median``, ``min`` and ``max``."""
+    """One line of the result; ``samples_per_s`` is a :func:`spread`."""
 
     name: str
     engine: str
@@ -73,7 +73,7 @@ class BenchRecord:
     dtype: str
     batch_size: int
     threads: int
-    samples_per_s: dict[str, float]
+    samples_per_s: dict[str, Any]
     machine: dict[str, str | int | None]
     versions: dict[str, str | None]
 
@@ -252,7 +252,7 @@ def _record(
         dtype=contender.dtype,
         batch_size=options.batch_size,
         threads=options.num_threads,
-        samples_per_s=median_and_range(rates),
+        samples_per_s=spread(rates),
         machine=machine_facts(),
         versions=package_versions(),
     )

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -64,13 +65,14 @@ def _measure(contender: Contender, repeat: int, seconds: float) -> float:
             return num_samples / elapsed
 
 
-def median_and_range(rates: Sequence[float]) -> dict[str, float]:
-    """Return ``median``, ``min`` and ``max`` of repeated measurements, rounded to a tenth."""
-    return {
-        "median": round(statistics.median(rates), 1),
-        "min": round(min(rates), 1),
-        "max": round(max(rates), 1),
-    }
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Return ``median``, ``min`` and ``max`` of repeated measurements, and the ``runs``.
+
+    >>> spread([1.0, 4.0, 2.0])
+    {'median': 2.0, 'min': 1.0, 'max': 4.0, 'runs': [1.0, 4.0, 2.0]}
+    """
+    runs = [float(f"{value:.6g}") for value in values]
+    return {"median": statistics.median(runs), "min": min(runs), "max": max(runs), "runs": runs}
 
 
 def machine_facts() -> dict[str, str | int | None]:

@@ -1,1 +1,0 @@
-"""How fast shards are built."""

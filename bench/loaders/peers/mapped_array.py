@@ -1,0 +1,42 @@
+"""torch DataLoader over one memory-mapped array of all windows."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch.utils.data import DataLoader, Dataset
+
+from bench.loaders.windows import BATCH_SIZE, SHAPE, RandomCut, Windows, worker_loader
+from pipelines.streams import UInt8
+
+
+class MappedWindows(Dataset[torch.Tensor]):
+    """Windows of an array (n, 10, 256, 340); each worker maps it for itself."""
+
+    def __init__(self, path: Path, length: int) -> None:
+        self._path, self._length, self._cut = path, length, RandomCut()
+        self._windows: UInt8 | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if self._windows is None:
+            self._windows = np.load(self._path, mmap_mode="r")
+        return self._cut(self._windows[index])
+
+
+def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
+    """Deliver windows of one .npy file."""
+    path = windows.folder / "windows.npy"
+    stored = open_memmap(path, mode="w+", dtype=np.uint8, shape=(windows.num_samples, *SHAPE))
+    for number, window in enumerate(windows):
+        stored[number] = window
+    stored.flush()
+    dataset = MappedWindows(path, windows.num_samples)
+    return worker_loader(DataLoader, dataset, windows, batch_size=BATCH_SIZE, shuffle=True)

@@ -1,0 +1,181 @@
+"""How the start of a training grows with sequences and shards: open, plan, split. Linux only: it
+reads /proc/self.
+
+    python -m bench.scaling --json docs/results/scaling.json
+
+Opening and planning read the index and the manifest only, so the datasets of up to a million
+sequences are these two files without shards, tiled from a small real one.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from bench.markdown import low_to_high, markdown_table
+from bench.records import Record, in_fresh_process, run_benchmark, run_ckshard
+from pipelines.dataset import Dataset, open_dataset
+from pipelines.members import StreamMembers
+from pipelines.plan.plan import Plan
+from pipelines.plan.sampling import Sampling, make_plan
+from pipelines.streams import FLOW
+from pipelines.throughput.turns import spread
+from shard_builder.format.index import INDEX_NAME, read_index
+from shard_builder.format.manifest import MANIFEST_NAME, Shard, read_manifest
+from shard_builder.split import split_subject_kfold
+
+SIZES = (1_000, 10_000, 100_000, 1_000_000, (1 << 20) + 1)
+"""Sequences. One more than a power of four is the worst case: the permutation walks over the next
+one, nearly four times as far."""
+DENSE, SPARSE = 380, 11
+"""Sequences of a shard; eleven full-size CK+-like ones make a shard of 8 MiB."""
+POINTS = (*((size, DENSE) for size in SIZES), (1_000_000, SPARSE))
+BATCH_SIZE, NUM_BATCHES, NUM_FOLDS = 32, 100, 10
+
+
+def measure_scaling(
+    folder: Path, *, repeats: int, points: Sequence[tuple[int, int]] = POINTS
+) -> Record:
+    """Measure datasets of so many sequences, and so many in a shard, each in fresh processes."""
+    release, origin, records = folder / "release", folder / "origin", []
+    run_ckshard("synth", release, "--subjects", 6, "--image-scale", 0.1, "--max-frames", 6)
+    run_ckshard("build", release, origin, "--size", "64x48", "--yes")
+    for number, (num_rows, each) in enumerate(points):
+        dataset, num_shards = folder / str(number), -(-num_rows // each)
+        write_large_index(dataset, origin, num_rows=num_rows, num_shards=num_shards)
+        runs = [in_fresh_process(probe, dataset) for _ in range(repeats)]
+        counts = {"num_sequences": num_rows, "shards_per_stream": num_shards}
+        records.append(counts | {name: spread([run[name] for run in runs]) for name in runs[0]})
+        print(records[-1], flush=True)
+    return {"format": "ckshard-scaling", "version": 2, "repeats": repeats, "points": records}
+
+
+def open_and_plan(path: Path) -> tuple[Dataset, Plan, StreamMembers]:
+    """Do what the start of a training does to a dataset of which all rows train: open it, make the
+    plan, find the members.
+    """
+    dataset = open_dataset(path)
+    geometry = dataset.manifest.geometry
+    plan = make_plan(
+        FLOW,
+        num_stored=dataset.num_stored("flow"),
+        height=geometry.height,
+        width=geometry.width,
+        rows=np.arange(len(dataset), dtype=np.int64),
+        training=True,
+        sampling=Sampling(),
+    )
+    return dataset, plan, dataset.members("flow")
+
+
+def probe(path: Path) -> dict[str, float]:
+    """Measure the first opening and planning of this process, then a split, on one core.
+
+    Returns:
+        ``open_s``, ``plan_s`` of a whole epoch's table, ``anonymous_bytes`` that both add, keep and
+        share with no other process, ``batch_plan_us`` of a batch of 32, ``split_s``.
+    """
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    before, begin = anonymous_bytes(), time.perf_counter()
+    dataset, plan, _members = open_and_plan(path)
+    open_s, begin = time.perf_counter() - begin, time.perf_counter()
+    table = plan.table(np.arange(len(dataset), dtype=np.int64), epoch=0)
+    plan_s, after = time.perf_counter() - begin, anonymous_bytes()
+    assert len(table.rows) == len(plan)
+    measured = {"open_s": open_s, "plan_s": plan_s, "anonymous_bytes": float(after - before)}
+    return measured | {"batch_plan_us": batch_plan_us(plan), "split_s": split_s(dataset)}
+
+
+def batch_plan_us(plan: Plan) -> float:
+    """Return the median microseconds of planning a batch somewhere in an epoch."""
+    size, seconds = min(BATCH_SIZE, len(plan)), []
+    for number in range(NUM_BATCHES):
+        first = number * (len(plan) - size) // NUM_BATCHES
+        begin = time.perf_counter()
+        plan.table(np.arange(first, first + size, dtype=np.int64), epoch=0)
+        seconds.append(time.perf_counter() - begin)
+    return 1e6 * statistics.median(seconds)
+
+
+def split_s(dataset: Dataset) -> float:
+    """Return the seconds of a subject split and its way back to rows, as ``cktrain`` makes it."""
+    begin = time.perf_counter()
+    folds = min(NUM_FOLDS, len(set(dataset.subjects)))
+    split = split_subject_kfold(dataset.keys, dataset.subjects, num_folds=folds, fold=0)
+    rows = [dataset.rows_of(keys) for keys in (split.train, split.val)]
+    seconds = time.perf_counter() - begin
+    assert sum(map(len, rows)) == len(dataset)
+    return seconds
+
+
+def anonymous_bytes() -> int:
+    """Return the memory of this process that is its own; mapped pages of the index are shared."""
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Anonymous"))
+
+
+def write_large_index(folder: Path, origin: Path, *, num_rows: int, num_shards: int) -> None:
+    """Write index and manifest of ``num_rows`` sequences in ``num_shards`` shards a stream, and no
+    shards.
+
+    The rows are those of ``origin`` again and again, with fresh keys of eight characters and shard
+    numbers; the manifest lists a checksum of every shard that is not there.
+    """
+    manifest = read_manifest(origin)
+    batch = read_index(origin / INDEX_NAME, streams=manifest.streams)
+    table = pa.Table.from_batches([batch] * -(-num_rows // batch.num_rows)).slice(0, num_rows)
+    columns = {"key": pa.array([f"S{row:07d}" for row in range(num_rows)], pa.string())}
+    shards = pa.array(np.arange(num_rows, dtype=np.int64) * num_shards // num_rows, pa.int32())
+    columns |= {f"{stream}_shard": shards for stream in manifest.streams}
+    for name, column in columns.items():
+        place, field = table.schema.get_field_index(name), table.schema.field(name)
+        table = table.set_column(place, field, column)
+    (whole,) = table.combine_chunks().to_batches()
+    folder.mkdir()
+    with pa.ipc.new_file(folder / INDEX_NAME, whole.schema) as writer:
+        writer.write_batch(whole)
+    streams, files = dict(manifest.streams), {}
+    for stream, entry in manifest.streams.items():
+        names = [f"{stream}-{number:06d}" for number in range(num_shards)]
+        tars = (Shard(name=f"{name}.tar", num_samples=num_rows // num_shards) for name in names)
+        streams[stream] = replace(entry, shards=tuple(tars))
+        for suffix in ("tar", "idx"):
+            digest = manifest.files[f"{stream}-000000.{suffix}"]
+            files.update({f"{name}.{suffix}": digest for name in names})
+    tiled = replace(manifest, num_sequences=num_rows, streams=streams, files=files)
+    (folder / MANIFEST_NAME).write_text(tiled.to_json(), encoding="utf-8")
+
+
+def scaling_blocks(record: Record) -> dict[str, str]:
+    """Write the Markdown of a record: the block ``scaling``."""
+    rows = []
+    for point in record["points"]:
+        num, own = point["num_sequences"], point["anonymous_bytes"]["median"]
+        times = (
+            f"{1e3 * point[name]['median']:,.1f} ({low_to_high(point[name], 1, 1e3)})"
+            for name in ("open_s", "plan_s")
+        )
+        rows.append(
+            f"{num:,} | {point['shards_per_stream']:,} | {' | '.join(times)}"
+            f" | {point['batch_plan_us']['median']:,.0f}"
+            f" | {1e3 * point['split_s']['median']:,.0f} | {own / num:.0f}"
+        )
+    header = "sequences | shards | open, ms | plan, ms | batch, us | split, ms | bytes"
+    caption = (
+        f"`{record['command']}`, one core of {record['machine']['processor']},\na fresh process"
+        f" each, files in the page cache, medians of {record['repeats']} with the range:"
+    )
+    return {"scaling": f"{caption}\n\n{markdown_table(header, rows)}"}
+
+
+if __name__ == "__main__":
+    run_benchmark(
+        __doc__, lambda folder, opts: measure_scaling(folder, repeats=opts.repeats), scaling_blocks
+    )

@@ -1,1 +1,0 @@
-"""What grows with the number of samples."""
