@@ -21,23 +21,24 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def _option(text: str, *flags: str) -> Any:
+    return typer.Option(*flags, help=text)
+
+
 SourceArgument = Annotated[
     Path,
     typer.Argument(help="A CK+ release, a prepared tree, any folder of clips, or a table of them."),
 ]
 DatasetArgument = Annotated[Path, typer.Argument(help="Dataset folder.")]
 FlowMethodOption = Annotated[
-    str, typer.Option(help="farneback (the original's parameters) or dis (five times faster).")
+    str, _option("farneback (the original's parameters) or dis (five times faster).")
 ]
-BoundOption = Annotated[
-    float, typer.Option(help="Displacement at which flow saturates, pixels a frame.")
-]
+BoundOption = Annotated[float, _option("Displacement at which flow saturates, pixels a frame.")]
 WorkersOption = Annotated[
-    int, typer.Option(help="Local processes; 0 takes all cores. The bytes do not depend on it.")
+    int, _option("Local processes; 0 takes all cores. The bytes do not depend on it.")
 ]
-OnErrorOption = Annotated[
-    str, typer.Option(help="raise, or skip: leave faulty sequences out and list them.")
-]
+OnErrorOption = Annotated[str, _option("raise, or skip: leave faulty sequences out and list them.")]
 
 
 def main() -> NoReturn:
@@ -51,7 +52,7 @@ def main() -> NoReturn:
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, _option("Show the traceback of an error.", "--debug")] = False,
 ) -> None:
     """CK+ sequences (or another emotion set) to WebDataset shards of frames and optical flow."""
 
@@ -60,29 +61,20 @@ def options(
 def synth(
     out: Annotated[Path, typer.Argument(help="New folder for the release.")],
     num_subjects: Annotated[
-        int, typer.Option("--subjects", help="Number of subjects; each shows all seven emotions.")
+        int, _option("Number of subjects; each shows all seven emotions.", "--subjects")
     ] = 30,
     image_scale: Annotated[
-        float, typer.Option(help="Size of pictures and motion; 1 is CK+'s 640x490.")
+        float, _option("Size of pictures and motion; 1 is CK+'s 640x490.")
     ] = 1.0,
-    max_frames: Annotated[int, typer.Option(help="Longest sequence (CK+: 71).")] = 71,
-    seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
+    max_frames: Annotated[int, _option("Longest sequence (CK+: 71).")] = 71,
+    seed: Annotated[int, _option("Everything follows from it.")] = 0,
     workers: WorkersOption = 2,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace OUT if it is there.")
-    ] = False,
+    overwrite: Annotated[bool, _option("Replace OUT if it is there.", "--overwrite")] = False,
     quirks: Annotated[
-        bool,
-        typer.Option(
-            "--quirks", help="As untidy as copies in the wild: burnt-in counter, stray files, ..."
-        ),
+        bool, _option("As untidy as real copies: burnt-in counter, stray files, ...", "--quirks")
     ] = False,
     broken: Annotated[
-        str,
-        typer.Option(
-            help="Put a fault into the first sequence: gap, label-nine, truncated-png ...; a wrong"
-            " name lists all."
-        ),
+        str, _option("Put a fault into the first sequence: gap, ...; a wrong name lists all.")
     ] = "",
 ) -> None:
     """Make a CK+-shaped release of drawn faces with known motion, for those without CK+."""
@@ -103,45 +95,34 @@ def build(
         Path, typer.Argument(help="New folder for the dataset; an unfinished build is resumed.")
     ],
     codec: Annotated[
-        str, typer.Option(help="jpg (small), png (lossless) or raw (lossless, fastest to read).")
+        str, _option("jpg (small), png (lossless) or raw (lossless, fastest to read).")
     ] = "jpg",
-    quality: Annotated[int, typer.Option(help="JPEG quality, 1 to 100.")] = 95,
-    streams: Annotated[str, typer.Option(help="rgb,flow or one of them.")] = "rgb,flow",
-    frames: Annotated[
-        str, typer.Option(help="Frames the rgb stream keeps: all, last or last3.")
-    ] = "all",
+    quality: Annotated[int, _option("JPEG quality, 1 to 100.")] = 95,
+    streams: Annotated[str, _option("rgb,flow or one of them.")] = "rgb,flow",
+    frames: Annotated[str, _option("Frames the rgb stream keeps: all, last or last3.")] = "all",
     size: Annotated[
-        str, typer.Option(help="Width x height of every plane; the height a multiple of 8.")
+        str, _option("Width x height of every plane; the height a multiple of 8.")
     ] = "340x256",
     flow_method: FlowMethodOption = "farneback",
     bound_px: BoundOption = 10.0,
     crop: Annotated[
-        str,
-        typer.Option(help="none, or landmarks: one face box a sequence from CK+'s 68-point files."),
+        str, _option("none, or landmarks: one face box a sequence from CK+'s 68-point files.")
     ] = "none",
-    crop_margin: Annotated[
-        float, typer.Option(help="Part of the face box added on each side.")
-    ] = 0.2,
+    crop_margin: Annotated[float, _option("Part of the face box added on each side.")] = 0.2,
     shard_bytes: Annotated[
-        int,
-        typer.Option(
-            help="Expected bytes at which a shard is cut; 0 cuts 256 shards of 8 MiB to 1 GiB."
-        ),
+        int, _option("Expected bytes at which a shard is cut; 0 cuts 256 shards of 8 MiB to 1 GiB.")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the global order in the shards.")] = 0,
+    seed: Annotated[int, _option("Seed of the global order in the shards.")] = 0,
     workers: WorkersOption = 0,
     on_error: OnErrorOption = "raise",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the dataset if there is one.")
+        bool, _option("Replace the dataset if there is one.", "--overwrite")
     ] = False,
     scheduler: Annotated[
-        str,
-        typer.Option(
-            help="Build on a Dask cluster, such as tcp://host:8786; its workers see both folders."
-        ),
+        str, _option("Dask cluster to build on, tcp://host:8786; its workers see both folders.")
     ] = "",
     yes: Annotated[
-        bool, typer.Option("--yes", help="Build also what looks absurd: one class, one subject ...")
+        bool, _option("Build also what looks absurd: one class, one subject ...", "--yes")
     ] = False,
     **scan: Any,
 ) -> None:
@@ -214,18 +195,15 @@ def prepare(
 def split(
     dataset: DatasetArgument,
     kind: Annotated[
-        str,
-        typer.Option(
-            help="subject-kfold, loso, original-random (the original's own; leaks), or a list file."
-        ),
+        str, _option("subject-kfold, loso, original-random (the original's; leaks) or a file.")
     ] = "subject-kfold",
-    folds: Annotated[int, typer.Option(help="subject-kfold: number of folds.")] = 10,
-    fold: Annotated[int, typer.Option(help="subject-kfold: the fold to validate on, from 0.")] = 0,
-    subject: Annotated[str, typer.Option(help="loso: the subject to validate on.")] = "",
-    seed: Annotated[int, typer.Option(help="original-random: its seed.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Write the split to this JSON file.")] = None,
+    folds: Annotated[int, _option("subject-kfold: number of folds.")] = 10,
+    fold: Annotated[int, _option("subject-kfold: the fold to validate on, from 0.")] = 0,
+    subject: Annotated[str, _option("loso: the subject to validate on.")] = "",
+    seed: Annotated[int, _option("original-random: its seed.")] = 0,
+    out: Annotated[Path | None, _option("Write the split to this JSON file.")] = None,
     original_format: Annotated[
-        Path | None, typer.Option(help="Write the original's four txt lists into this folder.")
+        Path | None, _option("Write the original's four txt lists into this folder.")
     ] = None,
 ) -> None:
     """Split a dataset into training and validation sequences; no shard is rebuilt."""
@@ -247,10 +225,9 @@ def split(
 def verify(
     dataset: DatasetArgument,
     quick: Annotated[
-        bool,
-        typer.Option("--quick", help="Sizes, headers and indexes only: no checksums, no decoding."),
+        bool, _option("Sizes, headers and indexes only: no checksums, no decoding.", "--quick")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Threads; 0 takes all cores.")] = 0,
+    workers: Annotated[int, _option("Threads; 0 takes all cores.")] = 0,
 ) -> None:
     """Check every promise of a dataset folder; exit 1 with each fault's place if one is broken."""
     from shard_builder.commands.verify import run_verify
@@ -262,13 +239,11 @@ def verify(
 def inspect(
     dataset: DatasetArgument,
     html: Annotated[
-        Path | None, typer.Option(help="Also write one self-contained page with pictures.")
+        Path | None, _option("Also write one self-contained page with pictures.")
     ] = None,
     lossless: Annotated[
         Path | None,
-        typer.Option(
-            help="A png or raw build of the same source, to measure the codec's error against."
-        ),
+        _option("A png or raw build of the same source, to measure the codec's error against."),
     ] = None,
 ) -> None:
     """Show what is in a dataset folder: classes, subjects, streams; with --html also samples."""

@@ -72,4 +72,4 @@ class BuildError(CkError):
 
 
 class TrainingError(CkError):
-    """Training cannot go on: a non-finite loss or gradient, a rank that died."""
+    """Training cannot continue: a non-finite loss or gradient, a rank that died."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from typing import TypeVar
 
-from shard_builder.errors import InputError
+from shard_builder.errors import BuildError, InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def num_usable_cores() -> int:
@@ -25,10 +30,48 @@ def num_workers(workers: int) -> int:
     return workers or num_usable_cores()
 
 
-def process_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of spawned processes."""
+def run_in_processes(
+    function: Callable[[Item], Result], items: list[Item], *, workers: int, kept: str
+) -> Iterator[Result]:
+    """Run a function on all items in local processes; yield the results as they come.
+
+    Args:
+        function: What to run; it and the items must be picklable.
+        items: What to run it on.
+        workers: Processes; one item or one worker is run here instead.
+        kept: A sentence about what stays if a process dies.
+
+    Raises:
+        BuildError: If a process dies.
+    """
+    workers = min(workers, len(items))
+    if workers <= 1:
+        yield from map(function, items)
+        return
     # Not forked: a child would inherit OpenCV's threads and locks in whatever state they are in.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield from run_on(pool, function, items)
+    except BrokenExecutor:
+        raise BuildError(
+            f"a worker process died (out of memory, or killed)\n  {kept} Run the same again, with"
+            " smaller workers=N if memory was short."
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_on(
+    executor: Executor, function: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """Run a function on all items; yield the results as they come, cancel the rest on an error."""
+    futures = [executor.submit(function, item) for item in items]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def check_process(maker: int) -> None:

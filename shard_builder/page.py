@@ -14,9 +14,7 @@ from shard_builder.images import Image
 
 
 def write_html(out: Path, template: Path, **values: Any) -> None:
-    """Fill a template, everything escaped, and write the page; a name that the template misses is
-    an error.
-    """
+    """Fill a template, everything escaped, and write the page; a missing name is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
         autoescape=True,

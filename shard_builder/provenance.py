@@ -10,20 +10,13 @@ from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
 PACKAGES = (
-    "ckshard",
-    "torch",
-    "torchvision",
-    "nvidia-dali-cuda120",
-    "opencv-python-headless",
-    "numpy",
-    "webdataset",
+    *("ckshard", "torch", "torchvision", "nvidia-dali-cuda120"),
+    *("opencv-python-headless", "numpy", "webdataset"),
 )
 
 
 def package_versions() -> dict[str, str | None]:
-    """Return the versions of Python and of the packages a result depends on; None for one that is
-    not installed.
-    """
+    """Return the versions of Python and of what a result depends on; None if not installed."""
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -34,20 +27,9 @@ def package_versions() -> dict[str, str | None]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of the source folder, with ``-dirty`` where files differ from it; None
-    outside a checkout.
-    """
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude",
-        "*",
-    ]
+    """Return the commit of the source folder, ``-dirty`` if files differ; None if it has none."""
+    describe = "describe --always --dirty --abbrev=40 --exclude *"  # no tag, always the hash
+    command = ["git", "-C", str(Path(__file__).parent), *describe.split()]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -56,13 +38,11 @@ def git_revision() -> str | None:
 
 
 def command_line() -> str:
-    """Return the command as it was typed, for records; that of a module begins with ``python
-    -m``.
-    """
+    """Return the command as it was typed; that of a module begins with ``python -m``."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
-    name = (
-        f"python -m {module.name.removesuffix('.__main__')}" if module else Path(sys.argv[0]).name
-    )
+    name = Path(sys.argv[0]).name
+    if module:
+        name = f"python -m {module.name.removesuffix('.__main__')}"
     return " ".join([name, *sys.argv[1:]])
 
 

@@ -1,6 +1,4 @@
-"""Which sequences train and which validate. A split is data beside the dataset; changing it
-rebuilds nothing.
-"""
+"""Which sequences train and which validate: data beside the dataset, so no shard is rebuilt."""
 
 from __future__ import annotations
 
@@ -9,17 +7,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from shard_builder.checks import check_integer
+from shard_builder.checks import check_choice, check_integer
 from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
 
 SplitKind = Literal["subject-kfold", "loso", "original-random", "list"]
-SPLIT_KINDS: tuple[SplitKind, ...] = get_args(SplitKind)
 
 
 class LabelledSequences(Protocol):
@@ -47,21 +44,22 @@ class Split:
         parameters: What it was made with, for instance ``{"num_folds": 10, "fold": 0}``.
         train: Keys, sorted.
         val: Keys, sorted; none of them in ``train``.
+
+    Raises:
+        InputError: If the kind is unknown or a key is on both sides.
     """
 
-    kind: str
+    kind: SplitKind
     parameters: Mapping[str, int | str] = field(default_factory=dict)
     train: tuple[str, ...]
     val: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.kind not in SPLIT_KINDS:
-            raise ValueError(f"split kind {self.kind!r}, expected one of {', '.join(SPLIT_KINDS)}")
+        check_choice("kind", self.kind, SplitKind)
         object.__setattr__(self, "train", tuple(sorted(self.train)))
         object.__setattr__(self, "val", tuple(sorted(self.val)))
-        both = set(self.train) & set(self.val)
-        if both:
-            raise ValueError(
+        if both := set(self.train) & set(self.val):
+            raise InputError(
                 f"{len(both)} sequences are in train and in val, the first is {min(both)}"
             )
 
@@ -120,10 +118,9 @@ def make_split(
     if path.suffix != ".json":
         return split_from_list(keys, path.read_text(encoding="utf-8"), name=path.name)
     split = read_split(path)
-    unknown = sorted({*split.train, *split.val} - set(keys))
-    if unknown:
+    if unknown := {*split.train, *split.val} - set(keys):
         raise InputError(
-            f"{path}: {len(unknown)} sequences are not in the dataset, the first is {unknown[0]}"
+            f"{path}: {len(unknown)} sequences are not in the dataset, the first is {min(unknown)}"
         )
     return split
 
@@ -149,14 +146,10 @@ def split_subject_kfold(
     keys: Sequence[str], subjects: Sequence[str], *, num_folds: int, fold: int
 ) -> Split:
     """Validate on one fold of the subjects, train on the others."""
-    folds = subject_folds(subjects, num_folds=num_folds)
+    fold_of = subject_folds(subjects, num_folds=num_folds)
     check_integer("fold", fold, low=0, high=num_folds - 1)
-    return _split_by(
-        keys,
-        [folds[subject] == fold for subject in subjects],
-        "subject-kfold",
-        {"num_folds": num_folds, "fold": fold},
-    )
+    val = {key for key, subject in zip(keys, subjects, strict=True) if fold_of[subject] == fold}
+    return _split("subject-kfold", {"num_folds": num_folds, "fold": fold}, keys, val)
 
 
 def split_leave_one_subject_out(
@@ -169,73 +162,75 @@ def split_leave_one_subject_out(
             f"subject={subject!r} is not in the dataset, expected one of {known[0]} ..."
             f" {known[-1]} ({len(known)})"
         )
-    return _split_by(keys, [other == subject for other in subjects], "loso", {"subject": subject})
+    val = {key for key, other in zip(keys, subjects, strict=True) if other == subject}
+    return _split("loso", {"subject": subject}, keys, val)
 
 
 def split_original_random(
     keys: Sequence[str], labels: Sequence[int], *, seed: int, fraction: float = 0.1
 ) -> Split:
-    """Draw ``int(n * fraction)`` sequences of each class for validation, as the original did;
-    subjects leak into both sides.
+    """Draw ``int(n * fraction)`` sequences of each class for validation; subjects leak.
 
     Source: two_stream_for_emotion_recognition, datasets/split.py (there without a seed, and once
         per stream).
     """
     generator = np.random.Generator(np.random.Philox(seed))
-    order = np.argsort(np.asarray(keys))
-    validation: set[int] = set()
+    label_of = dict(zip(keys, labels, strict=True))
+    val: set[str] = set()
     for label in sorted(set(labels)):
-        members = [int(index) for index in order if labels[index] == label]
+        members = sorted(key for key in keys if label_of[key] == label)
         drawn = generator.permutation(len(members))[: int(len(members) * fraction)]
-        validation |= {members[index] for index in drawn}
-    if not validation:
+        val |= {members[index] for index in drawn}
+    if not val:
         raise InputError(
             f"original-random: no class has {round(1 / fraction)} sequences, so none is left for"
             " validation"
         )
-    return _split_by(
-        keys, [index in validation for index in range(len(keys))], "original-random", {"seed": seed}
-    )
+    return _split("original-random", {"seed": seed}, keys, val)
 
 
 def split_from_list(keys: Sequence[str], text: str, *, name: str) -> Split:
-    """Read validation sequences from a list in the original's form, ``path count label`` a line;
-    all other sequences train.
+    """Read validation sequences from a list in the original's form, ``path count label`` a line.
 
-    The key is the last part of the path that is one of ``keys`` (the original's flow lists end in
-    ``/x_flow``). A path that is in no dataset is an error: a silently shorter validation list would
-    change the protocol.
+    All other sequences train. The key is the last part of the path that is one of ``keys`` (the
+    original's flow lists end in ``/x_flow``). A path that is in no dataset is an error: a silently
+    shorter validation list would change the protocol.
 
     Raises:
         InputError: If a line has no known key, or nothing is left to train on.
     """
-    known = set(keys)
-    validation: set[str] = set()
+    known, val = set(keys), set()
     for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
         fields = line.split()
+        if not fields:
+            continue
         path = " ".join(fields[:-2]) if len(fields) >= 3 else fields[0]
-        found = [part for part in path.replace("\\", "/").split("/") if part in known]
-        if not found:
+        names = [part for part in path.replace("\\", "/").split("/") if part in known]
+        if not names:
             raise InputError(
                 f"{name}, line {number}: {line.strip()!r} names no sequence of the dataset,"
                 " expected 'path count label'"
             )
-        validation.add(found[-1])
-    if not validation or validation == known:
+        val.add(names[-1])
+    if not val or val == known:
         raise InputError(
-            f"{name}: {len(validation)} of {len(known)} sequences, expected some for validation and"
-            " some to train on"
+            f"{name}: {len(val)} of {len(known)} sequences, expected some for validation and some"
+            " to train on"
         )
-    return _split_by(keys, [key in validation for key in keys], "list", {"list": name})
+    return _split("list", {"list": name}, keys, val)
+
+
+def _split(
+    kind: SplitKind, parameters: Mapping[str, int | str], keys: Sequence[str], val: set[str]
+) -> Split:
+    train = tuple(key for key in keys if key not in val)
+    return Split(kind=kind, parameters=parameters, train=train, val=tuple(val))
 
 
 def leaking_subjects(split: Split, subject_of: Mapping[str, str]) -> tuple[str, ...]:
     """Return the subjects that are on both sides of a split, sorted."""
-    return tuple(
-        sorted({subject_of[key] for key in split.train} & {subject_of[key] for key in split.val})
-    )
+    train, val = ({subject_of[key] for key in side} for side in (split.train, split.val))
+    return tuple(sorted(train & val))
 
 
 def leak_warning(split: Split, subject_of: Mapping[str, str]) -> str:
@@ -262,25 +257,12 @@ def read_split(path: Path) -> Split:
     Raises:
         InputError: If the file is missing or is not a split.
     """
+    advice = "  Write one: ckshard split DATASET"
     try:
         return Split(**json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}), expected a split file\n  Write one:"
-            " ckshard split DATASET"
+            f"{path}: cannot be read ({error.strerror}), expected a split file\n{advice}"
         ) from None
     except (ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: is not a split ({error})\n  Write one: ckshard split DATASET"
-        ) from None
-
-
-def _split_by(
-    keys: Sequence[str], is_val: Sequence[bool], kind: str, parameters: Mapping[str, int | str]
-) -> Split:
-    return Split(
-        kind=kind,
-        parameters=dict(parameters),
-        train=tuple(key for key, val in zip(keys, is_val, strict=True) if not val),
-        val=tuple(key for key, val in zip(keys, is_val, strict=True) if val),
-    )
+        raise InputError(f"{path}: is not a split ({error})\n{advice}") from None

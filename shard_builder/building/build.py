@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, as_completed
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from shard_builder.building.finish import finish_dataset
 from shard_builder.building.options import BuildOptions
-from shard_builder.building.shard_task import BUILD_FOLDER, ShardResult, ShardTask, run_shard_task
+from shard_builder.building.shard_task import ShardResult, ShardTask, run_shard_task
 from shard_builder.errors import BuildError, InputError
-from shard_builder.format.manifest import MANIFEST_NAME, Manifest
+from shard_builder.format.manifest import BUILD_FOLDER, MANIFEST_NAME, Manifest
 from shard_builder.format.streams import num_stored_frames
-from shard_builder.machine import num_workers, process_pool
+from shard_builder.machine import num_workers, run_in_processes, run_on
 from shard_builder.sources.sequence import FaceSequence, Source
 
 NUM_SHARDS, SHARD_BYTES = 256, (8 << 20, 1 << 30)
@@ -173,36 +173,14 @@ def _prepare_folder(dataset_dir: Path, *, overwrite: bool) -> None:
 
 def _run(tasks: list[ShardTask], workers: int, executor: Executor | None) -> Iterator[ShardResult]:
     """Run the tasks here, in local processes or on the executor; yield results as they come."""
-    workers = min(workers, len(tasks))
     try:
         if executor is not None:
-            yield from _collect(executor, tasks)
-        elif workers == 1:
-            yield from map(run_shard_task, tasks)
+            yield from run_on(executor, run_shard_task, tasks)
         else:
-            pool = process_pool(workers)
-            try:
-                yield from _collect(pool, tasks)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
-    except BrokenExecutor:
-        raise BuildError(
-            "a build worker died (out of memory, or killed)\n"
-            "  Finished shards are kept. Run the same again, with smaller workers=N if memory was"
-            " short."
-        ) from None
+            kept = "Finished shards are kept."
+            yield from run_in_processes(run_shard_task, tasks, workers=workers, kept=kept)
     except OSError as error:
         raise _disk_error(error, tasks[0].dataset_dir) from error
-
-
-def _collect(executor: Executor, tasks: list[ShardTask]) -> Iterator[ShardResult]:
-    futures = [executor.submit(run_shard_task, task) for task in tasks]
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        for future in futures:
-            future.cancel()
 
 
 def _disk_error(error: OSError, dataset_dir: Path) -> BuildError:

@@ -16,7 +16,7 @@ from shard_builder.faces.crop import crop_image, face_box
 from shard_builder.faces.frames import iter_frames, read_image
 from shard_builder.format.codecs import encode_image, encode_raw
 from shard_builder.format.levels import quantize_flow
-from shard_builder.format.streams import NUM_LAST_FRAMES, StreamName
+from shard_builder.format.streams import NUM_LAST_FRAMES, StreamName, member_extensions
 from shard_builder.images import Image, resize_image, to_gray
 from shard_builder.sources.sequence import FaceSequence
 
@@ -26,7 +26,7 @@ class EncodedSequence:
     """The image members of one sequence, per stream by extension, in order."""
 
     num_frames: int
-    members: dict[str, dict[str, bytes]]
+    members: dict[StreamName, dict[str, bytes]]
 
 
 class SequenceEncoder:
@@ -34,13 +34,13 @@ class SequenceEncoder:
 
     Attributes:
         levels: Statistics of all flow levels so far.
-        seconds: Where the time went: ``read``, ``flow``, ``encode``.
+        seconds: Where the time went: ``read``, ``flow``, ``encode``, ``pack`` (the shard's).
     """
 
     def __init__(self, options: BuildOptions) -> None:
         self.options = options
         self.levels = LevelStatistics()
-        self.seconds = {"read": 0.0, "flow": 0.0, "encode": 0.0}
+        self.seconds = {"read": 0.0, "flow": 0.0, "encode": 0.0, "pack": 0.0}
         self._estimate = make_flow_estimator(options.flow_method)
 
     def encode(self, sequence: FaceSequence) -> EncodedSequence:
@@ -51,14 +51,15 @@ class SequenceEncoder:
         """
         has_rgb, has_flow = "rgb" in self.options.streams, "flow" in self.options.streams
         keep = NUM_LAST_FRAMES.get(self.options.frames)
-        kept: list[tuple[int, Image]] = []
+        frames: list[Image] = []
         planes: list[Image] = []
         previous: Image | None = None
-        number = -1
-        for number, frame in enumerate(self._timed_reading(self._frames(sequence))):
+        num_frames = 0
+        for frame in self._timed_reading(self._frames(sequence)):
+            num_frames += 1
             if has_rgb:
-                kept.append((number, self._resize(frame)))
-                kept = kept[-keep:] if keep else kept
+                frames.append(self._resize(frame))
+                frames = frames[-keep:] if keep else frames
             if has_flow and not sequence.pairs:
                 gray = to_gray(frame)
                 if previous is not None:
@@ -68,18 +69,18 @@ class SequenceEncoder:
             pairs = self._timed_reading(self._pairs(sequence))
             planes = [self._plane(levels) for levels in pairs]
         least = 2 if has_flow else 1
-        if number + 1 < least:
+        if num_frames < least:
             raise SourceError(
-                f"{sequence.frames[0]}: {number + 1} frames in sequence {sequence.key}, expected at"
+                f"{sequence.frames[0]}: {num_frames} frames in sequence {sequence.key}, expected at"
                 f" least {least}"
             )
-        members = {}
-        with self._timer("encode"):
-            if has_rgb:
-                members["rgb"] = self._members("rgb", kept)
-            if has_flow:
-                members["flow"] = self._members("flow", list(enumerate(planes)))
-        return EncodedSequence(num_frames=number + 1, members=members)
+        images = {"rgb": frames, "flow": planes}
+        with self.timer("encode"):
+            members = {
+                stream: self._members(stream, images[stream], num_frames)
+                for stream in self.options.streams
+            }
+        return EncodedSequence(num_frames=num_frames, members=members)
 
     def _frames(self, sequence: FaceSequence) -> Iterator[Image]:
         if self.options.crop == "none":
@@ -101,7 +102,7 @@ class SequenceEncoder:
             yield np.concatenate([x, y])
 
     def _flow_levels(self, previous: Image, following: Image) -> Image:
-        with self._timer("flow"):
+        with self.timer("flow"):
             flow = self._estimate(previous, following)
             levels = quantize_flow(flow, bound_px=self.options.bound_px)
         return np.concatenate([levels[..., 0], levels[..., 1]])
@@ -114,31 +115,32 @@ class SequenceEncoder:
     def _resize(self, image: Image) -> Image:
         return resize_image(image, width=self.options.width, height=self.options.height)
 
-    def _members(self, stream: StreamName, images: list[tuple[int, Image]]) -> dict[str, bytes]:
-        """Encode numbered frames or planes; one npy of them all with codec raw."""
-        codec = self.options.codec
+    def _members(
+        self, stream: StreamName, images: list[Image], num_frames: int
+    ) -> dict[str, bytes]:
+        """Encode the frames or planes of a sequence; one npy of them all with codec raw."""
+        codec, frames = self.options.codec, self.options.frames
         if codec == "raw":
-            stack = np.stack([image for _, image in images])
+            stack = np.stack(images)
             if stream == "flow":  # x above y in one plane becomes two channels
                 stack = stack.reshape(-1, self.options.height, self.options.width)
-            return {f"{stream}.npy": encode_raw(stack)}
-        digits = max(3, len(str(images[-1][0])))
-        return {
-            f"{stream}-{number:0{digits}d}.{codec}": encode_image(
-                image, codec=codec, quality=self.options.quality
-            )
-            for number, image in images
-        }
+            data = [encode_raw(stack)]
+        else:
+            quality = self.options.quality
+            data = [encode_image(image, codec=codec, quality=quality) for image in images]
+        names = member_extensions(stream, codec=codec, num_frames=num_frames, frames=frames)
+        return dict(zip(names, data, strict=True))
 
     @contextmanager
-    def _timer(self, name: str) -> Iterator[None]:
+    def timer(self, name: str) -> Iterator[None]:
+        """Add the time inside to ``seconds[name]``."""
         begin = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - begin
 
     def _timed_reading(self, images: Iterator[Image]) -> Iterator[Image]:
         while True:
-            with self._timer("read"):
+            with self.timer("read"):
                 image = next(images, None)
             if image is None:
                 return

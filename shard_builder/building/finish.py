@@ -16,11 +16,12 @@ import numpy as np
 
 from shard_builder.building.flow import LevelStatistics
 from shard_builder.building.options import BuildOptions
-from shard_builder.building.shard_task import BUILD_FOLDER, ShardResult
+from shard_builder.building.shard_task import ShardResult
 from shard_builder.errors import SourceError
 from shard_builder.files import FileDigest, sync_folder, write_atomically
 from shard_builder.format.index import INDEX_NAME, write_index
 from shard_builder.format.manifest import (
+    BUILD_FOLDER,
     EmotionClass,
     FlowSettings,
     Geometry,

@@ -5,20 +5,20 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import cv2
 
 from shard_builder.building.flow import FlowMethod, make_flow_estimator
-from shard_builder.errors import BuildError, InputError
+from shard_builder.errors import InputError
 from shard_builder.faces.frames import iter_frames
 from shard_builder.format.codecs import encode_image
 from shard_builder.format.levels import quantize_flow
 from shard_builder.images import to_gray
-from shard_builder.machine import num_workers, process_pool
+from shard_builder.machine import num_workers, run_in_processes
 from shard_builder.sources.sequence import FaceSequence, Source
 
 SCRATCH = ".prepare"
@@ -92,23 +92,12 @@ def prepare_trees(
             (out / stream / str(code)).mkdir(parents=True, exist_ok=True)
     left = [sequence for sequence in source.sequences if not is_prepared(out, sequence)]
     num_kept = len(source.sequences) - len(left)
+    prepare = partial(prepare_sequence, out=out, flow_method=flow_method, bound_px=bound_px)
+    kept = "Finished sequences are kept."
     results = []
-    with process_pool(max(1, min(workers, len(left)))) as pool:
-        futures = [
-            pool.submit(prepare_sequence, sequence, out, flow_method, bound_px) for sequence in left
-        ]
-        try:
-            for future in as_completed(futures):
-                results.append(future.result())
-                on_progress(num_kept + len(results), len(source.sequences))
-        except BrokenExecutor:
-            raise BuildError(
-                "a worker died (out of memory, or killed)\n"
-                "  Run the same again: finished sequences are kept."
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    for result in run_in_processes(prepare, left, workers=workers, kept=kept):
+        results.append(result)
+        on_progress(num_kept + len(results), len(source.sequences))
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     return PrepareReport(
         num_written=len(left),
@@ -140,7 +129,7 @@ def prepare_sequence(
 ) -> PreparedSequence:
     """Write one sequence."""
     begin, flow_s = time.perf_counter(), 0.0
-    cv2.setNumThreads(1)  # one process per sequence already fills the cores
+    cv2.setNumThreads(1)  # as many workers as cores; more threads would only wait for each other
     scratch = out / SCRATCH / sequence.key
     shutil.rmtree(scratch, ignore_errors=True)
     (scratch / "rgb").mkdir(parents=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,10 +16,11 @@ from shard_builder.building.encode import EncodedSequence, SequenceEncoder
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
 from shard_builder.files import FileDigest, digest_file, write_atomically
+from shard_builder.format.manifest import BUILD_FOLDER
 from shard_builder.format.shards import ShardWriter
+from shard_builder.format.streams import StreamName
 from shard_builder.sources.sequence import FaceSequence, SkippedSequence
 
-BUILD_FOLDER = ".build"
 FACTS = ("key", "subject", "session", "emotion", "source", "onset", "apex", "offset", "fold")
 """What decides a sample besides its files: another table may say otherwise of the same ones."""
 
@@ -35,10 +35,6 @@ class ShardTask:
     options: BuildOptions
     dataset_dir: Path
     source_root: Path
-
-    def shard_name(self, stream: str) -> str:
-        """Return the stem of the shard's files."""
-        return f"{stream}-{self.number:06d}"
 
     @property
     def record_path(self) -> Path:
@@ -82,7 +78,7 @@ def run_shard_task(task: ShardTask) -> ShardResult:
     finished = _finished_result(task, fingerprint)
     if finished is not None:
         return finished
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(1)  # as many workers as cores; more threads would only wait for each other
     result = _build_shard(task)
     record = {"fingerprint": fingerprint, "result": asdict(result)}
     write_atomically(task.record_path, json.dumps(record).encode())
@@ -106,34 +102,29 @@ def _finished_result(task: ShardTask, fingerprint: str) -> ShardResult | None:
 
 def _build_shard(task: ShardTask) -> ShardResult:
     encoder = SequenceEncoder(task.options)
-    writers: dict[str, ShardWriter] = {}
+    writers: dict[StreamName, ShardWriter] = {}
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
-    pack_seconds = 0.0
-    temporary_dir = task.dataset_dir / BUILD_FOLDER
+    scratch = task.dataset_dir / BUILD_FOLDER
     try:
         for stream in task.options.streams:
-            writers[stream] = ShardWriter(
-                task.dataset_dir, task.shard_name(stream), temporary_dir=temporary_dir
-            )
+            name = f"{stream}-{task.number:06d}"
+            writers[stream] = ShardWriter(task.dataset_dir, name, temporary_dir=scratch)
         for sequence, label in zip(task.sequences, task.labels, strict=True):
             try:
                 encoded = encoder.encode(sequence)
             except SourceError as error:
                 if task.options.on_error == "raise":
-                    raise SourceError(
-                        f"{error}\n  Or leave faulty sequences out with on_error='skip'."
-                    ) from None
+                    advice = "Or leave faulty sequences out with on_error='skip'."
+                    raise SourceError(f"{error}\n  {advice}") from None
                 skip = SkippedSequence(key=sequence.key, path=sequence.source, reason=str(error))
                 skipped.append(asdict(skip))
                 continue
-            begin = time.perf_counter()
-            rows.append(_write_sample(task, sequence, label, encoded, writers))
-            pack_seconds += time.perf_counter() - begin
-        begin = time.perf_counter()
-        for writer in writers.values():
-            writer.finish()
-        pack_seconds += time.perf_counter() - begin
+            with encoder.timer("pack"):
+                rows.append(_write_sample(task, sequence, label, encoded, writers))
+        with encoder.timer("pack"):
+            for writer in writers.values():
+                writer.finish()
     finally:
         for writer in writers.values():
             writer.close()
@@ -144,7 +135,7 @@ def _build_shard(task: ShardTask) -> ShardResult:
         num_bytes={stream: writer.num_bytes for stream, writer in writers.items()},
         skipped=skipped,
         levels=asdict(encoder.levels),
-        seconds=encoder.seconds | {"pack": pack_seconds},
+        seconds=encoder.seconds,
     )
 
 
@@ -153,7 +144,7 @@ def _write_sample(
     sequence: FaceSequence,
     label: int,
     encoded: EncodedSequence,
-    writers: dict[str, ShardWriter],
+    writers: dict[StreamName, ShardWriter],
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "key": sequence.key,

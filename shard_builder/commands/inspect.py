@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -12,103 +13,74 @@ from shard_builder.inspection.quality import codec_errors, shuffle_quality
 
 
 def run_inspect(dataset: Path, *, html: Path | None, lossless: Path | None) -> None:
-    """Print what a dataset holds, and write its page; with a lossless build of the same source also
-    the codec's error.
-    """
+    """Print what a dataset holds, and write its page."""
     console = make_console()
     inspection = inspect_dataset(dataset)
-    tables = (
-        overview_table(inspection),
-        class_table(inspection),
-        length_table(inspection),
-        stream_table(inspection),
-    )
-    for table in (*tables, subject_table(inspection)):
+    for table in tables(inspection):
         console.print(table)
     quality = shuffle_quality(inspection)
     console.print(
-        f"shuffle: {quality.window} consecutive samples have {quality.entropy_bits:.2f} bits of"
-        f" class entropy, random orders {quality.ideal_bits:.2f}",
-        highlight=False,
+        f"shuffle: {quality.num_consecutive} consecutive samples have"
+        f" {quality.entropy_bits:.2f} bits of class entropy, random orders {quality.ideal_bits:.2f}"
     )
     errors = codec_errors(inspection, inspect_dataset(lossless)) if lossless else []
     for error in errors:
         console.print(
             f"codec error, {error.stream}: {error.mean_abs:.2f} levels on average, {error.largest}"
-            f" at most, PSNR {error.psnr_db:.1f} dB ({error.num_compared} compared)",
-            highlight=False,
+            f" at most, PSNR {error.psnr_db:.1f} dB ({error.num_compared} compared)"
         )
     if html:
         write_page(inspection, html, quality=quality, errors=errors)
-        console.print(f"written: {html}", highlight=False)
+        console.print(f"written: {html}")
 
 
-def overview_table(inspection: Inspection) -> Table:
-    """Tabulate the whole."""
-    manifest = inspection.manifest
-    least, median, most = inspection.num_frames
-    table = Table(title=str(inspection.path), show_header=False)
-    table.add_column("what")
-    table.add_column("value", justify="right")
-    table.add_row("source", str(manifest.source["kind"]))
-    table.add_row("sequences", f"{manifest.num_sequences} of {manifest.num_subjects} subjects")
-    table.add_row(
-        "not used",
-        f"{manifest.source['num_unlabelled']} unlabelled, {manifest.source['num_skipped']} skipped",
-    )
-    table.add_row("frames of a sequence", f"{least} to {most}, median {median:g}")
-    table.add_row(
-        "size", f"{manifest.geometry.width}x{manifest.geometry.height}, crop {manifest.crop}"
-    )
-    if manifest.flow:
-        flow = manifest.flow
-        table.add_row("flow", f"{flow.method}, bound {flow.bound_px:g} px a frame")
-        table.add_row(
-            "flow levels",
-            f"{100 * flow.saturated_fraction:.2f} % at the bound, mean {flow.mean_level:.1f} (rest"
-            " 128)",
+def tables(inspection: Inspection) -> Iterator[Table]:
+    """Yield the whole, then classes, lengths, streams and subjects."""
+    yield _table(str(inspection.path), "what value>", overview(inspection), show_header=False)
+    yield _table("classes", "class sequences> subjects>", inspection.classes())
+    lengths = [(name, count) for name, count in inspection.lengths() if count]
+    yield _table("lengths", "frames> sequences>", lengths)
+    streams = [
+        (
+            name,
+            stream.codec_name,
+            stream.frames or "",
+            stream.num_members,
+            len(stream.shards),
+            f"{stream.num_bytes / 1e6:.1f}",
         )
+        for name, stream in inspection.manifest.streams.items()
+    ]
+    yield _table("streams", "stream codec frames members> shards> MB>", streams)
+    yield _table("subjects", "subject sequences> frames>", inspection.subjects())
+
+
+def _table(title: str, columns: str, rows: Iterable[Sequence[object]], **options: bool) -> Table:
+    """Return a table; a column whose name ends in ``>`` is set to the right."""
+    table = Table(title=title, **options)  # type: ignore[arg-type]
+    for name in columns.split():
+        table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left")
+    for row in rows:
+        table.add_row(*map(str, row))
     return table
 
 
-def class_table(inspection: Inspection) -> Table:
-    """Tabulate the classes."""
-    table = Table(title="classes")
-    for name in ("class", "sequences", "subjects"):
-        table.add_column(name, justify="left" if name == "class" else "right")
-    for name, sequences, subjects in inspection.classes():
-        table.add_row(name, str(sequences), str(subjects))
-    return table
-
-
-def length_table(inspection: Inspection) -> Table:
-    """Tabulate sequences by their number of frames."""
-    table = Table(title="lengths")
-    for name in ("frames", "sequences"):
-        table.add_column(name, justify="right")
-    for name, count in inspection.lengths():
-        if count:
-            table.add_row(name, str(count))
-    return table
-
-
-def subject_table(inspection: Inspection) -> Table:
-    """Tabulate the subjects."""
-    table = Table(title="subjects")
-    for name in ("subject", "sequences", "frames"):
-        table.add_column(name, justify="left" if name == "subject" else "right")
-    for subject, sequences, frames in inspection.subjects():
-        table.add_row(subject, str(sequences), str(frames))
-    return table
-
-
-def stream_table(inspection: Inspection) -> Table:
-    """Tabulate the streams."""
-    table = Table(title="streams")
-    for name in ("stream", "codec", "frames", "members", "shards", "MB"):
-        table.add_column(name, justify="left" if name in ("stream", "codec", "frames") else "right")
-    for name, stream in inspection.manifest.streams.items():
-        codec = stream.codec if stream.quality is None else f"{stream.codec} {stream.quality}"
-        cells = [name, codec, stream.frames or "", str(stream.num_members), str(len(stream.shards))]
-        table.add_row(*cells, f"{stream.num_bytes / 1e6:.1f}")
-    return table
+def overview(inspection: Inspection) -> list[tuple[str, str]]:
+    """List what is told of the whole dataset, with its value."""
+    manifest = inspection.manifest
+    source, geometry, flow = manifest.source, manifest.geometry, manifest.flow
+    least, median, most = inspection.num_frames
+    rows = [
+        ("source", str(source["kind"])),
+        ("sequences", f"{manifest.num_sequences} of {manifest.num_subjects} subjects"),
+        ("not used", f"{source['num_unlabelled']} unlabelled, {source['num_skipped']} skipped"),
+        ("frames of a sequence", f"{least} to {most}, median {median:g}"),
+        ("size", f"{geometry.width}x{geometry.height}, crop {manifest.crop}"),
+    ]
+    if flow:
+        saturated = f"{100 * flow.saturated_fraction:.2f} % at the bound"
+        rows += [
+            ("flow", f"{flow.method}, bound {flow.bound_px:g} px a frame"),
+            ("flow levels", f"{saturated}, mean {flow.mean_level:.1f} (rest 128)"),
+        ]
+    return rows

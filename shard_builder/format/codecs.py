@@ -18,6 +18,15 @@ Codec = Literal["jpg", "png", "raw"]
 CODECS: tuple[Codec, ...] = ("jpg", "png", "raw")
 
 
+# Flow planes are smooth: run lengths make them smaller (44 against 54 kB at 640x490) and faster
+# (2.7 against 5.1 ms).
+PNG_OF_FLOW = (
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
+)
+PNG_OF_FRAMES = (cv2.IMWRITE_PNG_COMPRESSION, 3)
+
+
 def encode_image(image: Image, *, codec: Codec, quality: int | None) -> bytes:
     """Encode a gray (H, W) or RGB (H, W, 3) ``uint8`` image as JPEG or PNG.
 
@@ -25,27 +34,17 @@ def encode_image(image: Image, *, codec: Codec, quality: int | None) -> bytes:
         ValueError: If the codec has no encoder (``raw`` is written by :func:`encode_raw`) or OpenCV
             refuses the image.
     """
-    if codec == "jpg":
-        suffix, parameters = ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95 if quality is None else quality]
-    elif codec == "png":
-        # Flow planes are smooth: run lengths make them smaller (44 against 54 kB at 640x490) and
-        # faster (2.7 against 5.1 ms).
-        flow_like = [
-            cv2.IMWRITE_PNG_COMPRESSION,
-            1,
-            cv2.IMWRITE_PNG_STRATEGY,
-            cv2.IMWRITE_PNG_STRATEGY_RLE,
-        ]
-        suffix, parameters = (
-            ".png",
-            (flow_like if image.ndim == 2 else [cv2.IMWRITE_PNG_COMPRESSION, 3]),
-        )
-    else:
+    if codec not in ("jpg", "png"):
         raise ValueError(f"codec {codec!r} has no image encoder, expected jpg or png")
+    parameters: tuple[int, ...]
+    if codec == "jpg":
+        parameters = (cv2.IMWRITE_JPEG_QUALITY, 95 if quality is None else quality)
+    else:
+        parameters = PNG_OF_FLOW if image.ndim == 2 else PNG_OF_FRAMES
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
-    done, data = cv2.imencode(suffix, image, parameters)
-    if not done:
+    is_encoded, data = cv2.imencode(f".{codec}", image, parameters)
+    if not is_encoded:
         raise ValueError(f"OpenCV cannot encode an image of shape {image.shape} as {codec}")
     return data.tobytes()
 
@@ -83,8 +82,9 @@ def decode_lz4(data: bytes | memoryview | Image, shape: tuple[int, ...]) -> Imag
 
 
 def parse_npy_header(data: bytes | memoryview) -> tuple[int, tuple[int, ...]]:
-    """Read the header of an npy file of version 1.0 with C-ordered ``uint8`` data, without numpy's
-    loader (and so without pickle).
+    """Read the header of an npy file of version 1.0 with C-ordered ``uint8`` data.
+
+    Not by numpy's loader, which copies, and whose headers may ask for pickle.
 
     Returns:
         The offset of the first data byte, and the shape.
@@ -92,20 +92,18 @@ def parse_npy_header(data: bytes | memoryview) -> tuple[int, tuple[int, ...]]:
     Raises:
         ValueError: If it is anything else.
     """
-    head = bytes(memoryview(data)[:10])
+    view = memoryview(data)
+    head = bytes(view[:10])
     if head[:8] != b"\x93NUMPY\x01\x00":
         raise ValueError(f"not an npy file of version 1.0 (begins with {head[:8]!r})")
     offset = 10 + int.from_bytes(head[8:10], "little")
     try:
-        header = ast.literal_eval(bytes(memoryview(data)[10:offset]).decode("latin1"))
+        header = ast.literal_eval(bytes(view[10:offset]).decode("latin1"))
         descr, order, shape = header["descr"], header["fortran_order"], tuple(header["shape"])
     except (ValueError, SyntaxError, KeyError, TypeError) as error:
         raise ValueError(f"npy header cannot be parsed ({error})") from None
-    if (
-        descr not in ("|u1", "u1")
-        or order is not False
-        or not all(isinstance(n, int) and n >= 0 for n in shape)
-    ):
+    is_shape = all(isinstance(side, int) and side >= 0 for side in shape)
+    if descr not in ("|u1", "u1") or order is not False or not is_shape:
         raise ValueError(
             f"npy of {descr!r}, fortran_order {order}, shape {shape}; expected C-ordered uint8"
         )

@@ -1,6 +1,4 @@
-"""``index.arrow``: one row a sequence, memory-mapped, with the place of every member as
-ready-to-use lists.
-"""
+"""``index.arrow``: one row per sequence, with the places of its members as ready-to-use lists."""
 
 from __future__ import annotations
 
@@ -20,28 +18,15 @@ INDEX_NAME = "index.arrow"
 
 def index_schema(streams: Iterable[str]) -> pa.Schema:
     """Return the schema of an index with the members of ``streams``."""
-    fields: list[pa.Field[Any]] = [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("label", pa.int32(), nullable=False),
-        *(
-            pa.field(name, pa.string(), nullable=False)
-            for name in ("emotion", "subject", "session", "source")
-        ),
-        pa.field("num_frames", pa.int32(), nullable=False),
-        pa.field("num_pairs", pa.int32(), nullable=False),
-    ]
+    columns = {"key": pa.string(), "label": pa.int32()}
+    columns |= {name: pa.string() for name in ("emotion", "subject", "session", "source")}
+    columns |= {"num_frames": pa.int32(), "num_pairs": pa.int32()}
     wanted = set(streams)
     for stream in (name for name in STREAMS if name in wanted):
-        fields.append(pa.field(f"{stream}_shard", pa.int32(), nullable=False))
+        columns[f"{stream}_shard"] = pa.int32()
         for name, kind in (("offset", pa.int64()), ("size", pa.int64()), ("crc32", pa.uint32())):
-            fields.append(
-                pa.field(
-                    f"{stream}_{name}",
-                    pa.list_(pa.field("item", kind, nullable=False)),
-                    nullable=False,
-                )
-            )
-    return pa.schema(fields)
+            columns[f"{stream}_{name}"] = pa.list_(pa.field("item", kind, nullable=False))
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
 def write_index(
@@ -63,41 +48,34 @@ def read_index(path: Path, *, streams: Iterable[str]) -> pa.RecordBatch:
     """Map an index into memory; nothing but its few hundred bytes of schema is read.
 
     Raises:
-        DatasetError: If the file is missing, is not Arrow, claims more than it holds, or has other
+        DatasetError: If it is missing, is not Arrow, claims more than it holds, or has other
             columns.
     """
     try:
         with pa.memory_map(str(path)) as source:
-            size = source.size()
+            num_bytes = source.size()
             reader = pa.ipc.open_file(source)
             if reader.num_record_batches != 1:
-                raise DatasetError(
-                    _fault(path, f"{reader.num_record_batches} record batches, expected 1")
-                )
+                raise _fault(path, f"{reader.num_record_batches} record batches, expected 1")
             batch = reader.get_batch(0)
     except FileNotFoundError:
-        raise DatasetError(_fault(path, "is missing, expected beside manifest.json")) from None
+        raise _fault(path, "is missing, expected beside manifest.json") from None
     except (pa.ArrowException, OSError) as error:
-        raise DatasetError(_fault(path, f"is not a readable Arrow file ({error})")) from None
+        raise _fault(path, f"is not a readable Arrow file ({error})") from None
     expected = index_schema(streams)
     if not batch.schema.equals(expected):
-        differing = set(map(str, batch.schema)) ^ set(map(str, expected))
-        raise DatasetError(
-            _fault(
-                path,
-                f"other columns than this version's: {', '.join(sorted(differing)) or 'order'}",
-            )
-        )
+        differing = sorted(set(map(str, batch.schema)) ^ set(map(str, expected)))
+        what = f"other columns than this version's: {', '.join(differing) or 'order'}"
+        raise _fault(path, what)
     try:
         batch.validate()
     except pa.ArrowException as error:
-        raise DatasetError(
-            _fault(
-                path, f"claims {batch.num_rows} rows that its {size} bytes cannot hold ({error})"
-            )
-        ) from None
+        what = f"claims {batch.num_rows} rows that its {num_bytes} bytes cannot hold ({error})"
+        raise _fault(path, what) from None
     return batch
 
 
-def _fault(path: Path, what: str) -> str:
-    return f"{path}: {what}\n  Run: ckshard verify {path.parent}, then build the dataset again."
+def _fault(path: Path, what: str) -> DatasetError:
+    return DatasetError(
+        f"{path}: {what}\n  Run: ckshard verify {path.parent}, then build the dataset again."
+    )

@@ -45,8 +45,7 @@ def quantize_flow(flow: npt.NDArray[np.floating[Any]], *, bound_px: float) -> np
 
 
 def dequantize_flow(levels: npt.NDArray[np.uint8], *, bound_px: float) -> Flow:
-    """Map 8-bit levels back to displacements in pixels, ``float32``; rest (128) becomes half a
-    level, not 0.
+    """Map 8-bit levels back to displacements in pixels, ``float32``; 128 becomes half a level.
 
     >>> dequantize_flow(np.array([0, 255], np.uint8), bound_px=10.0).tolist()
     [-10.0, 10.0]

@@ -1,6 +1,4 @@
-"""``manifest.json``: what a dataset folder is, and the checksum of everything in it. Written
-last.
-"""
+"""``manifest.json``: what a dataset folder is, and the checksum of all in it. Written last."""
 
 from __future__ import annotations
 
@@ -10,16 +8,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from shard_builder.errors import DatasetError
 from shard_builder.files import FileDigest, write_atomically
 from shard_builder.format.codecs import CODECS
-from shard_builder.format.streams import STREAMS
+from shard_builder.format.streams import STREAMS, FrameChoice
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = "ckshard-dataset"
 MANIFEST_VERSION = 1
+BUILD_FOLDER = ".build"
+"""Scratch of a build in its dataset folder; where it is left over, the build has not finished."""
 FILE_PATTERN = re.compile(r"(rgb|flow)-\d{6}\.(tar|idx)|index\.arrow|skipped\.jsonl")
 
 
@@ -42,9 +42,7 @@ class Geometry:
 
     def __post_init__(self) -> None:
         if not (0 < self.height <= 1 << 14 and 0 < self.width <= 1 << 14):
-            raise ValueError(
-                f"geometry {self.width}x{self.height}, expected 1..16384 pixels a side"
-            )
+            raise ValueError(f"geometry {self.width}x{self.height}, expected 1..16384 pixels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +81,8 @@ class Stream:
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise ValueError(f"codec {self.codec!r}, expected one of {', '.join(CODECS)}")
+        if self.frames not in (None, *get_args(FrameChoice)):
+            raise ValueError(f"frames {self.frames!r}, expected all, last, last3 or null")
 
     @property
     def codec_name(self) -> str:
@@ -107,17 +107,17 @@ class Manifest:
     files: Mapping[str, FileDigest]
 
     def __post_init__(self) -> None:
-        if [c.label for c in self.classes] != list(range(len(self.classes))):
-            raise ValueError(
-                f"class labels {[c.label for c in self.classes]}, expected 0, 1, 2, ..."
-            )
+        labels = [emotion.label for emotion in self.classes]
+        if labels != list(range(len(labels))):
+            raise ValueError(f"class labels {labels}, expected 0, 1, 2, ...")
         for name in self.streams:
             if name not in STREAMS:
                 raise ValueError(f"stream {name!r}, expected one of {', '.join(STREAMS)}")
-        for name in [
-            *self.files,
-            *(shard.name for stream in self.streams.values() for shard in stream.shards),
-        ]:
+        if (self.flow is None) == ("flow" in self.streams):
+            raise ValueError(f"flow settings {self.flow}, but streams {', '.join(self.streams)}")
+        shards = (shard.name for stream in self.streams.values() for shard in stream.shards)
+        # A manifest may come from a stranger: no name in it may lead out of its folder.
+        for name in (*self.files, *shards):
             if not FILE_PATTERN.fullmatch(name):
                 raise ValueError(f"file name {name!r}, expected names like rgb-000000.tar")
 
@@ -127,9 +127,7 @@ class Manifest:
         return tuple(c.name for c in self.classes)
 
     def to_json(self) -> str:
-        """Return the file's text: sorted keys, no time stamps, so that equal datasets have equal
-        manifests.
-        """
+        """Return the file's text; without time stamps, so equal datasets have equal manifests."""
         record = asdict(self) | {"format": MANIFEST_FORMAT, "version": MANIFEST_VERSION}
         return json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -149,19 +147,15 @@ def read_manifest(dataset_dir: Path) -> Manifest:
             breaks a rule.
     """
     path = dataset_dir / MANIFEST_NAME
+    command = f"ckshard build SRC {dataset_dir}"
     if not dataset_dir.is_dir():
         raise DatasetError(
-            f"{dataset_dir}: no such folder, expected a dataset\n  Build it: ckshard build SRC"
-            f" {dataset_dir}"
+            f"{dataset_dir}: no such folder, expected a dataset\n  Build it: {command}"
         )
     if not path.is_file():
-        unfinished = (dataset_dir / ".build").is_dir()
-        what = (
-            "a build that did not finish" if unfinished else "not a dataset: no manifest.json in it"
-        )
-        raise DatasetError(
-            f"{dataset_dir}: {what}\n  Run the same command again: ckshard build SRC {dataset_dir}"
-        )
+        is_unfinished = (dataset_dir / BUILD_FOLDER).is_dir()
+        what = "a build that did not finish" if is_unfinished else "not a dataset: no manifest.json"
+        raise DatasetError(f"{dataset_dir}: {what}\n  Run the same command again: {command}")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -185,26 +179,20 @@ def read_manifest(dataset_dir: Path) -> Manifest:
 
 def _from_record(record: dict[str, Any]) -> Manifest:
     streams = {
-        name: Stream(**{**stream, "shards": tuple(Shard(**shard) for shard in stream["shards"])})
+        name: Stream(**stream | {"shards": tuple(Shard(**shard) for shard in stream["shards"])})
         for name, stream in record["streams"].items()
     }
+    plain = ("seed", "num_sequences", "num_subjects", "crop", "source", "tools")
     return Manifest(
-        seed=record["seed"],
-        num_sequences=record["num_sequences"],
-        num_subjects=record["num_subjects"],
         classes=tuple(EmotionClass(**entry) for entry in record["classes"]),
         geometry=Geometry(**record["geometry"]),
-        crop=record["crop"],
         flow=None if record["flow"] is None else FlowSettings(**record["flow"]),
         streams=streams,
-        source=record["source"],
-        tools=record["tools"],
         files={name: FileDigest(**digest) for name, digest in record["files"].items()},
+        **{name: record[name] for name in plain},
     )
 
 
 def manifest_sha256(dataset_dir: Path) -> str:
-    """Return the SHA-256 of ``manifest.json``; through its checksums it stands for the whole
-    dataset.
-    """
+    """Return the SHA-256 of ``manifest.json``; its checksums make it stand for the dataset."""
     return hashlib.sha256((dataset_dir / MANIFEST_NAME).read_bytes()).hexdigest()

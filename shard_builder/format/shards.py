@@ -28,7 +28,6 @@ INDEX_VERSION = "v1.2"
 class Member:
     """Where a member's data lies in its tar."""
 
-    extension: str
     offset: int
     num_bytes: int
     crc32: int
@@ -46,65 +45,56 @@ def member_header(name: str, num_bytes: int) -> bytes:
 
 
 class ShardWriter:
-    """Write samples to ``<folder>/<name>.tar`` and its index to ``<name>.idx``; both appear in
-    :meth:`finish`.
+    """Write samples to ``<name>.tar`` and their index to ``<name>.idx``.
 
     Args:
-        folder: Where the finished files go.
+        folder: Where both appear in :meth:`finish`.
         name: Stem of both files, ``flow-000000``.
         temporary_dir: Where they are written, on the same file system; it keeps nothing after
             :meth:`close`.
+
+    Attributes:
+        num_bytes: Bytes of the tar so far.
+        files: After :meth:`finish` the digests of both files by name.
     """
 
     def __init__(self, folder: Path, name: str, *, temporary_dir: Path) -> None:
         self.name = name
-        self.num_samples = 0
+        self.num_bytes = 0
         self.files: dict[str, FileDigest] = {}
         self._folder = folder
         self._temporary_dir = temporary_dir
         self._temporary = temporary_dir / f"{name}.tar.tmp"
         self._file = self._temporary.open("wb", buffering=1 << 20)
         self._digest = hashlib.sha256()
-        self._position = 0
         self._index_lines: list[str] = []
 
     def write(self, key: str, members: Mapping[str, bytes]) -> dict[str, Member]:
-        """Append one sample; its members are written in the order of their extensions, as
-        webdataset does.
+        """Append one sample, its members in the order of their extensions, as webdataset does.
 
         Raises:
             ValueError: If the key is not one that every reader takes.
         """
         if not KEY_PATTERN.fullmatch(key):
             raise ValueError(f"key {key!r} is not 1 to 80 characters of A-Z a-z 0-9 _ -")
-        places = {}
+        places, groups = {}, []
         for extension in sorted(members):
             data = members[extension]
-            self._append(member_header(f"{key}.{extension}", len(data)))
+            name = f"{key}.{extension}"
+            self._append(member_header(name, len(data)))
             places[extension] = Member(
-                extension=extension,
-                offset=self._position,
-                num_bytes=len(data),
-                crc32=zlib.crc32(data),
+                offset=self.num_bytes, num_bytes=len(data), crc32=zlib.crc32(data)
             )
+            groups.append(f"{extension} {self.num_bytes} {len(data)} {name}")
             self._append(data)
             self._append(b"\0" * (-len(data) % BLOCK_BYTES))
-        groups = (
-            f"{p.extension} {p.offset} {p.num_bytes} {key}.{p.extension}" for p in places.values()
-        )
         self._index_lines.append(" ".join(groups))
-        self.num_samples += 1
         return places
 
     def _append(self, data: bytes) -> None:
         self._file.write(data)
         self._digest.update(data)
-        self._position += len(data)
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes written so far."""
-        return self._position
+        self.num_bytes += len(data)
 
     def close(self) -> None:
         """Give up what is not finished; after :meth:`finish` it does nothing."""
@@ -112,21 +102,18 @@ class ShardWriter:
         self._temporary.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Flush tar and index to the disk and give them their names; ``files`` then holds their
-        digests.
-        """
+        """Flush tar and index to the disk and give them their names."""
         end = 2 * BLOCK_BYTES
-        self._append(b"\0" * (end + -(self._position + end) % tarfile.RECORDSIZE))
+        self._append(b"\0" * (end + -(self.num_bytes + end) % tarfile.RECORDSIZE))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        tar_digest = FileDigest(num_bytes=self._position, sha256=self._digest.hexdigest())
-        text = "\n".join([f"{INDEX_VERSION} {self.num_samples}", *self._index_lines]) + "\n"
-        index_digest = write_atomically(
-            self._folder / f"{self.name}.idx",
-            text.encode("ascii"),
-            temporary_dir=self._temporary_dir,
+        text = "\n".join([f"{INDEX_VERSION} {len(self._index_lines)}", *self._index_lines]) + "\n"
+        index, tar = f"{self.name}.idx", f"{self.name}.tar"
+        # The tar last: where it stands, its index does.
+        self.files[index] = write_atomically(
+            self._folder / index, text.encode("ascii"), temporary_dir=self._temporary_dir
         )
-        self._temporary.replace(self._folder / f"{self.name}.tar")
+        self._temporary.replace(self._folder / tar)
         sync_folder(self._folder)
-        self.files = {f"{self.name}.tar": tar_digest, f"{self.name}.idx": index_digest}
+        self.files[tar] = FileDigest(num_bytes=self.num_bytes, sha256=self._digest.hexdigest())

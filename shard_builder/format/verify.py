@@ -1,25 +1,24 @@
-"""``ckshard verify``: every promise of a dataset folder, all that are broken, each with its
-place.
-"""
+"""Every promise of a dataset folder, and all that are broken, each with its place."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shard_builder.errors import DatasetError
 from shard_builder.files import digest_file
 from shard_builder.format.index import INDEX_NAME, read_index
-from shard_builder.format.manifest import MANIFEST_NAME, Manifest, read_manifest
-from shard_builder.format.verify_shard import Fault, StreamChecks, check_shard
+from shard_builder.format.manifest import BUILD_FOLDER, MANIFEST_NAME, Manifest, read_manifest
+from shard_builder.format.verify_shard import Fault, ShardFindings, StreamChecks, check_shard
 from shard_builder.keys import KEY_PATTERN
 from shard_builder.machine import num_workers
 
-SCRATCH = {MANIFEST_NAME, ".build"}
+NOT_LISTED = {MANIFEST_NAME, BUILD_FOLDER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +45,7 @@ def verify_dataset(
     workers: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> VerifyReport:
-    """Check manifest, sizes and checksums, tar headers, ``.idx`` and ``index.arrow`` against each
-    other, and decode every member.
+    """Check manifest, files, tars and indexes against each other, and decode every member.
 
     Args:
         path: The dataset folder.
@@ -61,68 +59,67 @@ def verify_dataset(
     """
     workers, path = num_workers(workers), Path(path)
     manifest = read_manifest(path)
-    faults = list(check_files(path, manifest, quick=quick))
+    faults = set(check_files(path, manifest, quick=quick))
+    num_members = num_decoded = 0
     try:
         batch = read_index(path / INDEX_NAME, streams=manifest.streams)
     except DatasetError as error:
-        faults.append(Fault(file=INDEX_NAME, what=str(error).splitlines()[0]))
-        return VerifyReport(
-            faults=tuple(faults), num_files=len(manifest.files), num_members=0, num_decoded=0
-        )
-    rows: list[dict[str, Any]] = batch.to_pylist()
-    faults += check_rows(rows, manifest)
-    tasks = [
-        (stream, number)
-        for stream in manifest.streams
-        for number in range(len(manifest.streams[stream].shards))
-        if (path / manifest.streams[stream].shards[number].name).is_file()
-    ]
-    rows_by_shard: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for stream in manifest.streams:
-        for row in rows:
-            rows_by_shard.setdefault((stream, row[f"{stream}_shard"]), []).append(row)
-    num_members = num_decoded = 0
-    with ThreadPoolExecutor(workers) as pool:
-        checks = StreamChecks(path=path, manifest=manifest, rows=rows_by_shard, decode=not quick)
-        futures = [pool.submit(check_shard, checks, stream, number) for stream, number in tasks]
-        for done, future in enumerate(as_completed(futures), start=1):
-            found = future.result()
-            faults += found.faults
-            num_members += found.num_members
-            num_decoded += found.num_decoded
-            on_progress(done, len(tasks))
-    ordered = sorted(
-        set(faults),
-        key=lambda fault: (fault.file, fault.offset or 0, fault.member or "", fault.what),
-    )
+        faults.add(Fault(file=INDEX_NAME, what=str(error).splitlines()[0]))
+    else:
+        rows = batch.to_pylist()
+        faults.update(check_rows(rows, manifest))
+        for shard in _check_shards(path, manifest, rows, quick, workers, on_progress):
+            faults.update(shard.faults)
+            num_members += shard.num_members
+            num_decoded += shard.num_decoded
     return VerifyReport(
-        faults=tuple(ordered),
+        faults=tuple(sorted(faults, key=lambda f: (f.file, f.offset or 0, f.member or "", f.what))),
         num_files=len(manifest.files),
         num_members=num_members,
         num_decoded=num_decoded,
     )
 
 
-def check_files(path: Path, manifest: Manifest, *, quick: bool) -> Iterable[Fault]:
-    """Compare the folder's files with the manifest: missing, additional, of another size or
-    checksum.
-    """
-    for name, expected in sorted(manifest.files.items()):
+def _check_shards(
+    path: Path,
+    manifest: Manifest,
+    rows: list[dict[str, Any]],
+    quick: bool,
+    workers: int,
+    on_progress: Callable[[int, int], None],
+) -> Iterator[ShardFindings]:
+    """Check every shard that is there, in threads; yield the results as they come."""
+    rows_by_shard: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for stream in manifest.streams:
+        for row in rows:
+            rows_by_shard.setdefault((stream, row[f"{stream}_shard"]), []).append(row)
+    checks = StreamChecks(path=path, manifest=manifest, rows=rows_by_shard, decode=not quick)
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [
+            pool.submit(check_shard, checks, stream, number)
+            for stream, entry in manifest.streams.items()
+            for number, shard in enumerate(entry.shards)
+            if (path / shard.name).is_file()
+        ]
+        for num_done, future in enumerate(as_completed(futures), start=1):
+            yield future.result()
+            on_progress(num_done, len(futures))
+
+
+def check_files(path: Path, manifest: Manifest, *, quick: bool) -> Iterator[Fault]:
+    """Compare the folder with the manifest: files missing, additional, of other size or content."""
+    for name, expected in manifest.files.items():
         file = path / name
         if not file.is_file():
             yield Fault(file=name, what="is missing")
-            continue
-        size = file.stat().st_size
-        if size != expected.num_bytes:
-            yield Fault(
-                file=name,
-                what=f"has {size} bytes, expected {expected.num_bytes} as in the manifest",
-            )
+        elif (size := file.stat().st_size) != expected.num_bytes:
+            what = f"has {size} bytes, expected {expected.num_bytes} as in the manifest"
+            yield Fault(file=name, what=what)
         elif not quick and digest_file(file).sha256 != expected.sha256:
             yield Fault(file=name, what="its SHA-256 differs from the manifest's")
-    for entry in sorted(file.name for file in path.iterdir()):
-        if entry not in manifest.files and entry not in SCRATCH:
-            yield Fault(file=entry, what="is not in the manifest")
+    for file in path.iterdir():
+        if file.name not in manifest.files and file.name not in NOT_LISTED:
+            yield Fault(file=file.name, what="is not in the manifest")
     for stream in manifest.streams.values():
         for shard in stream.shards:
             for name in (shard.name, shard.name.removesuffix(".tar") + ".idx"):
@@ -130,46 +127,39 @@ def check_files(path: Path, manifest: Manifest, *, quick: bool) -> Iterable[Faul
                     yield Fault(file=MANIFEST_NAME, what=f"lists no checksum of {name}")
 
 
-def check_rows(rows: list[dict[str, Any]], manifest: Manifest) -> Iterable[Fault]:
+def check_rows(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[Fault]:
     """Check the rows of the index on their own and against the manifest's counts."""
-    counts = [("num_sequences", len(rows), manifest.num_sequences)]
-    counts.append(("num_subjects", len({row["subject"] for row in rows}), manifest.num_subjects))
-    for stream, entry in manifest.streams.items():
-        members = sum(len(row[f"{stream}_offset"]) for row in rows)
-        counts.append((f"{stream} num_members", members, entry.num_members))
-        samples = Counter(row[f"{stream}_shard"] for row in rows)
-        counts += [
-            (f"samples of {shard.name}", samples[n], shard.num_samples)
-            for n, shard in enumerate(entry.shards)
-        ]
-    labels = Counter(row["label"] for row in rows)
-    counts += [
-        (f"sequences of {c.name}", labels[c.label], c.num_sequences) for c in manifest.classes
-    ]
-    for what, found, expected in counts:
-        if found != expected:
-            yield Fault(
-                file=INDEX_NAME, what=f"{what}: {found}, expected {expected} as in the manifest"
-            )
+    for what, actual, expected in _counts(rows, manifest):
+        if actual != expected:
+            what = f"{what}: {actual}, expected {expected} as in the manifest"
+            yield Fault(file=INDEX_NAME, what=what)
     names = dict(enumerate(manifest.class_names))
     for key, count in Counter(row["key"] for row in rows).items():
+        fault = partial(Fault, file=INDEX_NAME, member=key)
         if count > 1:
-            yield Fault(file=INDEX_NAME, member=key, what=f"key appears {count} times")
+            yield fault(what=f"key appears {count} times")
         if not KEY_PATTERN.fullmatch(key):
-            yield Fault(
-                file=INDEX_NAME, member=key, what="key is not 1 to 80 characters of A-Z a-z 0-9 _ -"
-            )
+            yield fault(what="key is not 1 to 80 characters of A-Z a-z 0-9 _ -")
     for row in rows:
-        if names.get(row["label"]) != row["emotion"]:
-            wanted = names.get(row["label"], f"no class: there are {len(names)}")
-            yield Fault(
-                file=INDEX_NAME,
-                member=row["key"],
-                what=f"emotion {row['emotion']!r}, but label {row['label']} is {wanted}",
-            )
-        if row["num_pairs"] != row["num_frames"] - 1:
-            yield Fault(
-                file=INDEX_NAME,
-                member=row["key"],
-                what=f"{row['num_pairs']} pairs of {row['num_frames']} frames, expected one fewer",
-            )
+        fault = partial(Fault, file=INDEX_NAME, member=row["key"])
+        label, num_pairs, num_frames = row["label"], row["num_pairs"], row["num_frames"]
+        if names.get(label) != row["emotion"]:
+            wanted = names.get(label, f"no class: there are {len(names)}")
+            yield fault(what=f"emotion {row['emotion']!r}, but label {label} is {wanted}")
+        if num_pairs != num_frames - 1:
+            yield fault(what=f"{num_pairs} pairs of {num_frames} frames, expected one fewer")
+
+
+def _counts(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[tuple[str, int, int]]:
+    """Yield what is counted, its number in the index, and its number in the manifest."""
+    yield "num_sequences", len(rows), manifest.num_sequences
+    yield "num_subjects", len({row["subject"] for row in rows}), manifest.num_subjects
+    for stream, entry in manifest.streams.items():
+        num_members = sum(len(row[f"{stream}_offset"]) for row in rows)
+        yield f"{stream} num_members", num_members, entry.num_members
+        samples = Counter(row[f"{stream}_shard"] for row in rows)
+        for number, shard in enumerate(entry.shards):
+            yield f"samples of {shard.name}", samples[number], shard.num_samples
+    labels = Counter(row["label"] for row in rows)
+    for emotion in manifest.classes:
+        yield f"sequences of {emotion.name}", labels[emotion.label], emotion.num_sequences

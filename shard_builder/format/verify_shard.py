@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from shard_builder.format.codecs import parse_npy_header
 from shard_builder.format.index import INDEX_NAME
 from shard_builder.format.manifest import Manifest
 from shard_builder.format.shards import BLOCK_BYTES, INDEX_VERSION
-from shard_builder.format.streams import NUM_LAST_FRAMES
+from shard_builder.format.streams import member_extensions, num_stored_frames
 from shard_builder.images import decode_gray, decode_rgb
 
 ROW_FIELDS = ("key", "label", "emotion", "subject", "session", "num_frames", "num_pairs")
@@ -43,7 +44,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamChecks:
-    """What the shards are held against; ``rows`` of ``index.arrow`` by stream and shard number."""
+    """What shards are compared with; ``rows`` of ``index.arrow`` by stream and shard number."""
 
     path: Path
     manifest: Manifest
@@ -53,7 +54,7 @@ class StreamChecks:
 
 @dataclass(slots=True)
 class ShardFindings:
-    """What came of one shard."""
+    """The result of one shard."""
 
     faults: list[Fault] = field(default_factory=list)
     num_members: int = 0
@@ -62,6 +63,9 @@ class ShardFindings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
+    """A member as its tar header describes it."""
+
+    shard: str
     name: str
     offset: int
     data: memoryview
@@ -74,40 +78,37 @@ class _Entry:
     def extension(self) -> str:
         return self.name.partition(".")[2]
 
+    def fault(self, what: str) -> Fault:
+        return Fault(file=self.shard, offset=self.offset, member=self.name, what=what)
+
 
 def check_shard(checks: StreamChecks, stream: str, number: int) -> ShardFindings:
     """Check one tar, its ``.idx``, and the rows of ``index.arrow`` that point into it."""
     name = checks.manifest.streams[stream].shards[number].name
-    found = ShardFindings()
-    content = memoryview((checks.path / name).read_bytes())
-    entries = list(_iter_entries(name, content, found.faults))
-    found.num_members = len(entries)
+    findings = ShardFindings()
     samples: dict[str, list[_Entry]] = {}
-    for entry in entries:
+    content = memoryview((checks.path / name).read_bytes())
+    for entry in _iter_entries(name, content, findings.faults):
         samples.setdefault(entry.key, []).append(entry)
-    found.faults += _check_idx(checks.path / name, samples)
+        findings.num_members += 1
+    findings.faults += _check_idx(checks.path / name, samples)
     rows = checks.rows.get((stream, number), [])
-    expected = [row["key"] for row in rows]
-    if list(samples) != expected:
-        odd = next(
-            (key for key in [*samples, *expected] if key not in samples or key not in expected),
-            "their order",
-        )
+    keys = [row["key"] for row in rows]
+    if list(samples) != keys:
+        odd = (key for key in [*samples, *keys] if key not in samples or key not in keys)
         what = (
-            f"{len(samples)} samples, expected {len(expected)} as in {INDEX_NAME}; they differ in"
-            f" {odd}"
+            f"{len(samples)} samples, expected {len(keys)} as in {INDEX_NAME}; they differ in"
+            f" {next(odd, 'their order')}"
         )
-        found.faults.append(Fault(file=name, what=what))
+        findings.faults.append(Fault(file=name, what=what))
     for row in rows:
         if row["key"] in samples:
-            _check_sample(checks, stream, name, row, samples[row["key"]], found)
-    return found
+            _check_sample(checks, stream, name, row, samples[row["key"]], findings)
+    return findings
 
 
 def _iter_entries(name: str, content: memoryview, faults: list[Fault]) -> Iterator[_Entry]:
-    """Yield the members of a tar by its headers; a broken header or a missing end is a fault and
-    ends it.
-    """
+    """Yield the members of a tar by its headers; a broken header or missing end is a last fault."""
     position = 0
     while position + BLOCK_BYTES <= len(content):
         block = bytes(content[position : position + BLOCK_BYTES])
@@ -118,25 +119,19 @@ def _iter_entries(name: str, content: memoryview, faults: list[Fault]) -> Iterat
         try:
             header = tarfile.TarInfo.frombuf(block, "ascii", "strict")
         except (tarfile.HeaderError, UnicodeError) as error:
-            faults.append(
-                Fault(
-                    file=name,
-                    what=f"header at byte {position} is broken ({error}); the rest is not read",
-                )
-            )
+            what = f"header at byte {position} is broken ({error}); the rest is not read"
+            faults.append(Fault(file=name, what=what))
             return
         start = position + BLOCK_BYTES
-        if start + header.size > len(content):
-            what = (
-                f"is cut short: needs {header.size} bytes, {max(0, len(content) - start)} are there"
-            )
-            faults.append(Fault(file=name, offset=start, member=header.name, what=what))
+        data = content[start : start + header.size]
+        entry = _Entry(shard=name, name=header.name, offset=start, data=data)
+        if len(data) < header.size:
+            what = f"is cut short: needs {header.size} bytes, {len(data)} are there"
+            faults.append(entry.fault(what))
             return
         if not header.isreg():
-            faults.append(
-                Fault(file=name, offset=start, member=header.name, what="is not a regular file")
-            )
-        yield _Entry(name=header.name, offset=start, data=content[start : start + header.size])
+            faults.append(entry.fault("is not a regular file"))
+        yield entry
         position = start + -(-header.size // BLOCK_BYTES) * BLOCK_BYTES
     faults.append(Fault(file=name, what="has no end mark: the tar is cut short"))
 
@@ -147,20 +142,17 @@ def _check_idx(tar: Path, samples: dict[str, list[_Entry]]) -> Iterator[Fault]:
     if not path.is_file():
         return
     lines = path.read_text(encoding="ascii", errors="replace").splitlines()
-    groups = (
-        (f"{e.extension} {e.offset} {len(e.data)} {e.name}" for e in entries)
-        for entries in samples.values()
-    )
-    expected = [f"{INDEX_VERSION} {len(samples)}", *map(" ".join, groups)]
+    expected = [f"{INDEX_VERSION} {len(samples)}"]
+    for entries in samples.values():
+        groups = (f"{e.extension} {e.offset} {len(e.data)} {e.name}" for e in entries)
+        expected.append(" ".join(groups))
     for number, (line, wanted) in enumerate(zip(lines, expected, strict=False), start=1):
         if line != wanted:
             what = f"line {number} is {line[:60]!r}, expected {wanted[:60]!r} as in {tar.name}"
             yield Fault(file=path.name, what=what)
     if len(lines) != len(expected):
-        yield Fault(
-            file=path.name,
-            what=f"{len(lines)} lines, expected {len(expected)} as {tar.name} has samples",
-        )
+        what = f"{len(lines)} lines, expected {len(expected)} as {tar.name} has samples"
+        yield Fault(file=path.name, what=what)
 
 
 def _check_sample(
@@ -169,109 +161,78 @@ def _check_sample(
     shard: str,
     row: dict[str, Any],
     entries: list[_Entry],
-    found: ShardFindings,
+    findings: ShardFindings,
 ) -> None:
-    key = row["key"]
+    """Check the members of one sample against its row."""
+    key, faults = row["key"], findings.faults
     by_extension = {entry.extension: entry for entry in entries}
     if len(by_extension) != len(entries) or list(by_extension) != sorted(by_extension):
-        found.faults.append(
-            Fault(file=shard, member=key, what="members are repeated or not sorted by extension")
-        )
-    metadata = {name: row[name] for name in ROW_FIELDS}
-    for extension, wanted in (
-        ("cls", str(row["label"])),
-        ("json", json.dumps(metadata, sort_keys=True)),
-    ):
+        what = "members are repeated or not sorted by extension"
+        faults.append(Fault(file=shard, member=key, what=what))
+    metadata = json.dumps({name: row[name] for name in ROW_FIELDS}, sort_keys=True)
+    for extension, wanted in (("cls", str(row["label"])), ("json", metadata)):
         entry = by_extension.pop(extension, None)
-        text = None if entry is None else bytes(entry.data).decode(errors="replace")
-        if text != wanted:
-            offset = None if entry is None else entry.offset
-            what = (
-                f"holds {text!r}, expected {wanted!r} as in {INDEX_NAME}" if entry else "is missing"
-            )
-            found.faults.append(
-                Fault(file=shard, offset=offset, member=f"{key}.{extension}", what=what)
-            )
-    names = member_extensions(checks.manifest, stream, row)
-    if set(by_extension) != set(names):
-        odd = sorted(set(by_extension) ^ set(names))[0]
-        what = f"{len(by_extension)} {stream} members, expected {len(names)}; they differ in {odd}"
-        found.faults.append(Fault(file=shard, member=key, what=what))
-        return
-    places = zip(
-        row[f"{stream}_offset"], row[f"{stream}_size"], row[f"{stream}_crc32"], strict=False
+        if entry is None:
+            faults.append(Fault(file=shard, member=f"{key}.{extension}", what="is missing"))
+        elif (text := bytes(entry.data).decode(errors="replace")) != wanted:
+            what = f"holds {text!r}, expected {wanted!r} as in {INDEX_NAME}"
+            faults.append(entry.fault(what))
+    record = checks.manifest.streams[stream]
+    names = member_extensions(
+        stream, codec=record.codec, num_frames=row["num_frames"], frames=record.frames
     )
-    if (
-        not len(row[f"{stream}_offset"])
-        == len(row[f"{stream}_size"])
-        == len(row[f"{stream}_crc32"])
-        == len(names)
-    ):
-        what = f"lists {len(row[f'{stream}_offset'])} {stream} members, expected {len(names)}"
-        found.faults.append(Fault(file=INDEX_NAME, member=key, what=what))
-    for name, (offset, size, crc32) in zip(names, places, strict=False):
+    if set(by_extension) != set(names):
+        odd = min(set(by_extension) ^ set(names))
+        what = f"{len(by_extension)} {stream} members, expected {len(names)}; they differ in {odd}"
+        faults.append(Fault(file=shard, member=key, what=what))
+        return
+    columns = [row[f"{stream}_{name}"] for name in ("offset", "size", "crc32")]
+    if {len(column) for column in columns} != {len(names)}:
+        what = f"lists {len(columns[0])} {stream} members, expected {len(names)}"
+        faults.append(Fault(file=INDEX_NAME, member=key, what=what))
+    for name, offset, size, crc32 in zip(names, *columns, strict=False):
         entry = by_extension[name]
-        if (offset, size) != (entry.offset, len(entry.data)):
-            what = (
-                f"lies at byte {entry.offset} with {len(entry.data)} bytes, {INDEX_NAME} says"
-                f" {offset} and {size}"
-            )
-            found.faults.append(
-                Fault(file=shard, offset=entry.offset, member=entry.name, what=what)
-            )
-        elif zlib.crc32(entry.data) != crc32:
-            what = (
-                f"CRC-32 is {zlib.crc32(entry.data):08x}, expected {crc32:08x} as in {INDEX_NAME}"
-            )
-            found.faults.append(
-                Fault(file=shard, offset=entry.offset, member=entry.name, what=what)
-            )
+        if what := _place_fault(entry, offset, size, crc32):
+            faults.append(entry.fault(what))
         if checks.decode:
-            found.num_decoded += 1
-            what = _decoding_fault(checks.manifest, stream, row, entry.data)
-            if what:
-                found.faults.append(
-                    Fault(file=shard, offset=entry.offset, member=entry.name, what=what)
-                )
+            findings.num_decoded += 1
+            if what := _decoding_fault(checks.manifest, stream, row, entry.data):
+                faults.append(entry.fault(what))
 
 
-def member_extensions(manifest: Manifest, stream: str, row: dict[str, Any]) -> list[str]:
-    """Return the extensions of a row's image or npy members, in order."""
-    entry = manifest.streams[stream]
-    if entry.codec == "raw":
-        return [f"{stream}.npy"]
-    if stream == "flow":
-        return [f"flow-{number:03d}.{entry.codec}" for number in range(row["num_pairs"])]
-    first = row["num_frames"] - _num_stored(manifest, row)
-    return [f"rgb-{number:03d}.{entry.codec}" for number in range(first, row["num_frames"])]
-
-
-def _num_stored(manifest: Manifest, row: dict[str, Any]) -> int:
-    keep = NUM_LAST_FRAMES.get(manifest.streams["rgb"].frames or "all")
-    return int(row["num_frames"] if keep is None else min(row["num_frames"], keep))
+def _place_fault(entry: _Entry, offset: int, size: int, crc32: int) -> str:
+    """Compare a member with its place and checksum in the index; return what differs."""
+    if (offset, size) != (entry.offset, len(entry.data)):
+        return (
+            f"lies at byte {entry.offset} with {len(entry.data)} bytes, {INDEX_NAME} says {offset}"
+            f" and {size}"
+        )
+    if (actual := zlib.crc32(entry.data)) != crc32:
+        return f"CRC-32 is {actual:08x}, expected {crc32:08x} as in {INDEX_NAME}"
+    return ""
 
 
 def _decoding_fault(manifest: Manifest, stream: str, row: dict[str, Any], data: memoryview) -> str:
     """Decode a member; return what is wrong with it, or nothing."""
     height, width = manifest.geometry.height, manifest.geometry.width
-    if manifest.streams[stream].codec == "raw":
-        shape: tuple[int, ...] = (2 * row["num_pairs"], height, width)
+    entry = manifest.streams[stream]
+    if entry.codec == "raw":
+        expected: tuple[int, ...] = (2 * row["num_pairs"], height, width)
         if stream == "rgb":
-            shape = (_num_stored(manifest, row), height, width, 3)
+            expected = (num_stored_frames(entry.frames, row["num_frames"]), height, width, 3)
         try:
-            start, found = parse_npy_header(data)
+            start, shape = parse_npy_header(data)
         except ValueError as error:
             return str(error)
-        num_bytes = 1
-        for side in found:
-            num_bytes *= side
-        if found != shape or len(data) - start != num_bytes:
-            return f"holds an array of shape {found} in {len(data) - start} bytes, expected {shape}"
+        if shape != expected or len(data) - start != math.prod(shape):
+            return (
+                f"holds an array of shape {shape} in {len(data) - start} bytes, expected {expected}"
+            )
         return ""
     image = decode_gray(data) if stream == "flow" else decode_rgb(data)
     if image is None:
         return "cannot be decoded"
-    wanted = (2 * height, width) if stream == "flow" else (height, width, 3)
-    return (
-        "" if image.shape == wanted else f"holds an image of shape {image.shape}, expected {wanted}"
-    )
+    expected = (2 * height, width) if stream == "flow" else (height, width, 3)
+    if image.shape != expected:
+        return f"holds an image of shape {image.shape}, expected {expected}"
+    return ""

@@ -1,4 +1,4 @@
-"""``ckshard inspect``: what is in a dataset folder, as numbers and, on a page, as pictures."""
+"""What is in a dataset folder, as numbers and, on a page, as pictures."""
 
 from __future__ import annotations
 
@@ -47,12 +47,11 @@ class Inspection:
 
     def classes(self) -> list[tuple[str, int, int]]:
         """List (name, sequences, subjects) of each class."""
+        subjects: dict[int, set[str]] = {}
+        for row in self.rows:
+            subjects.setdefault(row["label"], set()).add(row["subject"])
         return [
-            (
-                entry.name,
-                entry.num_sequences,
-                len({row["subject"] for row in self.rows if row["label"] == entry.label}),
-            )
+            (entry.name, entry.num_sequences, len(subjects.get(entry.label, ())))
             for entry in self.manifest.classes
         ]
 
@@ -73,13 +72,9 @@ class Inspection:
         counts = Counter(row["num_frames"] for row in self.rows)
         low, high = min(counts), max(counts)
         step = max(1, -(-(high - low + 1) // NUM_BINS))
-        bins = range(low, high + 1, step)
+        bins = [range(start, start + step) for start in range(low, high + 1, step)]
         return [
-            (
-                str(start) if step == 1 else f"{start}-{start + step - 1}",
-                sum(counts[n] for n in range(start, start + step)),
-            )
-            for start in bins
+            (str(b[0]) if step == 1 else f"{b[0]}-{b[-1]}", sum(counts[n] for n in b)) for b in bins
         ]
 
 
@@ -90,18 +85,14 @@ def inspect_dataset(path: Path) -> Inspection:
         DatasetError: If the folder is missing, unfinished, damaged or of another version.
     """
     manifest = read_manifest(path)
-    return Inspection(
-        path=path,
-        manifest=manifest,
-        rows=read_index(path / INDEX_NAME, streams=manifest.streams).to_pylist(),
-    )
+    rows = read_index(path / INDEX_NAME, streams=manifest.streams).to_pylist()
+    return Inspection(path=path, manifest=manifest, rows=rows)
 
 
 def write_page(
     inspection: Inspection, out: Path, *, quality: Any, errors: Sequence[Any] = ()
 ) -> None:
-    """Write one self-contained HTML page: tables, histograms, and of each class some peak frames
-    with their flow.
+    """Write one self-contained page: tables, histograms, and some samples of each class.
 
     Args:
         inspection: What to show.
@@ -135,43 +126,32 @@ def rows_of_class(inspection: Inspection, label: int) -> list[dict[str, Any]]:
 
 
 def sample_pictures(inspection: Inspection, row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row's key, subject and pictures as data addresses: the peak frame, and flow at three
-    moments.
-    """
+    """Return what the page shows of a row: its peak frame, and its flow at three moments."""
     pictures = []
-    streams, flow = inspection.manifest.streams, inspection.manifest.flow
-    if "rgb" in streams:
-        pictures.append(("peak frame", jpeg_address(read_frame(inspection, row))))
-    if "flow" in streams and flow is not None:
-        for part in (1, 2, 3):
-            number = row["num_pairs"] * part // 4
+    flow = inspection.manifest.flow
+    if "rgb" in inspection.manifest.streams:
+        pictures.append(("peak frame", read_frame(inspection, row)))
+    if flow is not None:
+        for quarter in (1, 2, 3):
+            number = row["num_pairs"] * quarter // 4
             levels = read_pair(inspection, row, number)
-            pictures.append(
-                (
-                    f"flow of pair {number + 1}",
-                    jpeg_address(flow_to_rgb(levels, bound_px=flow.bound_px)),
-                )
-            )
-    return {
-        "key": row["key"],
-        "subject": row["subject"],
-        "num_frames": row["num_frames"],
-        "pictures": pictures,
-    }
+            picture = flow_to_rgb(levels, bound_px=flow.bound_px)
+            pictures.append((f"flow of pair {number + 1}", picture))
+    facts = {name: row[name] for name in ("key", "subject", "num_frames")}
+    return facts | {"pictures": [(name, jpeg_address(picture)) for name, picture in pictures]}
 
 
 def flow_histogram(inspection: Inspection) -> Histogram:
-    """Count the pixels of the shown samples' flow by speed, in pixels a frame; the last bin holds
-    all that is faster.
-    """
+    """Count the pixels of the shown samples by speed, in pixels a frame; the last bin is open."""
     flow = inspection.manifest.flow
-    if "flow" not in inspection.manifest.streams or flow is None:
+    if flow is None:
         return []
     edges = np.linspace(0, flow.bound_px / 4, 17)
     counts = np.zeros(len(edges) - 1, np.int64)
     for label in range(len(inspection.manifest.classes)):
         for row in rows_of_class(inspection, label):
             levels = read_pair(inspection, row, row["num_pairs"] // 2).astype(np.float32)
+            # From 128, not from the bound: what rests shall have speed 0.
             x, y = np.split((levels - 128) * (2 * flow.bound_px / 255), 2)
             counts += np.histogram(np.minimum(np.hypot(x, y), edges[-1]), edges)[0]
     return [(f"{edge:.2f}", int(count)) for edge, count in zip(edges, counts, strict=False)]

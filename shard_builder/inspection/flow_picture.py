@@ -13,8 +13,7 @@ FULL_BRIGHTNESS = 0.25
 
 
 def flow_to_rgb(levels: npt.NDArray[np.uint8], *, bound_px: float) -> npt.NDArray[np.uint8]:
-    """Colour a quantised flow pair: right is red, down green-yellow, left cyan, up violet; rest is
-    black.
+    """Colour a flow pair: right is red, down green-yellow, left cyan, up violet; rest is black.
 
     Args:
         levels: x above y, ``uint8`` (2H, W).

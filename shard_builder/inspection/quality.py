@@ -1,19 +1,19 @@
-"""Two figures of quality: how well the shards are shuffled, and what the codec costs against a
-lossless build.
-"""
+"""Two figures of quality: how well the shards are shuffled, and what the codec costs."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from shard_builder.errors import InputError
 from shard_builder.inspection.dataset import Inspection, read_frame, read_pair
 
-WINDOW = 16
+NUM_CONSECUTIVE = 16
 NUM_PERMUTATIONS = 100
 NUM_COMPARED = 40
 
@@ -23,12 +23,12 @@ class ShuffleQuality:
     """How mixed the classes of consecutive samples are.
 
     Args:
-        window: Consecutive samples looked at together.
-        entropy_bits: Mean entropy of the classes in a window, in stored order.
+        num_consecutive: Consecutive samples looked at together.
+        entropy_bits: Mean entropy of the classes in such a run, in stored order.
         ideal_bits: The same over random orders of the same samples.
     """
 
-    window: int
+    num_consecutive: int
     entropy_bits: float
     ideal_bits: float
 
@@ -53,23 +53,24 @@ class CodecError:
 
 
 def shuffle_quality(inspection: Inspection) -> ShuffleQuality:
-    """Compare the entropy of the classes in windows of consecutive samples with that of random
-    orders.
-    """
+    """Compare the entropy of classes in runs of consecutive samples with that of random orders."""
     labels = np.array([row["label"] for row in inspection.rows])
-    window = min(WINDOW, len(labels))
+    length = min(NUM_CONSECUTIVE, len(labels))
     generator = np.random.Generator(np.random.Philox(0))
-    ideal = [_mean_entropy(generator.permutation(labels), window) for _ in range(NUM_PERMUTATIONS)]
+    ideal = [_mean_entropy(generator.permutation(labels), length) for _ in range(NUM_PERMUTATIONS)]
     return ShuffleQuality(
-        window=window, entropy_bits=_mean_entropy(labels, window), ideal_bits=float(np.mean(ideal))
+        num_consecutive=length,
+        entropy_bits=_mean_entropy(labels, length),
+        ideal_bits=float(np.mean(ideal)),
     )
 
 
-def _mean_entropy(labels: Any, window: int) -> float:
+def _mean_entropy(labels: npt.NDArray[np.int64], length: int) -> float:
     entropies = []
-    for begin in range(len(labels) - window + 1):
-        shares = np.array(list(Counter(labels[begin : begin + window].tolist()).values())) / window
-        entropies.append(float(-(shares * np.log2(shares)).sum()))
+    for begin in range(len(labels) - length + 1):
+        counts = Counter(labels[begin : begin + length].tolist())
+        shares = np.array(list(counts.values())) / length
+        entropies.append(-(shares * np.log2(shares)).sum())
     return float(np.mean(entropies))
 
 
@@ -82,27 +83,18 @@ def codec_errors(inspection: Inspection, lossless: Inspection) -> list[CodecErro
     other = {row["key"]: row for row in lossless.rows}
     rows = inspection.rows[:: max(1, len(inspection.rows) // NUM_COMPARED)][:NUM_COMPARED]
     missing = [row["key"] for row in rows if row["key"] not in other]
+    origin = f"lossless={str(lossless.path)!r}"
     if missing or inspection.manifest.geometry != lossless.manifest.geometry:
         what = f"lacks {missing[0]}" if missing else "has another frame size"
-        raise InputError(
-            f"lossless={str(lossless.path)!r}: {what}, expected a build of the same source and size"
-        )
+        raise InputError(f"{origin}: {what}, expected a build of the same source and size")
     errors = []
     for stream, entry in inspection.manifest.streams.items():
-        if (
-            stream not in lossless.manifest.streams
-            or lossless.manifest.streams[stream].codec == "jpg"
-        ):
-            raise InputError(
-                f"lossless={str(lossless.path)!r}: has no lossless {stream}, expected codec png or"
-                " raw"
-            )
+        reference = lossless.manifest.streams.get(stream)
+        if reference is None or reference.codec == "jpg":
+            raise InputError(f"{origin}: has no lossless {stream}, expected codec png or raw")
         if entry.codec == "jpg":
-            errors.append(
-                _codec_error(
-                    stream, inspection, lossless, [(row, other[row["key"]]) for row in rows]
-                )
-            )
+            pairs = [(row, other[row["key"]]) for row in rows]
+            errors.append(_codec_error(stream, inspection, lossless, pairs))
     return errors
 
 
@@ -125,7 +117,10 @@ def _codec_error(
         square += float((difference.astype(np.float64) ** 2).sum())
         largest = max(largest, int(difference.max()))
         count += difference.size
-    psnr = float(10 * np.log10(255**2 / (square / count))) if square else float("inf")
     return CodecError(
-        stream=stream, num_compared=len(rows), mean_abs=total / count, largest=largest, psnr_db=psnr
+        stream=stream,
+        num_compared=len(rows),
+        mean_abs=total / count,
+        largest=largest,
+        psnr_db=float(10 * np.log10(255**2 / (square / count))) if square else math.inf,
     )

@@ -1,6 +1,4 @@
-"""Draw a neutral face: an identity of shape, skin, hair, light and background, seeded by the
-subject.
-"""
+"""Draw a neutral face: a subject's own shape, skin, hair, light and background."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ class Face:
 
 
 def neutral_landmarks(generator: np.random.Generator) -> Points:
-    """Draw 68 points in face units (half the face's width), the origin between the eyes' height and
-    the nose; subjects differ.
-    """
+    """Draw 68 points in half face widths; the origin is between the eyes' height and the nose."""
     eye_x, eye_y = generator.uniform(0.37, 0.46), generator.uniform(-0.26, -0.16)
     eye_half, eye_open = generator.uniform(0.13, 0.18), generator.uniform(0.045, 0.075)
     brow_y, brow_arch = eye_y - generator.uniform(0.2, 0.3), generator.uniform(0.03, 0.09)
@@ -50,16 +46,8 @@ def neutral_landmarks(generator: np.random.Generator) -> Points:
         [np.linspace(-nose_half, nose_half, 5), nose_y + np.array([0, 0.03, 0.05, 0.03, 0])], axis=1
     )
     third = eye_half / 3
-    eye = np.array(
-        [
-            [-eye_half, 0],
-            [-third, -eye_open],
-            [third, -eye_open],
-            [eye_half, 0],
-            [third, eye_open],
-            [-third, eye_open],
-        ]
-    )
+    eye_x_of = [-eye_half, -third, third, eye_half, third, -third]
+    eye = np.stack([eye_x_of, np.array([0, -1, -1, 0, 1, 1]) * eye_open], axis=1)
     left_eye, right_eye = eye + [-eye_x, eye_y], eye + [eye_x, eye_y]
     across = np.linspace(-mouth_half, mouth_half, 7)
     arc = np.sin(np.pi * np.linspace(0, 1, 7))
@@ -69,20 +57,9 @@ def neutral_landmarks(generator: np.random.Generator) -> Points:
     inner = across[[1, 2, 3, 4, 5]] * 0.98
     inner_upper = np.stack([inner, np.full(5, mouth_y - 0.012)], axis=1)
     inner_lower = np.stack([inner[3:0:-1], np.full(3, mouth_y + 0.014)], axis=1)
-    parts = (
-        jaw,
-        brow,
-        brow[::-1] * [-1, 1],
-        bridge,
-        nostrils,
-        left_eye,
-        right_eye,
-        upper,
-        lower,
-        inner_upper,
-        inner_lower,
-    )
-    return np.concatenate(parts)
+    brows = brow, brow[::-1] * [-1, 1]
+    mouth = upper, lower, inner_upper, inner_lower
+    return np.concatenate([jaw, *brows, bridge, nostrils, left_eye, right_eye, *mouth])
 
 
 def draw_face(generator: np.random.Generator, *, height: int, width: int) -> Face:
@@ -94,18 +71,15 @@ def draw_face(generator: np.random.Generator, *, height: int, width: int) -> Fac
         width: Picture width in pixels.
     """
     unit = width / 640 * generator.uniform(98, 138)
-    center = np.array([width / 2, height * 0.46]) + generator.uniform(-1, 1, 2) * [
-        0.085 * width,
-        0.05 * height,
-    ]
+    offset = generator.uniform(-1, 1, 2) * [0.085 * width, 0.05 * height]
+    center = np.array([width / 2, height * 0.46]) + offset
     points = neutral_landmarks(generator) * unit * [1, generator.uniform(0.97, 1.12)] + center
     canvas = _Canvas(generator, height, width, unit)
     canvas.background()
     tone = generator.uniform(85, 215)
     tint = np.array([1.0, generator.uniform(0.78, 0.88), generator.uniform(0.62, 0.78)])
-    hair = generator.uniform(15, 120 if tone > 120 else 60) * np.array(
-        [1.0, 0.9, generator.uniform(0.7, 0.9)]
-    )
+    hair_tone = generator.uniform(15, 120 if tone > 120 else 60)
+    hair = hair_tone * np.array([1.0, 0.9, generator.uniform(0.7, 0.9)])
     _draw_head(canvas, points, tone * tint, hair)
     _draw_features(canvas, points, tone * tint, hair)
     return Face(image=canvas.finish(), landmarks=points, unit_px=float(unit))
@@ -128,16 +102,12 @@ class _Canvas:
         self.image[:] = plain[..., None]
 
     def noise(self, scale: float) -> FloatImage:
-        """Return smooth noise of unit deviation; ``scale`` is the grain's size as part of the
-        width.
-        """
+        """Return smooth noise of unit deviation; ``scale`` is the grain's part of the width."""
         height, width = self.image.shape[:2]
-        coarse = self.generator.standard_normal(
-            (max(2, round(height / (scale * width))), max(2, round(1 / scale)))
-        ).astype(np.float32)
-        return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(
-            np.float32, copy=False
-        )
+        shape = max(2, round(height / (scale * width))), max(2, round(1 / scale))
+        coarse = self.generator.standard_normal(shape).astype(np.float32)
+        smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        return smooth.astype(np.float32, copy=False)
 
     def blend(self, mask: FloatImage, color: npt.NDArray[np.float64] | FloatImage) -> None:
         self.image += mask[..., None] * (np.asarray(color, np.float32) - self.image)
@@ -146,7 +116,7 @@ class _Canvas:
         self, outline: Points, color: npt.NDArray[np.float64], *, soft: float, opacity: float = 1.0
     ) -> FloatImage:
         mask = np.zeros(self.image.shape[:2], np.float32)
-        cv2.fillPoly(mask, [np.round(outline * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+        cv2.fillPoly(mask, _sixteenths(outline), 1.0, cv2.LINE_AA, 4)
         mask = self.soften(mask, soft) * opacity
         self.blend(mask, color)
         return mask
@@ -162,77 +132,65 @@ class _Canvas:
     ) -> None:
         mask = np.zeros(self.image.shape[:2], np.float32)
         thickness = max(1, round(thick * self.unit))
-        cv2.polylines(
-            mask, [np.round(path * 16).astype(np.int32)], False, 1.0, thickness, cv2.LINE_AA, 4
-        )
+        cv2.polylines(mask, _sixteenths(path), False, 1.0, thickness, cv2.LINE_AA, 4)
         self.blend(self.soften(mask, soft) * opacity, color)
 
     def soften(self, mask: FloatImage, soft: float) -> FloatImage:
-        return cv2.GaussianBlur(mask, (0, 0), max(0.4, soft * self.unit)).astype(
-            np.float32, copy=False
-        )
+        blurred = cv2.GaussianBlur(mask, (0, 0), max(0.4, soft * self.unit))
+        return blurred.astype(np.float32, copy=False)
 
     def finish(self) -> FloatImage:
         """Add the light's direction and the camera's blur."""
         height, width = self.image.shape[:2]
         direction = self.generator.uniform(0, 2 * np.pi)
         rows, columns = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-        light = 1 + self.generator.uniform(0.05, 0.22) * (
-            np.cos(direction) * columns + 0.6 * np.sin(direction) * rows
-        )
+        slope = np.cos(direction) * columns + 0.6 * np.sin(direction) * rows
+        light = 1 + self.generator.uniform(0.05, 0.22) * slope
         lit = np.clip(self.image * light[..., None].astype(np.float32), 0, 255)
         return np.asarray(cv2.GaussianBlur(lit, (0, 0), max(0.5, 0.9 * width / 640)), np.float32)
 
 
+def _sixteenths(path: Points) -> list[npt.NDArray[np.int32]]:
+    """Return a path as OpenCV draws it with 4 fractional bits."""
+    return [np.round(path * 16).astype(np.int32)]
+
+
 def _ellipse(center: Points, radius_x: float, radius_y: float) -> Points:
-    angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    return np.stack(
-        [center[0] + radius_x * np.cos(angle), center[1] + radius_y * np.sin(angle)], axis=1
-    )
+    return _arc(center, radius_x, radius_y, np.linspace(0, 2 * np.pi, 48, endpoint=False))
+
+
+def _arc(center: Points, radius_x: float, radius_y: float, angle: Points) -> Points:
+    x, y = center[0] + radius_x * np.cos(angle), center[1] + radius_y * np.sin(angle)
+    return np.stack([x, y], axis=1)
 
 
 def _draw_head(
     canvas: _Canvas, points: Points, skin: npt.NDArray[np.float64], hair: npt.NDArray[np.float64]
 ) -> None:
     generator, unit = canvas.generator, canvas.unit
-    middle = (points[0] + points[16]) / 2
+    center = (points[0] + points[16]) / 2
     hair_long = generator.random() < 0.45
-    crown = _ellipse(middle + [0, -0.25 * unit], 1.22 * unit, (1.65 if hair_long else 1.32) * unit)
+    crown = _ellipse(center + [0, -0.25 * unit], 1.22 * unit, (1.65 if hair_long else 1.32) * unit)
     canvas.polygon(crown, hair, soft=0.05)
-    neck = np.array([[-0.5, 0.6], [0.5, 0.6], [0.62, 2.6], [-0.62, 2.6]]) * unit + middle
+    neck = np.array([[-0.5, 0.6], [0.5, 0.6], [0.62, 2.6], [-0.62, 2.6]]) * unit + center
     canvas.polygon(neck, skin * 0.8, soft=0.06)
-    clothes = np.array([[-2.2, 2.6], [-0.6, 1.72], [0.6, 1.72], [2.2, 2.6]]) * unit + middle
+    clothes = np.array([[-2.2, 2.6], [-0.6, 1.72], [0.6, 1.72], [2.2, 2.6]]) * unit + center
     canvas.polygon(clothes, np.full(3, generator.uniform(20, 230)), soft=0.03)
-    angle = np.linspace(0, -np.pi, 24)[1:-1]
-    forehead = np.stack(
-        [
-            middle[0] + unit * np.cos(angle),
-            middle[1] + generator.uniform(0.95, 1.15) * unit * np.sin(angle),
-        ],
-        axis=1,
-    )
+    brow_angle = np.linspace(0, -np.pi, 24)[1:-1]
+    forehead = _arc(center, unit, generator.uniform(0.95, 1.15) * unit, brow_angle)
     face = canvas.polygon(np.concatenate([points[:17], forehead]), skin, soft=0.025)
     texture = 9 * canvas.noise(0.014) + 8 * canvas.noise(0.04) + 3 * canvas.noise(0.007)
     canvas.image += (face * texture * generator.uniform(0.6, 1.3))[..., None]
-    canvas.image *= (1 - 0.18 * canvas.soften(face, 0.02) * (1 - canvas.soften(face, 0.25)))[
-        ..., None
-    ]
+    rim = 0.18 * canvas.soften(face, 0.02) * (1 - canvas.soften(face, 0.25))
+    canvas.image *= (1 - rim)[..., None]
     for side in (-1, 1):
-        cheek = _ellipse(middle + np.array([side * 0.52, 0.38]) * unit, 0.24 * unit, 0.2 * unit)
+        cheek = _ellipse(center + np.array([side * 0.52, 0.38]) * unit, 0.24 * unit, 0.2 * unit)
         canvas.polygon(cheek, skin * generator.uniform(1.04, 1.16), soft=0.12, opacity=0.6)
-    fringe = generator.uniform(-0.95, -0.72) * unit + middle[1]
-    top = np.array([[-1.1 * unit, -1.2 * unit], [1.1 * unit, -1.2 * unit]]) + middle
-    bent = np.array(
-        [
-            [middle[0] + 1.05 * unit, fringe + 0.3 * unit],
-            [middle[0] + generator.uniform(-0.5, 0.5) * unit, fringe],
-        ]
-    )
-    canvas.polygon(
-        np.concatenate([top, bent, [[middle[0] - 1.05 * unit, fringe + 0.3 * unit]]]),
-        hair,
-        soft=0.05,
-    )
+    fringe = generator.uniform(-0.95, -0.72)
+    parting = generator.uniform(-0.5, 0.5)
+    outline = [[-1.1, -1.2], [1.1, -1.2], [1.05, fringe + 0.3], [parting, fringe]]
+    outline.append([-1.05, fringe + 0.3])
+    canvas.polygon(np.array(outline) * unit + center, hair, soft=0.05)
     if generator.random() < 0.25:
         beard = np.concatenate([points[3:14], points[[54, 57, 48]]])
         canvas.polygon(beard, hair, soft=0.09, opacity=generator.uniform(0.3, 0.7))
@@ -247,14 +205,10 @@ def _draw_features(
         canvas.line(brow, hair * 0.8, thick=brow_thick, soft=0.016, opacity=0.9)
     iris = np.full(3, generator.uniform(25, 105))
     for eye in (points[36:42], points[42:48]):
-        canvas.polygon(
-            _ellipse(eye.mean(axis=0) + [0, -0.02 * unit], 0.25 * unit, 0.14 * unit),
-            skin * 0.8,
-            soft=0.05,
-            opacity=0.55,
-        )
-        canvas.polygon(eye, np.full(3, generator.uniform(195, 235)), soft=0.007)
         center = eye.mean(axis=0)
+        socket = _ellipse(center + [0, -0.02 * unit], 0.25 * unit, 0.14 * unit)
+        canvas.polygon(socket, skin * 0.8, soft=0.05, opacity=0.55)
+        canvas.polygon(eye, np.full(3, generator.uniform(195, 235)), soft=0.007)
         canvas.polygon(_ellipse(center, 0.062 * unit, 0.062 * unit), iris, soft=0.008)
         canvas.polygon(_ellipse(center, 0.026 * unit, 0.026 * unit), np.full(3, 8.0), soft=0.006)
         canvas.line(eye[:4], skin * 0.3, thick=0.028, soft=0.008)
@@ -262,19 +216,15 @@ def _draw_features(
     canvas.line(points[27:31] + [0.07 * unit, 0], skin * 0.78, thick=0.05, soft=0.03, opacity=0.7)
     canvas.line(points[27:31] - [0.02 * unit, 0], skin * 1.18, thick=0.05, soft=0.025, opacity=0.6)
     for nostril in (points[32], points[34]):
-        canvas.polygon(
-            _ellipse(nostril, 0.045 * unit, 0.025 * unit), skin * 0.35, soft=0.012, opacity=0.9
-        )
+        hole = _ellipse(nostril, 0.045 * unit, 0.025 * unit)
+        canvas.polygon(hole, skin * 0.35, soft=0.012, opacity=0.9)
     canvas.line(points[31:36], skin * 0.66, thick=0.02, soft=0.015, opacity=0.8)
-    lips = skin * np.array(
-        [generator.uniform(0.78, 0.9), generator.uniform(0.58, 0.75), generator.uniform(0.6, 0.78)]
-    )
-    canvas.polygon(points[48:60], lips, soft=0.014)
+    red, green, blue = (generator.uniform(*r) for r in ((0.78, 0.9), (0.58, 0.75), (0.6, 0.78)))
+    canvas.polygon(points[48:60], skin * np.array([red, green, blue]), soft=0.014)
     canvas.line(points[60:65], np.full(3, 22.0), thick=0.034, soft=0.009)
     for side in (-1, 1):
-        fold = np.array(
-            [points[33] + [side * 0.24 * unit, 0], points[51] + [side * 0.42 * unit, 0.02 * unit]]
-        )
+        top = points[33] + [side * 0.24 * unit, 0]
+        fold = np.array([top, points[51] + [side * 0.42 * unit, 0.02 * unit]])
         canvas.line(fold, skin * 0.75, thick=0.02, soft=0.025, opacity=generator.uniform(0.2, 0.8))
     if generator.random() < 0.2:
         for eye in (points[36:42], points[42:48]):

@@ -1,6 +1,4 @@
-"""Move a neutral face: class-specific displacements of 68 landmarks, spread to a dense field, with
-a time course and nuisances.
-"""
+"""Move a neutral face: displacements of 68 landmarks, spread to a field, over time, with drift."""
 
 from __future__ import annotations
 
@@ -25,8 +23,7 @@ UPPER_LIP, LOWER_LIP = [49, 50, 51, 52, 53, 61, 62, 63], [55, 56, 57, 58, 59, 65
 
 
 def expression_displacements(emotion: str, generator: np.random.Generator) -> Points:
-    """Return the displacement of each landmark from the neutral to the peak frame, (68, 2), in half
-    face widths, y downwards.
+    """Return each landmark's displacement at the peak, (68, 2), in half face widths, y downwards.
 
     The action units are the prototypes of the Facial Action Coding System that CK+'s labels were
     checked against (Lucey et al. 2010): anger 4+7+23, contempt one-sided 14, disgust 9+10, fear
@@ -117,50 +114,27 @@ class Motion:
     def render(self, number: int, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
         """Draw frame ``number`` with fresh sensor noise: ``uint8`` (H, W, 3) RGB."""
         height, width = self.peak_field.shape[:2]
-        columns, rows = np.meshgrid(
-            np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-        )
-        shift = self.peak_field * np.float32(self.course[number]) + self.drift_px[number].astype(
-            np.float32
-        )
+        columns, rows = _pixel_grid(height, width)
+        shift = self.peak_field * np.float32(self.course[number])
+        shift = shift + self.drift_px[number].astype(np.float32)
+        map_x, map_y = columns - shift[..., 0], rows - shift[..., 1]
         moved = cv2.remap(
-            self.face.image,
-            columns - shift[..., 0],
-            rows - shift[..., 1],
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
+            self.face.image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        noise = generator.standard_normal((height, width), dtype=np.float32) * np.float32(
-            NOISE_LEVELS
-        )
-        return np.clip(moved + (noise + np.float32(self.light[number]))[..., None], 0, 255).astype(
-            np.uint8
-        )
-
-    def true_flow(self, number: int) -> FloatImage:
-        """Return the known flow from frame ``number`` to the next, (H, W, 2) ``float32`` in pixels,
-        x right, y down.
-
-        It is exact where the displacement varies slowly against its own size, which holds on faces
-        drawn here.
-        """
-        step = np.float32(self.course[number + 1] - self.course[number])
-        drift = self.drift_px[number + 1] - self.drift_px[number]
-        return np.asarray(self.peak_field * step + drift, np.float32)
+        noise = generator.standard_normal((height, width), dtype=np.float32)
+        added = noise * np.float32(NOISE_LEVELS) + np.float32(self.light[number])
+        return np.clip(moved + added[..., None], 0, 255).astype(np.uint8)
 
     def landmarks(self, number: int) -> Points:
         """Return the 68 landmarks in frame ``number``, (68, 2) pixels."""
-        return np.asarray(
-            self.face.landmarks + self.landmark_shift * self.course[number] + self.drift_px[number]
-        )
+        moved = self.face.landmarks + self.landmark_shift * self.course[number]
+        return np.asarray(moved + self.drift_px[number])
 
 
 def make_motion(
     face: Face, emotion: str, *, num_frames: int, generator: np.random.Generator
 ) -> Motion:
-    """Draw the motion of one sequence: a subject's own strength and asymmetry, an onset of varying
-    speed, a drifting head and light.
-    """
+    """Draw one sequence's motion: strength, asymmetry, onset, and a drifting head and light."""
     shift = expression_displacements(emotion, generator) * generator.uniform(0.75, 1.25)
     shift += shift * generator.normal(0, 0.12, shift.shape)
     shift_px = shift * face.unit_px
@@ -178,9 +152,7 @@ def make_motion(
 
 
 def _onset(num_frames: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Rise from 0 to 1 over most of the sequence, at a varying speed; hold the peak for what is
-    left.
-    """
+    """Rise from 0 to 1 over most of the sequence, at a varying speed, and hold the peak."""
     length = max(2, round((num_frames - 1) * generator.uniform(0.8, 1.0)))
     part = np.clip(np.arange(num_frames) / length, 0, 1) ** generator.uniform(0.8, 1.4)
     smooth = part * part * (3 - 2 * part)
@@ -189,9 +161,7 @@ def _onset(num_frames: int, generator: np.random.Generator) -> npt.NDArray[np.fl
 
 
 def _spread(shift_px: Points, face: Face, *, height: int, width: int) -> FloatImage:
-    """Spread the landmarks' displacements with Gaussian weights; far from all landmarks nothing
-    moves.
-    """
+    """Spread the displacements with Gaussian weights; far from all landmarks nothing moves."""
     step = max(2, round(face.unit_px / 12))
     rows, columns = np.arange(0, height + step, step), np.arange(0, width + step, step)
     grid = np.stack(np.meshgrid(columns, rows), axis=-1).astype(np.float64)
@@ -199,9 +169,12 @@ def _spread(shift_px: Points, face: Face, *, height: int, width: int) -> FloatIm
     distance = np.square(grid[:, :, None] - target).sum(axis=-1)
     weight = np.exp(-distance / (2 * (SPREAD * face.unit_px) ** 2))
     coarse = (weight @ shift_px) / (weight.sum(axis=-1, keepdims=True) + 0.08)
-    map_x, map_y = np.meshgrid(
-        np.arange(width, dtype=np.float32) / step, np.arange(height, dtype=np.float32) / step
-    )
-    return cv2.remap(coarse.astype(np.float32), map_x, map_y, cv2.INTER_LINEAR).astype(
-        np.float32, copy=False
-    )
+    map_x, map_y = (axis / np.float32(step) for axis in _pixel_grid(height, width))
+    field = cv2.remap(coarse.astype(np.float32), map_x, map_y, cv2.INTER_LINEAR)
+    return field.astype(np.float32, copy=False)
+
+
+def _pixel_grid(height: int, width: int) -> tuple[FloatImage, FloatImage]:
+    """Return x and y of every pixel, ``float32`` (H, W)."""
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return x, y

@@ -25,8 +25,8 @@ def add_quirks(images: Path, labels: Path) -> None:
     """
     for path in sorted(images.rglob("*.png")):
         _burn_counter(path)
-    subject = sorted(path for path in images.iterdir() if path.is_dir())[0]
-    session = sorted(subject.iterdir())[0]
+    subject = min(path for path in images.iterdir() if path.is_dir())
+    session = min(subject.iterdir())
     unlabelled = subject / "099"
     shutil.copytree(session, unlabelled)
     for path in unlabelled.iterdir():
@@ -53,9 +53,7 @@ def break_release(name: str, images: Path, labels: Path) -> None:
         images: Folder of the subjects' images.
         labels: Folder of their emotion labels.
     """
-    session = sorted(
-        path for path in images.rglob("*") if path.is_dir() and list(path.glob("*.png"))
-    )[0]
+    session = min(path.parent for path in images.rglob("*.png"))
     frames = sorted(session.glob("*.png"))
     label = next((labels / session.parent.name / session.name).glob("*_emotion.txt"))
     FAULTS[name](frames, label)

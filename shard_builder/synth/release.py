@@ -7,10 +7,9 @@ pixels; only the motion and the shape of the peak frame tell the class. Everythi
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from shard_builder.checks import check_choice, check_integer, check_number
 from shard_builder.errors import InputError
-from shard_builder.machine import num_workers, process_pool
+from shard_builder.machine import num_workers, run_in_processes
 from shard_builder.sources.sequence import CKPLUS_EMOTIONS
 from shard_builder.synth.face import Face, draw_face
 from shard_builder.synth.motion import Motion, make_motion
@@ -96,7 +95,7 @@ def write_release(
     """
     if broken:
         check_choice("broken", broken, FAULTS)
-    workers = min(num_workers(workers), options.num_subjects)
+    workers = num_workers(workers)
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
         raise InputError(
             f"{out}: exists, expected a new folder\n"
@@ -107,9 +106,13 @@ def write_release(
     temporary.mkdir(parents=True)
     lengths = []
     try:
-        for done, length in enumerate(_run(temporary, options, workers), start=1):
-            lengths.append(length)
-            on_progress(done, options.num_subjects)
+        write = partial(write_subject, temporary, options)
+        numbers = list(range(options.num_subjects))
+        for subject_lengths in run_in_processes(
+            write, numbers, workers=workers, kept="Nothing is kept."
+        ):
+            lengths.append(subject_lengths)
+            on_progress(len(lengths), options.num_subjects)
         if broken:
             break_release(broken, temporary / IMAGES, temporary / LABELS)
         if quirks:
@@ -126,24 +129,11 @@ def write_release(
     )
 
 
-def _run(root: Path, options: ReleaseOptions, workers: int) -> Iterator[list[int]]:
-    write = partial(write_subject, root, options)
-    if workers == 1:
-        yield from map(write, range(options.num_subjects))
-        return
-    with process_pool(workers) as pool:
-        yield from pool.map(write, range(options.num_subjects))
-
-
 def subject_name(number: int, options: ReleaseOptions) -> str:
     """Return CK+-like ids: S005, S006, ...; the colour subjects are S501, S502, ..."""
-    if is_color(number):
-        return (
-            f"S{501 + number // COLOR_EVERY:03d}"
-            if options.num_subjects < 480
-            else f"S{number:03d}"
-        )
-    return f"S{5 + number:03d}" if options.num_subjects < 480 else f"S{number:03d}"
+    if options.num_subjects >= 480:  # S005... would run into S501
+        return f"S{number:03d}"
+    return f"S{501 + number // COLOR_EVERY}" if is_color(number) else f"S{5 + number:03d}"
 
 
 def is_color(number: int) -> bool:
@@ -153,33 +143,24 @@ def is_color(number: int) -> bool:
 
 def draw_subject(number: int, options: ReleaseOptions) -> Face:
     """Draw the neutral face of subject ``number``, gray (three equal channels) or in colour."""
-    height, width = (
-        round((480 if is_color(number) else 490) * options.image_scale),
-        round(640 * options.image_scale),
-    )
+    height = round((480 if is_color(number) else 490) * options.image_scale)
+    width = round(640 * options.image_scale)
     face = draw_face(_generator(options.seed, number), height=height, width=width)
     if is_color(number):
         return face
     gray = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
-    return Face(
-        image=np.repeat(gray[..., None], 3, axis=2), landmarks=face.landmarks, unit_px=face.unit_px
-    )
+    return replace(face, image=np.repeat(gray[..., None], 3, axis=2))
 
 
 def draw_sequence(
     face: Face, number: int, code: int, options: ReleaseOptions
 ) -> tuple[Motion, np.random.Generator]:
-    """Draw the motion of a subject's sequence of class ``code`` (1..7), and the generator of its
-    sensor noise.
-    """
+    """Draw a subject's motion of class ``code`` (1..7); also return its noise generator."""
     generator = _generator(options.seed, number, code)
-    num_frames = int(
-        np.clip(round(generator.lognormal(np.log(16), 0.42)), MIN_FRAMES, options.max_frames)
-    )
-    return (
-        make_motion(face, CKPLUS_EMOTIONS[code], num_frames=num_frames, generator=generator),
-        generator,
-    )
+    length = round(generator.lognormal(np.log(16), 0.42))
+    num_frames = int(np.clip(length, MIN_FRAMES, options.max_frames))
+    emotion = CKPLUS_EMOTIONS[code]
+    return make_motion(face, emotion, num_frames=num_frames, generator=generator), generator
 
 
 def write_subject(root: Path, options: ReleaseOptions, number: int) -> list[int]:
@@ -188,44 +169,34 @@ def write_subject(root: Path, options: ReleaseOptions, number: int) -> list[int]
     face, subject = draw_subject(number, options), subject_name(number, options)
     codes = _generator(options.seed, number, 0).permutation(np.arange(1, 8))
     lengths = []
-    for session, code in enumerate(codes, start=1):
-        motion, generator = draw_sequence(face, number, int(code), options)
-        write_sequence(
-            root, subject, f"{session:03d}", int(code), motion, generator, color=is_color(number)
-        )
+    for session, code in enumerate(map(int, codes), start=1):
+        motion, generator = draw_sequence(face, number, code, options)
+        stem = f"{subject}_{session:03d}"
+        write_sequence(root, stem, code, motion, generator, color=is_color(number))
         lengths.append(len(motion.course))
     return lengths
 
 
 def write_sequence(
-    root: Path,
-    subject: str,
-    session: str,
-    code: int,
-    motion: Motion,
-    generator: np.random.Generator,
-    *,
-    color: bool,
+    root: Path, stem: str, code: int, motion: Motion, generator: np.random.Generator, *, color: bool
 ) -> None:
-    """Write the frames, the label of the last frame and the landmarks of all frames of one
-    sequence.
-    """
-    stem = f"{subject}_{session}"
-    folders = [root / kind / subject / session for kind in (IMAGES, LABELS, LANDMARKS)]
-    for folder in folders:
+    """Write one sequence: its frames, their landmarks, and the label of the last frame."""
+    images, labels, landmarks = (
+        root / kind / Path(*stem.split("_")) for kind in (IMAGES, LABELS, LANDMARKS)
+    )
+    for folder in (images, labels, landmarks):
         folder.mkdir(parents=True)
     num_frames = len(motion.course)
     for index in range(num_frames):
         frame = motion.render(index, generator)
         image = frame[..., ::-1] if color else frame[..., 0]
-        path = folders[0] / f"{stem}_{index + 1:08d}.png"
-        if not cv2.imwrite(
-            os.fspath(path), np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 1]
-        ):
+        path = images / f"{stem}_{index + 1:08d}.png"
+        png = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+        if not cv2.imwrite(str(path), np.ascontiguousarray(image), png):
             raise OSError(f"{path}: cannot be written")
         lines = "".join(f"   {x:.7e}   {y:.7e}\n" for x, y in motion.landmarks(index))
-        (folders[2] / f"{stem}_{index + 1:08d}_landmarks.txt").write_text(lines)
-    (folders[1] / f"{stem}_{num_frames:08d}_emotion.txt").write_text(f"   {code:.7e}\n")
+        (landmarks / f"{stem}_{index + 1:08d}_landmarks.txt").write_text(lines)
+    (labels / f"{stem}_{num_frames:08d}_emotion.txt").write_text(f"   {code:.7e}\n")
 
 
 def _generator(*words: int) -> np.random.Generator:

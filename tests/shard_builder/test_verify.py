@@ -6,9 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -202,6 +205,27 @@ def test_a_whole_dataset_has_no_faults(codec: str, build_tiny: Callable[..., Pat
     report = verify_dataset(build_tiny(codec=codec, shard_bytes=32 << 20), workers=2)
     assert report.faults == ()
     assert report.num_decoded == report.num_members - 2 * 2 * 42
+
+
+def test_a_sequence_of_over_a_thousand_frames_has_no_faults(tmp_path: Path) -> None:
+    """Its members are numbered with four digits, so that their names sort as their numbers do."""
+    (tmp_path / "videos" / "happy").mkdir(parents=True)
+    path, size = str(tmp_path / "videos" / "happy" / "anna.mp4"), (16, 16)
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), 25.0, size)
+    for level in range(1002):
+        writer.write(np.full((16, 16, 3), level % 256, np.uint8))
+    writer.release()
+    dataset = tmp_path / "dataset"
+    program = str(Path(sys.executable).with_name("ckshard"))
+    for words in (
+        ["build", str(tmp_path / "videos"), str(dataset), "--size", "16x16"]
+        + ["--flow-method", "dis", "--subject-pattern", "/(anna)", "--yes"],
+        ["verify", str(dataset)],
+    ):
+        done = subprocess.run([program, *words], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with tarfile.open(dataset / "flow-000000.tar") as tar:
+        assert "happy_anna.flow-0999.jpg" in tar.getnames()
 
 
 def test_quick_finds_what_it_looks_at_and_decodes_nothing(dataset: Path) -> None:
