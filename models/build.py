@@ -1,6 +1,4 @@
-"""``build_model``: torchvision classifiers with a stem for 3 or 2L channels, a head for the
-classes, and weights by name.
-"""
+"""``build_model``: torchvision classifiers with another stem, another head, and weights by name."""
 
 from __future__ import annotations
 
@@ -10,11 +8,11 @@ import torch
 import torchvision.models as zoo
 from torch import nn
 
-from models.heads import ORIGINAL_NUM_OUTPUTS, original_head
+from models.heads import ORIGINAL_NUM_OUTPUTS, make_original_head
 from models.weights import load_by_name, read_state_dict, torchvision_state_dict
+from shard_builder.checks import check_choice
 from shard_builder.errors import InputError
 
-STREAMS = ("rgb", "flow")
 DROPOUT = {"rgb": 0.8, "flow": 0.7}
 """Before the classifier. Source: TSN; rgb_resnet.py and flow_resnet.py of
 two_stream_for_emotion_recognition."""
@@ -30,14 +28,14 @@ def build_model(
     stack_length: int = 5,
     weights: str = "imagenet",
     dropout: float | None = None,
-    use_original_head: bool = False,
+    original_head: bool = False,
 ) -> nn.Module:
-    """Build a network that turns (N, C, 224, 224) images into (N, num_classes) logits; C is 3 (rgb)
-    or 2 ``stack_length`` (flow).
+    """Build a network that turns (N, C, 224, 224) images into (N, num_classes) logits.
 
-    The first convolution of pretrained rgb weights becomes the flow stem by its mean over RGB,
-    repeated 2L times and not rescaled (cross-modality initialisation). Without weights,
-    torchvision's own initialisation follows torch's global generator.
+    C is 3 (rgb) or 2 ``stack_length`` (flow). The first convolution of pretrained rgb weights
+    becomes the flow stem by its mean over RGB, repeated 2L times and not rescaled (cross-modality
+    initialisation). Without weights, torchvision's own initialisation follows torch's global
+    generator.
 
     Args:
         arch: Name of a torchvision classifier whose first layer is a Conv2d of 3 channels and whose
@@ -49,7 +47,7 @@ def build_model(
             a file: a checkpoint of ``cktrain``, of the original (``rgb_resnet152``,
             ``flow_resnet152``) or a state dict of torchvision.
         dropout: Probability before the classifier; None takes 0.8 (rgb) or 0.7 (flow).
-        use_original_head: The original's heads of 8 outputs, one for each of CK+'s codes 0..7;
+        original_head: The original's heads of 8 outputs, one for each of CK+'s codes 0..7;
             ``num_classes`` must be 8.
 
     Raises:
@@ -58,34 +56,29 @@ def build_model(
     Source: Wang et al., Temporal Segment Networks, ECCV 2016 (stem, dropout); He et al., Deep
         Residual Learning, CVPR 2016.
     """
-    if stream not in STREAMS:
-        raise InputError(f"stream {stream!r}, expected rgb or flow")
+    check_choice("stream", stream, DROPOUT)
     if num_classes < 2:
-        raise InputError(f"{num_classes} classes, expected at least 2")
+        raise InputError(f"num_classes={num_classes}, expected at least 2")
     if stack_length < 1:
-        raise InputError(f"--stack-length {stack_length}, expected 1 or more")
+        raise InputError(f"stack_length={stack_length}, expected 1 or more")
     probability = DROPOUT[stream] if dropout is None else dropout
     if not 0 <= probability < 1:
-        raise InputError(f"--dropout {probability}, expected 0 or more and less than 1")
-    if use_original_head and num_classes != ORIGINAL_NUM_OUTPUTS:
+        raise InputError(f"dropout={probability}, expected 0 or more and less than 1")
+    if original_head and num_classes != ORIGINAL_NUM_OUTPUTS:
         raise InputError(
-            f"--original-head has {ORIGINAL_NUM_OUTPUTS} outputs (CK+'s codes 0 to 7), but"
-            f" {num_classes} are asked for"
+            f"original_head=True has {ORIGINAL_NUM_OUTPUTS} outputs (CK+'s codes 0 to 7),"
+            f" but {num_classes} are asked for"
         )
     model = _torchvision_model(arch)
-    name, classifier = _last_linear(model, arch)
-    head: nn.Module
-    if use_original_head:
-        head = original_head(stream, classifier.in_features, dropout=probability)
+    name, num_features = _last_linear(model, arch)
+    if original_head:
+        head = make_original_head(stream, num_features, dropout=probability)
     else:
-        head = nn.Sequential(
-            nn.Dropout(probability), nn.Linear(classifier.in_features, num_classes)
-        )
+        head = nn.Sequential(nn.Dropout(probability), nn.Linear(num_features, num_classes))
     stem = _first_conv(model, arch)
     if stream == "flow":
-        replace_module(
-            model, stem, _conv_with_channels(model.get_submodule(stem), 2 * stack_length)
-        )
+        conv = _conv_with_channels(model.get_submodule(stem), 2 * stack_length)
+        replace_module(model, stem, conv)
     replace_module(model, name, head)
     if weights != "none":
         _load(model, arch, weights, stem=stem, head=name)
@@ -94,16 +87,12 @@ def build_model(
 
 def stem_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of the first convolution."""
-    return list(
-        model.get_submodule(
-            _first_conv(model, type(model).__name__, num_channels=None)
-        ).parameters()
-    )
+    stem = _first_conv(model, type(model).__name__, num_channels=None)
+    return list(model.get_submodule(stem).parameters())
 
 
 def freeze_batch_norm(model: nn.Module) -> int:
-    """Put every BatchNorm2d but the first into evaluation mode and stop its gradients; return how
-    many.
+    """Freeze every BatchNorm2d but the first, statistics and weights; return how many.
 
     Call it after each ``model.train()``.
 
@@ -117,8 +106,7 @@ def freeze_batch_norm(model: nn.Module) -> int:
 
 
 def cross_modality_stem(weight: torch.Tensor, num_channels: int) -> torch.Tensor:
-    """Turn the first convolution of an rgb net (out, 3, h, w) into one of ``num_channels``: the
-    mean over RGB, repeated.
+    """Return the mean over RGB of a first convolution (out, 3, h, w), for each of the channels.
 
     Source: TSN; not rescaled, so that the first activations grow with the number of channels, as in
         the original.
@@ -135,15 +123,17 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
 def _torchvision_model(arch: str) -> nn.Module:
     names = zoo.list_models(module=zoo)
     if arch not in names or arch in AUXILIARY_OUTPUTS:
+        known = (name for name in names if name not in AUXILIARY_OUTPUTS)
         raise InputError(
-            f"--arch {arch!r}, expected resnet18, 34, 50, 101 or 152, or another classifier of"
-            " torchvision.models with one output\n  Known:"
-            f" {', '.join(name for name in names if name not in AUXILIARY_OUTPUTS)}"
+            f"arch={arch!r}, expected resnet18, 34, 50, 101 or 152,"
+            " or another classifier of torchvision.models with one output\n"
+            f"  Known: {', '.join(known)}"
         )
     return zoo.get_model(arch, weights=None)  # type: ignore[no-any-return]
 
 
 def _leaves(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the modules that hold parameters themselves, in the order of the forward pass."""
     return [
         (name, module)
         for name, module in model.named_modules()
@@ -155,19 +145,19 @@ def _first_conv(model: nn.Module, arch: str, *, num_channels: int | None = 3) ->
     name, module = _leaves(model)[0]
     if not isinstance(module, nn.Conv2d) or (num_channels and module.in_channels != num_channels):
         raise InputError(
-            f"--arch {arch}: its first layer is {type(module).__name__}, expected a Conv2d of 3"
-            " channels"
+            f"arch={arch!r}: its first layer is {type(module).__name__},"
+            " expected a Conv2d of 3 channels"
         )
     return name
 
 
-def _last_linear(model: nn.Module, arch: str) -> tuple[str, nn.Linear]:
+def _last_linear(model: nn.Module, arch: str) -> tuple[str, int]:
     name, module = _leaves(model)[-1]
     if not isinstance(module, nn.Linear) or module.out_features != IMAGENET_CLASSES:
         raise InputError(
-            f"--arch {arch}: its last layer is {type(module).__name__}, expected a Linear"
+            f"arch={arch!r}: its last layer is {type(module).__name__}, expected a Linear"
         )
-    return name, module
+    return name, module.in_features
 
 
 def _conv_with_channels(module: nn.Module, num_channels: int) -> nn.Conv2d:
@@ -186,20 +176,18 @@ def _conv_with_channels(module: nn.Module, num_channels: int) -> nn.Conv2d:
 
 
 def _load(model: nn.Module, arch: str, weights: str, *, stem: str, head: str) -> None:
-    is_file = Path(weights).is_file()
-    state = (
-        read_state_dict(Path(weights), head=head)
-        if is_file
-        else torchvision_state_dict(arch, weights)
-    )
+    path = Path(weights)
+    is_file = path.is_file()
+    state = read_state_dict(path, head=head) if is_file else torchvision_state_dict(arch, weights)
     kernel = f"{stem}.weight"
     wanted = model.state_dict()[kernel].shape[1]
-    if kernel in state and state[kernel].shape[1] != wanted:
-        if state[kernel].shape[1] != 3:
-            raise InputError(
-                f"{weights}: {kernel} has {state[kernel].shape[1]} channels, expected {wanted} or 3"
-                " (rgb)\n  A flow net of another stack length cannot be used: choose"
-                " --stack-length as it was trained."
-            )
+    num_channels = state[kernel].shape[1] if kernel in state else wanted
+    if num_channels not in (wanted, 3):
+        raise InputError(
+            f"{weights}: {kernel} has {num_channels} channels, expected {wanted} or 3 (rgb)\n"
+            "  A flow net of another stack length cannot be used:"
+            " choose the stack_length that it was trained with."
+        )
+    if num_channels != wanted:
         state[kernel] = cross_modality_stem(state[kernel], wanted)
     load_by_name(model, state, origin=weights, head=head)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Probs = npt.NDArray[np.float64]
+Value = TypeVar("Value")
 
 NUM_GRID_STEPS = 100
 
@@ -32,13 +34,18 @@ class FusionWeights:
     def __post_init__(self) -> None:
         if not (self.rgb >= 0 and self.flow >= 0 and 0 < self.rgb + self.flow < float("inf")):
             raise ValueError(
-                f"fusion weights rgb {self.rgb}, flow {self.flow}, expected finite, not negative,"
-                " one positive"
+                f"fusion weights rgb {self.rgb}, flow {self.flow},"
+                " expected finite, not negative, one positive"
             )
 
 
 DEFAULT_WEIGHTS = FusionWeights()
 """rgb : flow = 1 : 1.5. Source: README of github.com/yjxiong/temporal-segment-networks."""
+
+
+def deciding(by_stream: Mapping[str, Value]) -> Value:
+    """Return what decides: the value of ``fused``, or that of the only stream."""
+    return by_stream["fused"] if "fused" in by_stream else next(iter(by_stream.values()))
 
 
 def softmax(logits: npt.NDArray[np.floating[Any]]) -> Probs:
@@ -70,18 +77,15 @@ def late_fusion(*, rgb: Probs, flow: Probs, weights: FusionWeights = DEFAULT_WEI
     """
     if rgb.shape != flow.shape:
         raise ValueError(
-            f"probabilities of shape {rgb.shape} (rgb) and {flow.shape} (flow), expected equal"
-            " shapes"
+            f"probabilities of shape {rgb.shape} (rgb) and {flow.shape} (flow),"
+            " expected equal shapes"
         )
     for name, probs in (("rgb", rgb), ("flow", flow)):
-        if not np.allclose(probs.sum(axis=-1), 1.0, atol=1e-4):
-            raise ValueError(
-                f"{name} rows sum to"
-                f" {probs.sum(axis=-1).min():.4g}..{probs.sum(axis=-1).max():.4g}, expected 1"
-            )
-    return np.asarray(
-        (weights.rgb * rgb + weights.flow * flow) / (weights.rgb + weights.flow), np.float64
-    )
+        sums = probs.sum(axis=-1)
+        if not np.allclose(sums, 1.0, atol=1e-4):
+            raise ValueError(f"{name} rows sum to {sums.min():.4g}..{sums.max():.4g}, expected 1")
+    fused = (weights.rgb * rgb + weights.flow * flow) / (weights.rgb + weights.flow)
+    return np.asarray(fused, np.float64)
 
 
 def search_weights(*, rgb: Probs, flow: Probs, labels: npt.NDArray[np.int64]) -> FusionWeights:
@@ -103,16 +107,15 @@ def search_weights(*, rgb: Probs, flow: Probs, labels: npt.NDArray[np.int64]) ->
     """
     if not len(labels) or len(labels) != len(rgb):
         raise ValueError(
-            f"{len(rgb)} rows of probabilities and {len(labels)} labels, expected equally many, at"
-            " least one"
+            f"{len(rgb)} rows of probabilities and {len(labels)} labels,"
+            " expected equally many, at least one"
         )
-    ranked = []
-    for step in range(NUM_GRID_STEPS + 1):
-        share = step / NUM_GRID_STEPS
-        weights = FusionWeights(rgb=1 - share, flow=share, origin="validation")
+
+    def quality(weights: FusionWeights) -> tuple[float, float]:
         probs = late_fusion(rgb=rgb, flow=flow, weights=weights)
-        accuracy = float((probs.argmax(axis=1) == labels).mean())
-        log_loss = float(-np.log(np.maximum(probs[np.arange(len(labels)), labels], 1e-12)).mean())
-        ranked.append((accuracy, -log_loss, share))
-    share = max(ranked)[2]
-    return FusionWeights(rgb=1 - share, flow=share, origin="validation")
+        of_true_class = np.maximum(probs[np.arange(len(labels)), labels], 1e-12)
+        return float((probs.argmax(axis=1) == labels).mean()), float(np.log(of_true_class).mean())
+
+    shares = np.arange(NUM_GRID_STEPS + 1) / NUM_GRID_STEPS
+    grid = [FusionWeights(rgb=1 - s, flow=s, origin="validation") for s in shares.tolist()]
+    return max(reversed(grid), key=quality)  # among equals the larger share of flow

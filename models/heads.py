@@ -10,41 +10,28 @@ from torch.nn import functional
 
 ORIGINAL_NUM_OUTPUTS = 8
 """CK+'s codes 0..7; code 0 (neutral) is never trained."""
-ORIGINAL_UNUSED = ("fc2.", "fc.")
-SEED_FLOW_UNUSED = ("bn_final.", "fc_final.")
 
 
 class BatchNormOfLogits(nn.BatchNorm1d):
-    """BatchNorm1d that takes a batch of one: there is no variance in it, so the running statistics
-    serve.
-    """
+    """BatchNorm1d that takes a batch of one, which has no variance, with its running statistics."""
 
     def forward(self, logits: torch.Tensor) -> torch.Tensor:
         """Normalise (N, classes) logits."""
-        if self.training and len(logits) == 1:
-            return functional.batch_norm(
-                logits,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                False,
-                0.0,
-                self.eps,
-            )
-        return super().forward(logits)
+        if not self.training or len(logits) > 1:
+            return super().forward(logits)
+        own = (self.running_mean, self.running_var, self.weight, self.bias)
+        return functional.batch_norm(logits, *own, training=False, eps=self.eps)
 
 
-def original_head(stream: str, num_features: int, *, dropout: float) -> nn.Sequential:
-    """Make the original's head: flow Dropout, Linear(8); rgb also BatchNorm1d(8), Linear(8, 8),
-    with no ReLU between.
+def make_original_head(stream: str, num_features: int, *, dropout: float) -> nn.Sequential:
+    """Make the original's head: Dropout, Linear(8); for rgb also BatchNorm1d(8), Linear(8, 8).
 
     Source: flow_resnet.py:104-163 and rgb_resnet.py:113-161 of two_stream_for_emotion_recognition.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["dropout"] = nn.Dropout(dropout)
     layers["fc_action"] = nn.Linear(num_features, ORIGINAL_NUM_OUTPUTS)
-    if stream == "rgb":
+    if stream == "rgb":  # no ReLU between, as in the original
         layers["bn_final"] = BatchNormOfLogits(ORIGINAL_NUM_OUTPUTS)
         layers["fc_final"] = nn.Linear(ORIGINAL_NUM_OUTPUTS, ORIGINAL_NUM_OUTPUTS)
     return nn.Sequential(layers)

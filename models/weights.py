@@ -10,7 +10,6 @@ import torch
 import torchvision.models as zoo
 from torch import nn
 
-from models.heads import SEED_FLOW_UNUSED
 from shard_builder.errors import InputError
 
 State = dict[str, torch.Tensor]
@@ -19,8 +18,7 @@ ORIGINAL_HEAD_KEY = "fc_action.weight"
 
 
 def torchvision_state_dict(arch: str, weights: str) -> State:
-    """Return pretrained weights of torchvision, downloaded once; ``imagenet`` means the enum's
-    default.
+    """Return pretrained weights, downloaded once; ``imagenet`` means the enum's default.
 
     Raises:
         InputError: If the enum has no such entry, or the download fails.
@@ -29,16 +27,17 @@ def torchvision_state_dict(arch: str, weights: str) -> State:
     known = [entry.name for entry in enum]
     if weights != "imagenet" and weights not in known:
         raise InputError(
-            f"--weights {weights!r}: no such file, expected imagenet, none, {', '.join(known)} or a"
-            " file of weights"
+            f"weights={weights!r}: no such file,"
+            f" expected imagenet, none, {', '.join(known)} or a file of weights"
         )
     entry = enum.DEFAULT if weights == "imagenet" else enum[weights]
     try:
         return dict(entry.get_state_dict(progress=False, check_hash=True))
     except (urllib.error.URLError, OSError) as error:
         raise InputError(
-            f"--weights {weights}: {entry.url} cannot be downloaded ({error})\n  Copy it into"
-            f" {torch.hub.get_dir()}/checkpoints, or pass --weights FILE, or --weights none."
+            f"weights={weights!r}: {entry.url} cannot be downloaded ({error})\n"
+            f"  Copy it into {torch.hub.get_dir()}/checkpoints,"
+            " or pass a file of weights, or weights='none'."
         ) from None
 
 
@@ -58,46 +57,40 @@ def read_state_dict(path: Path, *, head: str) -> State:
     except Exception as error:  # noqa: BLE001 - a foreign file makes torch.load raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"--weights {path}: cannot be read as weights ({reason}), expected a file of torch.save"
+            f"{path}: cannot be read as weights ({reason}), expected a file of torch.save"
         ) from None
     for wrapper in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(v, torch.Tensor) for v in content.values())
-    ):
-        raise InputError(f"--weights {path}: holds no state dict, expected names and tensors")
+    tensors = content.values() if isinstance(content, dict) else ()
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors):
+        raise InputError(f"{path}: holds no state dict, expected names and tensors")
     state = {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
     return _from_original(state, head) if ORIGINAL_HEAD_KEY in state else state
 
 
 def _from_original(state: State, head: str) -> State:
     """Rename the original's head and leave out what the original builds but never uses."""
-    is_flow = state["conv1.weight"].shape[1] != 3 if "conv1.weight" in state else False
-    unused = ("fc.", "fc2.", *(SEED_FLOW_UNUSED if is_flow else ()))
-    kept = {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
-    parts = ("fc_action.", "bn_final.", "fc_final.")
+    is_flow = "conv1.weight" in state and state["conv1.weight"].shape[1] != 3
+    rgb_only = ("bn_final.", "fc_final.")  # built, but never called in the flow net
+    unused = ("fc.", "fc2.", *(rgb_only if is_flow else ()))
+    parts = ("fc_action.", *rgb_only)
     return {
         f"{head}.{name}" if name.startswith(parts) else name: tensor
-        for name, tensor in kept.items()
+        for name, tensor in state.items()
+        if not name.startswith(unused)
     }
 
 
 def load_by_name(model: nn.Module, state: State, *, origin: str, head: str) -> None:
-    """Load a state dict; torchvision's 1000-class head is left out, every other difference is an
-    error.
+    """Load a state dict; torchvision's own classifier is left out, all else must fit.
 
     Raises:
         InputError: If keys are missing, unknown or of another shape; the message names them.
     """
     own = model.state_dict()
-    foreign_head = {
-        f"{head}.weight",
-        f"{head}.bias",
-    }  # torchvision's own classifier: a bare Linear in the head's place
-    given = {name: tensor for name, tensor in state.items() if name not in foreign_head}
+    classifier = {f"{head}.weight", f"{head}.bias"}  # a bare Linear in the head's place
+    given = {name: tensor for name, tensor in state.items() if name not in classifier}
     is_pretrained_elsewhere = len(given) < len(state)
     missing = [
         name
@@ -107,22 +100,19 @@ def load_by_name(model: nn.Module, state: State, *, origin: str, head: str) -> N
         and not name.endswith("num_batches_tracked")
     ]
     unknown = [name for name in given if name not in own]
-    shapes = [name for name in given if name in own and own[name].shape != given[name].shape]
-    lines = []
-    for what, names in (("missing", missing), ("unknown", unknown)):
-        if names:
-            lines.append(f"{len(names)} {what}: {_listed(names)}")
-    if shapes:
-        named = [
-            f"{name} {tuple(given[name].shape)}, expected {tuple(own[name].shape)}"
-            for name in shapes
-        ]
-        lines.append(f"{len(shapes)} of another shape: {_listed(named)}")
+    shapes = [
+        f"{name} {tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
+        for name, tensor in given.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    faults = {"missing": missing, "unknown": unknown, "of another shape": shapes}
+    lines = [f"  {len(names)} {what}: {_listed(names)}" for what, names in faults.items() if names]
     if lines:
-        raise InputError(
-            f"--weights {origin}: does not fit this net\n  " + "\n  ".join(lines) + "\n"
-            "  Check --arch, --stack-length, and --original-head for the original's checkpoints."
+        advice = (
+            "  Check arch, stack_length, and original_head=True for the original's checkpoints."
         )
+        text = "\n".join([*lines, advice])
+        raise InputError(f"weights={origin!r}: does not fit this net\n{text}")
     model.load_state_dict(given, strict=False)
 
 

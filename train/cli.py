@@ -15,6 +15,13 @@ from train.commands.stall import stall_test
 from train.commands.train import train_stream
 
 HELP = "Train and test two-stream emotion recognition on a dataset of ckshard."
+FLAG_OF = {
+    "kind": "--split",
+    "engine": "--loader",
+    "num_threads": "--workers",
+    "augmentation": "--aug",
+}
+"""Flags of what the library calls otherwise than the command line."""
 app = typer.Typer(
     name="cktrain",
     help=HELP,
@@ -27,7 +34,7 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Run ``cktrain``."""
-    run_app(app, prog_name="cktrain", flag_of={"kind": "--split"})
+    run_app(app, prog_name="cktrain", flag_of=FLAG_OF)
 
 
 @app.callback(help=HELP)

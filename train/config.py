@@ -9,10 +9,10 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from shard_builder.checks import check_choice
 from shard_builder.errors import InputError
 
 Stream = Literal["rgb", "flow"]
-STREAMS: tuple[Stream, ...] = get_args(Stream)
 
 
 def option(default: Any, help: str, **rules: float | bool) -> Any:
@@ -109,9 +109,8 @@ class TrainConfig:
         for entry in fields(self):
             value, limits = getattr(self, entry.name), entry.metadata
             least, above = limits.get("least"), limits.get("above")
-            choices = CHOICES.get(entry.name, (value,))
-            if value not in choices:
-                raise _refused(entry.name, repr(value), f"one of {', '.join(choices)}")
+            if entry.name in CHOICES:
+                check_choice(entry.name, value, CHOICES[entry.name])
             if least is not None and not least <= value < math.inf:
                 raise _refused(entry.name, value, f"{least} or more")
             if above is not None and not above < value < math.inf:
@@ -120,8 +119,7 @@ class TrainConfig:
             raise _refused("momentum", self.momentum, "0 or more and less than 1")
         steps = self.lr_steps
         if list(steps) != sorted(set(steps)) or any(step < 1 for step in steps):
-            text = ",".join(map(str, steps))
-            raise _refused("lr_steps", text, "rising epochs such as 100,200")
+            raise _refused("lr_steps", steps, "rising epochs such as 100,200")
 
     @property
     def step_size(self) -> int:
@@ -142,8 +140,8 @@ class TrainConfig:
             now, then = getattr(self, entry.name), getattr(begun, entry.name)
             if now != then and not entry.metadata.get("changeable"):
                 raise InputError(
-                    f"{flag(entry.name)} {now}, but the run was begun with {then}\n"
-                    "  Leave the option out to resume, or start another run with another --out."
+                    f"{entry.name}={now!r}, but the run was begun with {then!r}\n"
+                    "  Leave it out to resume, or start another run in another folder."
                 )
 
 
@@ -156,16 +154,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def _refused(name: str, value: object, expected: str) -> InputError:
-    return InputError(f"{flag(name)} {value}, expected {expected}")
-
-
-def flag(name: str) -> str:
-    """Return the command-line form of an option.
-
-    >>> flag("batch_size")
-    '--batch-size'
-    """
-    return "--" + name.replace("_", "-")
+    return InputError(f"{name}={value}, expected {expected}")
 
 
 def parse_lr_steps(text: str) -> tuple[int, ...]:
@@ -180,4 +169,4 @@ def parse_lr_steps(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.replace(",", " ").split())
     except ValueError:
-        raise InputError(f"--lr-steps {text!r}, expected epochs such as 100,200") from None
+        raise InputError(f"lr_steps={text!r}, expected epochs such as 100,200") from None

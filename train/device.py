@@ -4,40 +4,25 @@ from __future__ import annotations
 
 import torch
 
-from shard_builder.errors import InputError
+from pipelines.reading import find_device
 from shard_builder.provenance import CPU_INFO, processor_name
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
-    """Return a device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` takes a GPU if there
-    is one.
+    """Return a device for ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         InputError: If the name is unknown or there is no such GPU.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"--device {name!r}, expected auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device {name!r}, expected auto, cpu, cuda or cuda:N")
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        index = local_rank if device.index is None else device.index
-        if index >= count:
-            raise InputError(f"--device {name}: GPU {index} is asked for, this machine has {count}")
-        return torch.device("cuda", index)
-    return device
+    return find_device(f"cuda:{local_rank}" if name == "cuda" else name)
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Return ``bf16``, ``fp16`` or ``fp32``; ``auto`` is bf16 where it is faster, else fp32; fp16
-    on older GPUs.
-    """
+    """Return ``bf16``, ``fp16`` or ``fp32``; ``auto`` takes what trains fastest."""
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -46,8 +31,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def is_bf16_faster() -> bool:
-    """Return whether this CPU trains faster in bf16 than in fp32: with AMX, or with AMD's
-    AVX512-BF16.
+    """Return whether this CPU trains faster in bf16: with AMX, or with AMD's AVX512-BF16.
 
     Intel's AVX512-BF16 without AMX multiplies no faster than fp32 and converts besides; elsewhere
     bf16 is emulated.

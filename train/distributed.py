@@ -82,12 +82,11 @@ def named_failure(ranks: Ranks) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, dist.DistError) or any(
-            word in str(error) for word in ("peer", "gloo", "NCCL", "Connection")
-        ):
-            raise TrainingError(
-                f"rank {ranks.rank} of {ranks.world_size}: another rank has ended or cannot be"
-                f" reached ({str(error).splitlines()[0][:200]})\n  See that rank's own message;"
-                " then go on with --resume."
-            ) from None
-        raise
+        words = ("peer", "gloo", "NCCL", "Connection")
+        if not isinstance(error, dist.DistError) and not any(word in str(error) for word in words):
+            raise
+        raise TrainingError(
+            f"rank {ranks.rank} of {ranks.world_size}: another rank has ended or cannot be reached"
+            f" ({str(error).splitlines()[0][:200]})\n"
+            "  See that rank's own message; then resume with resume=True."
+        ) from None

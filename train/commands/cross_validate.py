@@ -16,7 +16,8 @@ from train.commands.options import (
     training_config,
     with_training_options,
 )
-from train.commands.tables import METRIC_COLUMNS, make_table, metric_cells
+from train.commands.tables import make_table
+from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells
 
 if TYPE_CHECKING:
     from train.evaluation.cv_summary import CvSummary
@@ -60,7 +61,7 @@ def cross_validate(
     config, given = training_config(context, stream, options)
     cv = CvOptions(
         split=split,  # type: ignore[arg-type]
-        num_folds=folds,
+        folds=folds,
         only=parse_folds(only),
         select=select,  # type: ignore[arg-type]
         views=views,
@@ -68,15 +69,15 @@ def cross_validate(
     console = make_console()
 
     def print_fold(fold: int, result: str) -> None:
-        console.print(f"{stream}, {split}, fold {fold} of {folds}: {result}", highlight=False)
+        console.print(f"{stream}, {split}, fold {fold} of {folds}: {result}")
 
     code = run_folds(config, dataset, out, cv, given=given, on_fold=print_fold)
     summary = summarize(out, num_folds=folds)
     if summary is not None:
         console.print(series_table(summary, folds))
         for line in leak_lines(summary):
-            console.print(line, highlight=False)
-        console.print(f"{out / SUMMARY_NAME}", highlight=False)
+            console.print(line)
+        console.print(f"{out / SUMMARY_NAME}")
     raise typer.Exit(code)
 
 
@@ -89,14 +90,14 @@ def parse_folds(text: str) -> tuple[int, ...] | None:
     try:
         return tuple(int(part) for part in text.replace(",", " ").split()) or None
     except ValueError:
-        raise InputError(f"--only {text!r}, expected fold numbers such as 0,3") from None
+        raise InputError(f"only={text!r}, expected fold numbers such as 0,3") from None
 
 
 def series_table(summary: CvSummary, num_folds: int) -> Table:
     """Tabulate each stream and split: pooled metrics, mean and deviation over the folds."""
     table = make_table(
         "cross-validation: predictions of all folds pooled",
-        *("stream", "split", "folds", *METRIC_COLUMNS, "mean +- sd of folds"),
+        *("stream", "split", "folds", *METRIC_COLUMNS, "mean ± sd of folds"),
         num_left=2,
     )
     for entry in summary.series:
@@ -105,7 +106,7 @@ def series_table(summary: CvSummary, num_folds: int) -> Table:
             entry.split,
             f"{len(entry.folds)}/{num_folds}",
             *metric_cells(entry.pooled),
-            f"{100 * entry.mean_accuracy:.1f} +- {100 * entry.sd_accuracy:.1f} %",
+            mean_cell(entry),
         )
     return table
 

@@ -31,13 +31,13 @@ def training_display(console: Console, session: Session) -> Iterator[Callable[[R
 
     def print_epoch(row: Row) -> None:
         if row["kind"] == "epoch":
-            console.print(epoch_line(row, epochs), highlight=False)
+            console.print(epoch_line(row, epochs))
 
     if not console.is_terminal:
         yield print_epoch
         return
     with Progress(*COLUMNS, console=console) as bar:
-        done = session.progress.epoch * steps
+        done = session.epoch * steps
         task = bar.add_task("starting", total=epochs * steps, completed=done)
         speed = ""
 

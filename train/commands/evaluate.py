@@ -12,7 +12,8 @@ from rich.table import Table
 from shard_builder.console import make_console
 from shard_builder.errors import InputError
 from train.commands.options import CheckpointOption, DeviceOption, ViewsOption, WorkersOption
-from train.commands.tables import METRIC_COLUMNS, make_table, metric_cells
+from train.commands.tables import make_table
+from train.evaluation.table_cells import METRIC_COLUMNS, metric_cells
 
 if TYPE_CHECKING:
     from train.evaluation.evaluate import EvaluationReport
@@ -45,6 +46,7 @@ def evaluate(
 
     Ten views a sequence.
     """
+    from models.fusion import deciding
     from train.evaluation.evaluate import TITLES, evaluate_runs
 
     if len(runs_and_dataset) < 2:
@@ -62,14 +64,15 @@ def evaluate(
         device=device,
         fusion=fusion,
     )
-    console, decision = make_console(), report.results[report.decision]
+    console = make_console()
     console.print(summary_table(report))
-    console.print(class_table(decision, title=TITLES[report.decision]))
-    console.print(confusion_table(decision, report.class_names))
+    stream, metrics = deciding({name: (name, entry) for name, entry in report.results.items()})
+    console.print(class_table(metrics, title=TITLES[stream]))
+    console.print(confusion_table(metrics, report.class_names))
     for line in remarks(report):
-        console.print(line, highlight=False)
+        console.print(line)
     files = "test.json, scores.parquet, predictions.jsonl, confusion-*.png"
-    console.print(f"{out}: {files}", highlight=False)
+    console.print(f"{out}: {files}")
 
 
 def remarks(report: EvaluationReport) -> Iterator[str]:

@@ -49,7 +49,7 @@ def predict(
         best = int(window.decision.argmax())
         frames = f"frames {window.first_frame + 1} to {window.last_frame + 1}"
         answer = f"{class_names[best]} {100 * window.decision[best]:.0f} %"
-        console.print(f"{end_s:7.2f} s  {frames}: {answer}", highlight=False)
+        console.print(f"{end_s:7.2f} s  {frames}: {answer}")
 
     clip = run_predict(
         runs,
@@ -67,11 +67,10 @@ def predict(
         table.add_row(name, *(f"{100 * values[label]:.1f} %" for values in clip.probs.values()))
     console.print(table)
     for notice in clip.notices:
-        console.print(f"notice: {notice}", highlight=False)
+        console.print(f"notice: {notice}")
     speed = clip.duration_s / clip.seconds if clip.seconds else 0.0
     console.print(
         f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s:"
         f" {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s\n"
-        f"{out}: predictions.jsonl, bars.png, timeline.png",
-        highlight=False,
+        f"{out}: predictions.jsonl, bars.png, timeline.png"
     )

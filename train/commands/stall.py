@@ -46,10 +46,10 @@ def stall_test(
             on_progress=report,
         )
     console.print(stall_table(record))
-    console.print(stall_sentence(record), highlight=False)
+    console.print(stall_sentence(record))
     if json:
         write_comparison(json, record)
-        console.print(f"written: {json}", highlight=False)
+        console.print(f"written: {json}")
 
 
 def stall_table(record: dict[str, Any]) -> Table:

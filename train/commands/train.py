@@ -32,11 +32,11 @@ def train_stream(
     with open_run(config, dataset, out, resume=resume, given=given) as run:
         console = make_console(quiet=not run.session.ranks.is_first)
         for line in opening_lines(run):
-            console.print(line, highlight=False)
+            console.print(line)
         with training_display(console, run.session) as show:
             result = run.train(on_row=show)
         for line in closing_lines(run, result):
-            console.print(line, highlight=False)
+            console.print(line)
     raise typer.Exit(result.exit_code)
 
 
@@ -60,7 +60,7 @@ def opening_lines(run: TrainRun) -> list[str]:
         f" lr {config.lr:g}, {config.epochs} epochs -> {run.folder.path}",
     ]
     if run.is_resumed:
-        lines.append(f"resumed after epoch {session.progress.epoch}, step {session.progress.step}")
+        lines.append(f"resumed after epoch {session.epoch}, step {session.progress.step}")
     if num_short := session.train_loader.num_short:
         lines.append(
             f"notice: {num_short} training sequences have fewer than {config.stack_length} pairs;"
@@ -74,11 +74,13 @@ def opening_lines(run: TrainRun) -> list[str]:
 def closing_lines(run: TrainRun, result: TrainingResult) -> list[str]:
     """Say how it ended, which epoch was best and what bounded the run."""
     from train.running.checkpoint import BEST_NAME, LAST_NAME
+    from train.running.stall import bound_by
 
-    progress, path, lines = run.session.progress, run.folder.path, []
-    if progress.epoch < run.session.config.epochs:
+    session, progress, path = run.session, run.session.progress, run.folder.path
+    lines = []
+    if session.epoch < session.config.epochs:
         lines.append(
-            f"stopped in epoch {progress.epoch + 1}, step {progress.step};"
+            f"stopped in epoch {session.epoch + 1}, step {progress.step};"
             f" {path / LAST_NAME} is saved, resume with --resume"
         )
     if progress.best_epoch:
@@ -89,4 +91,12 @@ def closing_lines(run: TrainRun, result: TrainingResult) -> list[str]:
         )
     if progress.num_skipped_steps:
         lines.append(f"{progress.num_skipped_steps} steps skipped by the fp16 loss scaler")
-    return [*lines, result.times.verdict()] if result.times.num_samples else lines
+    if (times := result.times).num_samples:
+        bound = bound_by(times.data_wait_pct)
+        advice = "; try --cache ram, --workers, or a dataset built with --codec raw"
+        lines.append(
+            f"This run is bound by {bound}: {times.data_wait_pct:.1f} % of the time went into"
+            f" waiting for data ({times.samples_per_s:.1f} samples/s)"
+            f"{advice if bound == 'data' else ''}."
+        )
+    return lines

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pipelines.dataset import Dataset, open_dataset
+from shard_builder.checks import check_choice, check_integer
 from shard_builder.errors import InputError
 from shard_builder.split import Split, make_split, subject_folds, write_split
 from train.config import TrainConfig
-from train.evaluation.cv_summary import CV_SPLITS, CvSplit, fold_dir, is_finished
+from train.evaluation.cv_summary import CvSplit, fold_dir, is_finished
 from train.evaluation.evaluate import check_unseen, score_sequences, write_evaluation
 from train.evaluation.fold_lock import claim
 from train.prediction.stream_model import check_fits, load_stream_model
@@ -27,7 +28,7 @@ class CvOptions:
     Args:
         split: ``subject-kfold``, or ``original-random``: the original's random sequence split,
             drawn with the fold's number as its seed.
-        num_folds: Folds in all.
+        folds: Folds in all.
         only: The folds this process takes; None takes all.
         select: ``fixed`` tests the last epoch; ``inner`` leaves the next fold out of training too,
             and chooses the epoch on it.
@@ -35,25 +36,20 @@ class CvOptions:
     """
 
     split: CvSplit = "subject-kfold"
-    num_folds: int = 10
+    folds: int = 10
     only: tuple[int, ...] | None = None
     select: Selection = "fixed"
     views: str = "ten"
 
     def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("--split", self.split, CV_SPLITS),
-            ("--select", self.select, get_args(Selection)),
-        ):
-            if value not in choices:
-                raise InputError(f"{name} {value!r}, expected one of {', '.join(choices)}")
-        if self.num_folds < 2:
-            raise InputError(f"--folds {self.num_folds}, expected 2 or more")
+        check_choice("split", self.split, CvSplit)
+        check_choice("select", self.select, Selection)
+        if self.folds < 2:
+            raise InputError(f"folds={self.folds}, expected 2 or more")
         for fold in self.only or ():
-            if not 0 <= fold < self.num_folds:
-                raise InputError(f"--only {fold}, expected folds 0 to {self.num_folds - 1}")
-        if self.select == "inner" and (self.split != "subject-kfold" or self.num_folds < 3):
-            raise InputError("--select inner needs --split subject-kfold and at least 3 folds")
+            check_integer("only", fold, low=0, high=self.folds - 1)
+        if self.select == "inner" and (self.split != "subject-kfold" or self.folds < 3):
+            raise InputError("select='inner' needs split='subject-kfold' and at least 3 folds")
 
 
 def run_folds(
@@ -81,7 +77,7 @@ def run_folds(
     Raises:
         InputError: If options do not fit, or a fold was begun with others.
     """
-    for fold in options.only or range(options.num_folds):
+    for fold in options.only or range(options.folds):
         folder = fold_dir(out, config.stream, options.split, fold)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if is_finished(folder):
@@ -125,7 +121,7 @@ def fold_splits(dataset: Dataset, options: CvOptions, fold: int) -> tuple[Split,
     if options.split == "original-random":
         outer = make_split(dataset, "original-random", seed=fold)
         return outer, outer
-    num_folds = options.num_folds
+    num_folds = options.folds
     outer = make_split(dataset, "subject-kfold", folds=num_folds, fold=fold)
     if options.select == "fixed":
         return outer, outer

@@ -1,24 +1,23 @@
-"""What the folds of a cross-validation say together: pooled metrics, mean and deviation, both
-streams fused, and the leak.
-"""
+"""What the folds of a cross-validation say together: pooled, both streams fused, and the leak."""
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from models.fusion import DEFAULT_WEIGHTS, late_fusion
 from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
 from train.evaluation.confusion import write_confusion_figure
-from train.evaluation.scores import SCORES_NAME, read_scores
+from train.evaluation.evaluate import TEST_NAME
+from train.evaluation.scores import SCORES_NAME, SequenceScores, read_sequences
 from train.evaluation.statistics import Metrics, compute_metrics
 
 SUMMARY_NAME = "cv.json"
@@ -27,25 +26,8 @@ SUMMARY_VERSION = 1
 CvSplit = Literal["subject-kfold", "original-random"]
 CV_SPLITS: tuple[CvSplit, ...] = get_args(CvSplit)
 STREAM_ORDER = ("rgb", "flow", "fused")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FoldScores:
-    """The tested sequences of one fold, sorted by key.
-
-    Args:
-        fold: Number of the fold, from 0.
-        keys: The sequences.
-        subjects: Whose face each shows.
-        labels: True classes, ``int64`` (n,).
-        probs: Probabilities (n, classes).
-    """
-
-    fold: int
-    keys: tuple[str, ...]
-    subjects: tuple[str, ...]
-    labels: npt.NDArray[np.int64]
-    probs: npt.NDArray[np.float64]
+Folds = dict[int, SequenceScores]
+"""A stream's finished folds by their numbers, from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +51,21 @@ class Series:
     fold_sizes: tuple[int, ...]
     pooled: Metrics
 
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Series:
+        """Read an entry of ``cv.json``."""
+        values = {entry.name: record[entry.name] for entry in fields(cls)}
+        return cls(**values | {"pooled": Metrics.from_record(record["pooled"])})
+
     @property
     def mean_accuracy(self) -> float:
         """Mean of the folds' accuracies."""
-        return math.fsum(self.fold_accuracies) / len(self.fold_accuracies)
+        return statistics.fmean(self.fold_accuracies)
 
     @property
     def sd_accuracy(self) -> float:
         """Standard deviation of the folds' accuracies (n - 1); 0 for a single fold."""
-        count = len(self.fold_accuracies)
-        spread = math.fsum(
-            (accuracy - self.mean_accuracy) ** 2 for accuracy in self.fold_accuracies
-        )
-        return math.sqrt(spread / (count - 1)) if count > 1 else 0.0
+        return statistics.stdev(self.fold_accuracies) if len(self.fold_accuracies) > 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +82,16 @@ class CvSummary:
         )
 
     def leaks(self) -> list[tuple[str, float]]:
-        """List (stream, pooled accuracy of the original's random split minus that of subject folds)
-        where both were run.
+        """List, by stream, how much more accurate the original's random split seems.
+
+        That is its pooled accuracy minus that of subject folds, where both were run.
         """
-        found = []
+        differences = []
         for stream in STREAM_ORDER:
             honest, leaky = (self.find(stream, split) for split in CV_SPLITS)
             if honest and leaky:
-                found.append((stream, leaky.pooled.accuracy - honest.pooled.accuracy))
-        return found
+                differences.append((stream, leaky.pooled.accuracy - honest.pooled.accuracy))
+        return differences
 
     def to_record(self) -> dict[str, Any]:
         """Return the content of ``cv.json``."""
@@ -126,6 +111,15 @@ class CvSummary:
         }
 
 
+def read_summary(out: Path) -> CvSummary:
+    """Read the ``cv.json`` of a cross-validation folder."""
+    record = json.loads((out / SUMMARY_NAME).read_text(encoding="utf-8"))
+    return CvSummary(
+        class_names=tuple(record["classes"]),
+        series=tuple(Series.from_record(entry) for entry in record["series"]),
+    )
+
+
 def series_dir(out: Path, stream: str, split: str) -> Path:
     """Return the folder of a stream's folds under one way of splitting."""
     return out / f"{stream}-{split}"
@@ -136,36 +130,26 @@ def fold_dir(out: Path, stream: str, split: str, fold: int) -> Path:
     return series_dir(out, stream, split) / f"fold-{fold:02d}"
 
 
-def read_fold(folder: Path, fold: int) -> tuple[FoldScores, tuple[str, ...]]:
-    """Read the sequence rows of a fold's ``scores.parquet``.
+def is_finished(folder: Path) -> bool:
+    """Tell whether a fold was trained and tested: ``test.json`` is written last."""
+    return (folder / "test" / TEST_NAME).is_file()
 
-    Returns:
-        The scores and the class names.
+
+def read_fold(folder: Path, stream: str) -> tuple[SequenceScores, tuple[str, ...]]:
+    """Read what a fold's test says of its sequences, and the class names.
 
     Raises:
-        InputError: If the file is not a scores table.
+        InputError: If it is not a test of this stream.
     """
-    table, names = read_scores(folder / "test" / SCORES_NAME)
-    rows = sorted(
-        (row for row in table.to_pylist() if row["view"] is None), key=lambda row: str(row["key"])
-    )
-    if not rows:
-        raise InputError(
-            f"{folder / 'test' / SCORES_NAME}: has no sequence\n  Remove the fold and run it again."
-        )
-    scores = FoldScores(
-        fold=fold,
-        keys=tuple(row["key"] for row in rows),
-        subjects=tuple(row["subject"] for row in rows),
-        labels=np.array([row["label"] for row in rows], np.int64),
-        probs=np.array([row["probs"] for row in rows], np.float64),
-    )
-    return scores, names
+    path = folder / "test" / SCORES_NAME
+    streams, names = read_sequences(path)
+    if stream not in streams:
+        raise InputError(f"{path}: has no {stream} sequence\n  Remove the fold and run it again.")
+    return streams[stream], names
 
 
 def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
-    """Pool what is finished in a cross-validation folder, and write ``cv.json`` and a confusion
-    figure a series.
+    """Pool what is finished; write ``cv.json``, and a confusion figure for each series.
 
     Args:
         out: The cross-validation folder.
@@ -177,13 +161,12 @@ def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
     series: list[Series] = []
     names: tuple[str, ...] = ()
     for split in CV_SPLITS:
-        by_stream: dict[str, list[FoldScores]] = {}
-        for stream in ("rgb", "flow"):
-            for fold in range(num_folds):
-                folder = fold_dir(out, stream, split, fold)
-                if is_finished(folder):
-                    scores, names = read_fold(folder, fold)
-                    by_stream.setdefault(stream, []).append(scores)
+        by_stream: dict[str, Folds] = {}
+        for stream, fold in itertools.product(("rgb", "flow"), range(num_folds)):
+            folder = fold_dir(out, stream, split, fold)
+            if is_finished(folder):
+                scores, names = read_fold(folder, stream)
+                by_stream.setdefault(stream, {})[fold] = scores
         if len(by_stream) == 2:
             by_stream["fused"] = fuse_folds(by_stream["rgb"], by_stream["flow"])
         series += [
@@ -197,63 +180,47 @@ def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
         folder.mkdir(exist_ok=True)
         title = f"{entry.stream}, {entry.split}: {len(entry.folds)} folds pooled"
         write_confusion_figure(folder / "confusion.png", entry.pooled, title=title)
-    write_atomically(
-        out / SUMMARY_NAME, (json.dumps(summary.to_record(), indent=1) + "\n").encode()
-    )
+    record = json.dumps(summary.to_record(), indent=1) + "\n"
+    write_atomically(out / SUMMARY_NAME, record.encode())
     return summary
 
 
-def is_finished(folder: Path) -> bool:
-    """Tell whether a fold was trained and tested: ``test.json`` is written last."""
-    return (folder / "test" / "test.json").is_file()
+def fuse_folds(rgb: Folds, flow: Folds) -> Folds:
+    """Fuse the folds that both streams have finished.
 
-
-def fuse_folds(rgb: Sequence[FoldScores], flow: Sequence[FoldScores]) -> list[FoldScores]:
-    """Fuse the folds that both streams have finished, at the default weights: no searched number
-    touches the tested sequences.
+    The weights are the default: no searched number touches the tested sequences.
 
     Raises:
         InputError: If a fold's streams tested other sequences.
     """
-    flow_by_fold = {entry.fold: entry for entry in flow}
-    fused = []
-    for entry in rgb:
-        other = flow_by_fold.get(entry.fold)
-        if other is None:
-            continue
-        if entry.keys != other.keys:
+    fused = {}
+    for fold in sorted(rgb.keys() & flow.keys()):
+        one, other = rgb[fold], flow[fold]
+        if one.keys != other.keys:
             raise InputError(
-                f"fold {entry.fold}: rgb and flow tested other sequences, expected one dataset and"
-                " one split"
+                f"fold {fold}: rgb and flow tested other sequences,"
+                " expected one dataset and one split"
             )
-        probs = late_fusion(rgb=entry.probs, flow=other.probs, weights=DEFAULT_WEIGHTS)
-        fused.append(
-            FoldScores(
-                fold=entry.fold,
-                keys=entry.keys,
-                subjects=entry.subjects,
-                labels=entry.labels,
-                probs=probs,
-            )
-        )
+        probs = late_fusion(rgb=one.probs, flow=other.probs, weights=DEFAULT_WEIGHTS)
+        fused[fold] = replace(one, probs=probs)
     return fused
 
 
-def pool(
-    stream: str, split: str, folds: Sequence[FoldScores], class_names: Sequence[str]
-) -> Series:
+def pool(stream: str, split: str, folds: Folds, class_names: Sequence[str]) -> Series:
     """Compute a series from its folds."""
-    correct = [entry.probs.argmax(axis=1) == entry.labels for entry in folds]
+    labels = [entry.labels for entry in folds.values()]
+    predicted = [entry.probs.argmax(axis=1) for entry in folds.values()]
+    correct = [guess == true for guess, true in zip(predicted, labels, strict=True)]
     return Series(
         stream=stream,
         split=split,
-        folds=tuple(entry.fold for entry in folds),
+        folds=tuple(folds),
         fold_accuracies=tuple(float(right.mean()) for right in correct),
         fold_sizes=tuple(len(right) for right in correct),
         pooled=compute_metrics(
-            np.concatenate([entry.labels for entry in folds]),
-            np.concatenate([entry.probs.argmax(axis=1) for entry in folds]),
-            subjects=[subject for entry in folds for subject in entry.subjects],
+            np.concatenate(labels),
+            np.concatenate(predicted),
+            subjects=[subject for entry in folds.values() for subject in entry.subjects],
             class_names=class_names,
         ),
     )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.fusion import DEFAULT_WEIGHTS, FusionWeights, late_fusion
+from models.fusion import DEFAULT_WEIGHTS, FusionWeights, deciding, late_fusion
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.reading import Reading
 from pipelines.views import make_view_loader
@@ -59,11 +59,6 @@ class EvaluationReport:
     def num_sequences(self) -> int:
         """Number of tested sequences."""
         return next(iter(self.results.values())).num_sequences
-
-    @property
-    def decision(self) -> str:
-        """Name of the result that counts: ``fused``, or the only stream."""
-        return "fused" if "fused" in self.results else next(iter(self.results))
 
     def to_record(self) -> dict[str, Any]:
         """Return the content of ``test.json``: common fields, and metrics by stream."""
@@ -152,7 +147,7 @@ def check_unseen(models: Sequence[StreamModel], dataset: Dataset, keys: Sequence
                 f"{model.run}: was trained on {len(seen)} of the {len(tested)} test subjects"
                 f" ({named}), expected none\n"
                 "  Its accuracy on them says nothing about new faces."
-                " Train with a subject split (--folds, --fold)."
+                " Train with a subject split."
             )
 
 
@@ -185,7 +180,7 @@ def score_sequences(
     scored: list[str] = []
     with make_view_loader(
         dataset,
-        model.stream,  # type: ignore[arg-type]
+        model.stream,
         rows=dataset.rows_of(keys),
         views=views,  # type: ignore[arg-type]
         batch_size=batch_size,
@@ -261,7 +256,7 @@ def _write_predictions(
     probs: dict[str, npt.NDArray[np.float64]],
     class_names: Sequence[str],
 ) -> None:
-    decision = probs.get("fused", next(iter(probs.values())))
+    predicted = deciding(probs).argmax(axis=1)
     lines = []
     for n, key in enumerate(scores.keys):
         record = {
@@ -269,7 +264,7 @@ def _write_predictions(
             "subject": scores.subjects[n],
             "label": int(scores.labels[n]),
             "emotion": class_names[scores.labels[n]],
-            "predicted": class_names[int(decision[n].argmax())],
+            "predicted": class_names[predicted[n]],
             "probs": {name: values[n].round(6).tolist() for name, values in probs.items()},
         }
         lines.append(json.dumps(record))

@@ -1,6 +1,4 @@
-"""``scores.parquet``: the logits of every view and the probabilities of every sequence, to compute
-on.
-"""
+"""``scores.parquet``: logits of every view and probabilities of every sequence, to compute on."""
 
 from __future__ import annotations
 
@@ -19,16 +17,20 @@ from models.fusion import softmax
 from shard_builder.errors import InputError
 
 SCORES_NAME = "scores.parquet"
+
+
+def _column(name: str, kind: Any) -> Any:
+    return pa.field(name, kind, nullable=False)
+
+
 COLUMNS: list[Any] = [
-    pa.field("stream", pa.string(), nullable=False),  # rgb, flow or fused
-    pa.field("key", pa.string(), nullable=False),
-    pa.field("subject", pa.string(), nullable=False),
-    pa.field("label", pa.int32(), nullable=False),
+    _column("stream", pa.string()),  # rgb, flow or fused
+    _column("key", pa.string()),
+    _column("subject", pa.string()),
+    _column("label", pa.int32()),
     pa.field("view", pa.int32()),  # null: the sequence, over all its views
-    pa.field(
-        "logits", pa.list_(pa.field("item", pa.float32(), nullable=False))
-    ),  # null: fused rows have none
-    pa.field("probs", pa.list_(pa.field("item", pa.float64(), nullable=False)), nullable=False),
+    pa.field("logits", pa.list_(_column("item", pa.float32()))),  # null: fused rows have none
+    _column("probs", pa.list_(_column("item", pa.float64()))),
 ]
 SCHEMA = pa.schema(COLUMNS)
 
@@ -53,22 +55,21 @@ class StreamScores:
 
     def __post_init__(self) -> None:
         count = len(self.keys)
-        if (
-            not (len(self.subjects) == len(self.labels) == len(self.logits) == count)
-            or self.logits.ndim != 3
-        ):
+        lengths = {count, len(self.subjects), len(self.labels), len(self.logits)}
+        if len(lengths) > 1 or self.logits.ndim != 3:
             raise ValueError(
                 f"{self.stream}: {count} keys, {len(self.subjects)} subjects, {len(self.labels)}"
-                f" labels and logits of shape {self.logits.shape}, expected equally many and (n,"
-                " views, classes)"
+                f" labels and logits of shape {self.logits.shape},"
+                " expected equally many and (n, views, classes)"
             )
         if not np.isfinite(self.logits).all():
             raise ValueError(f"{self.stream}: logits are not finite")
 
     @property
     def mean_logits(self) -> npt.NDArray[np.float64]:
-        """Mean over the views, shape (n, classes). Source: spatial_demo.py averages logits, not
-        probabilities.
+        """Mean over the views, shape (n, classes).
+
+        Source: spatial_demo.py averages logits, not probabilities.
         """
         return np.asarray(self.logits.mean(axis=1, dtype=np.float64))
 
@@ -86,8 +87,8 @@ class StreamScores:
         position = {key: n for n, key in enumerate(self.keys)}
         if set(position) != set(keys) or len(keys) != len(self.keys):
             raise ValueError(
-                f"{self.stream}: {len(self.keys)} sequences, expected the same as the other"
-                f" stream's {len(keys)}"
+                f"{self.stream}: {len(self.keys)} sequences,"
+                f" expected the same as the other stream's {len(keys)}"
             )
         order = [position[key] for key in keys]
         return StreamScores(
@@ -97,6 +98,23 @@ class StreamScores:
             labels=self.labels[order],
             logits=self.logits[order],
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SequenceScores:
+    """What a stream, or both of them fused, says of each sequence; sorted by key.
+
+    Args:
+        keys: The sequences.
+        subjects: Whose face each shows.
+        labels: True classes, ``int64`` (n,).
+        probs: Probabilities (n, classes).
+    """
+
+    keys: tuple[str, ...]
+    subjects: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    probs: npt.NDArray[np.float64]
 
 
 def write_scores(
@@ -111,20 +129,16 @@ def write_scores(
     Args:
         path: The file to write.
         streams: Scores of one or two streams, the sequences in the same order.
-        class_names: Names in label order; kept in the file's metadata as JSON under
-            ``class_names``.
+        class_names: Names in label order; JSON in the file's metadata under ``class_names``.
         fused: Probabilities of the fused streams, shape (n, classes).
     """
-    tables = [
-        table
-        for scores in streams
-        for table in (_view_rows(scores), _sequence_rows(scores, scores.probs))
-    ]
+    tables = []
+    for scores in streams:
+        tables += [_view_rows(scores), _sequence_rows(scores, scores.probs)]
     if fused is not None:
         tables.append(_sequence_rows(streams[0], fused, stream="fused"))
-    table = pa.concat_tables(tables).replace_schema_metadata(
-        {"class_names": json.dumps(list(class_names))}
-    )
+    metadata = {"class_names": json.dumps(list(class_names))}
+    table = pa.concat_tables(tables).replace_schema_metadata(metadata)
     temporary = path.with_name(path.name + ".tmp")
     pq.write_table(table, temporary, compression="zstd")
     temporary.replace(path)
@@ -153,6 +167,34 @@ def read_scores(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
             f"{path}: columns {', '.join(table.column_names)}, expected {', '.join(SCHEMA.names)}"
         )
     return table, names
+
+
+def read_sequences(path: Path) -> tuple[dict[str, SequenceScores], tuple[str, ...]]:
+    """Read the rows of whole sequences.
+
+    Returns:
+        Scores by stream, and the class names.
+
+    Raises:
+        InputError: As :func:`read_scores`.
+    """
+    table, names = read_scores(path)
+    rows = sorted(
+        (row for row in table.to_pylist() if row["view"] is None), key=lambda row: str(row["key"])
+    )
+    by_stream: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_stream.setdefault(row["stream"], []).append(row)
+    scores = {
+        stream: SequenceScores(
+            keys=tuple(row["key"] for row in own),
+            subjects=tuple(row["subject"] for row in own),
+            labels=np.array([row["label"] for row in own], np.int64),
+            probs=np.array([row["probs"] for row in own], np.float64),
+        )
+        for stream, own in by_stream.items()
+    }
+    return scores, names
 
 
 def _view_rows(scores: StreamScores) -> pa.Table:

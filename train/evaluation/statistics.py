@@ -1,6 +1,4 @@
-"""What a table of predictions is worth: accuracy, UAR, macro-F1, intervals, and whether two
-classifiers differ.
-"""
+"""What predictions are worth: accuracy, UAR, macro-F1, intervals, and McNemar's test."""
 
 from __future__ import annotations
 
@@ -27,9 +25,7 @@ NUM_RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassMetrics:
-    """One class: precision, recall and F1, 0..1, and how many sequences truly have it
-    (``support``).
-    """
+    """One class: precision, recall and F1, 0..1, and ``support``: sequences that truly have it."""
 
     name: str
     precision: float
@@ -45,8 +41,7 @@ class Metrics:
     Args:
         accuracy: Fraction of sequences classified correctly (weighted average recall).
         interval: 95 % Wilson interval of the accuracy; it takes the sequences as independent.
-        subject_interval: 95 % bootstrap interval of the accuracy, resampling whole subjects: other
-            faces, other luck.
+        subject_interval: 95 % bootstrap interval of the accuracy, resampling whole subjects.
         uar: Unweighted average recall over the classes that occur.
         uar_interval: 95 % bootstrap interval of the UAR, resampling whole subjects.
         macro_f1: Mean F1 over the classes that occur or are predicted.
@@ -67,6 +62,12 @@ class Metrics:
     def __post_init__(self) -> None:
         if self.num_sequences < 1 or not 0 <= self.num_correct <= self.num_sequences:
             raise ValueError(f"{self.num_correct} correct of {self.num_sequences} sequences")
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Metrics:
+        """Read what ``asdict`` gave, as JSON keeps it."""
+        per_class = tuple(ClassMetrics(**entry) for entry in record["per_class"])
+        return cls(**record | {"per_class": per_class})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +146,8 @@ def _checked(
     true, guess = (torch.as_tensor(np.asarray(values, np.int64)) for values in (labels, predicted))
     if not (true.shape == guess.shape == (len(subjects),)):
         raise ValueError(
-            f"{len(true)} labels, {len(guess)} predictions and {len(subjects)} subjects, expected"
-            " equally many"
+            f"{len(true)} labels, {len(guess)} predictions and {len(subjects)} subjects,"
+            " expected equally many"
         )
     if not len(true):
         raise ValueError("no sequence to compute metrics of")
@@ -158,8 +159,7 @@ def _checked(
 
 
 def wilson_interval(num_correct: int, num_sequences: int) -> tuple[float, float]:
-    """Return the 95 % Wilson score interval of a proportion; it stays inside 0..1 and is not empty
-    at 100 %.
+    """Return the 95 % Wilson score interval of a proportion; inside 0..1, not empty at 100 %.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA
         22 (1927).
@@ -172,11 +172,8 @@ def wilson_interval(num_correct: int, num_sequences: int) -> tuple[float, float]
     share = num_correct / num_sequences
     spread = Z_95 * Z_95 / num_sequences
     centre = (share + spread / 2) / (1 + spread)
-    half = (
-        Z_95
-        * math.sqrt(share * (1 - share) / num_sequences + spread / (4 * num_sequences))
-        / (1 + spread)
-    )
+    variance = share * (1 - share) / num_sequences + spread / (4 * num_sequences)
+    half = Z_95 * math.sqrt(variance) / (1 + spread)
     low = 0.0 if num_correct == 0 else centre - half
     high = 1.0 if num_correct == num_sequences else centre + half
     return low, high
@@ -191,8 +188,7 @@ def bootstrap_subjects(
     seed: int,
     num_resamples: int = NUM_RESAMPLES,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Bootstrap accuracy and UAR by drawing subjects with replacement: a subject's sequences
-    resemble each other.
+    """Bootstrap accuracy and UAR by drawing subjects, whose sequences resemble each other.
 
     Returns:
         The 95 % percentile intervals of the accuracy and of the UAR.
@@ -208,15 +204,12 @@ def bootstrap_subjects(
     accuracy = correct.sum(1) / support.sum(1)
     recall = np.divide(correct, support, out=np.zeros_like(correct), where=support > 0)
     uar = recall.sum(1) / (support > 0).sum(1)
-    (a_low, a_high), (u_low, u_high) = (
-        np.percentile(values, (2.5, 97.5)) for values in (accuracy, uar)
-    )
-    return (float(a_low), float(a_high)), (float(u_low), float(u_high))
+    low, high = np.percentile([accuracy, uar], (2.5, 97.5), axis=1)
+    return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
 
 
 def mcnemar_exact(labels: Labels, first: Labels, second: Labels) -> McNemar:
-    """Test whether two classifiers differ on the same sequences, exactly (binomial), as fits a few
-    dozen sequences.
+    """Test whether two classifiers differ; exactly (binomial), as fits a few dozen sequences.
 
     Args:
         labels: True classes, ``int64`` (n,).
@@ -224,8 +217,7 @@ def mcnemar_exact(labels: Labels, first: Labels, second: Labels) -> McNemar:
         second: Classes predicted by the other, same shape.
 
     Source: Q. McNemar, Note on the sampling error of the difference between correlated proportions
-        or percentages,
-    Psychometrika 12 (1947).
+        or percentages, Psychometrika 12 (1947).
 
     >>> mcnemar_exact(np.zeros(8, int), np.array([0] * 7 + [1]), np.array([1] * 6 + [0, 0])).p_value
     0.125
@@ -235,6 +227,5 @@ def mcnemar_exact(labels: Labels, first: Labels, second: Labels) -> McNemar:
     only_second = int((second_right & ~first_right).sum())
     discordant = only_first + only_second
     tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
-    return McNemar(
-        only_first=only_first, only_second=only_second, p_value=min(1.0, 2 * tail / 2**discordant)
-    )
+    p_value = min(1.0, 2 * tail / 2**discordant)
+    return McNemar(only_first=only_first, only_second=only_second, p_value=p_value)

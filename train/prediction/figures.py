@@ -1,25 +1,21 @@
-"""Pictures of a prediction: bars of a whole clip, a timeline over its own frames, and a label drawn
-into a frame.
-"""
+"""Pictures of a prediction: bars of a clip, a timeline over its frames, a label in a frame."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from models.fusion import Probs
 from shard_builder.images import Image, resize_image
+from train.running.figures import INK, make_figure, save_figure
 
-Probs = npt.NDArray[np.float64]
-
-INK = "#1b2733"
 STREAM_COLOURS = {"rgb": "#7fa8d1", "flow": "#e3a857", "fused": "#2f4b63"}
 THUMBNAIL_HEIGHT_PX = 120
 NUM_THUMBNAILS = 10
@@ -35,41 +31,33 @@ def class_colours(num_classes: int) -> list[tuple[float, float, float]]:
 
 @dataclass(slots=True)
 class FilmStrip:
-    """A few frames of a video of unknown length, evenly spaced, in constant memory: when full,
-    every second one goes.
-    """
+    """A few frames, evenly spaced, of a video of unknown length; when full, every second goes."""
 
     frames: list[tuple[int, Image]] = field(default_factory=list)
     step: int = 1
 
     def offer(self, number: int, frame: Image) -> None:
-        """Keep frame ``number`` (0-based; RGB ``uint8``) if its turn has come."""
+        """Keep frame ``number`` (0-based; RGB ``uint8``) if it is one of those in the spacing."""
         if number % self.step:
             return
         height, width = frame.shape[:2]
-        small_width = max(1, round(width * THUMBNAIL_HEIGHT_PX / height))
-        self.frames.append(
-            (number, resize_image(frame, width=small_width, height=THUMBNAIL_HEIGHT_PX))
-        )
+        width = max(1, round(width * THUMBNAIL_HEIGHT_PX / height))
+        self.frames.append((number, resize_image(frame, width=width, height=THUMBNAIL_HEIGHT_PX)))
         if len(self.frames) >= 4 * NUM_THUMBNAILS:
             self.frames = self.frames[::2]
             self.step *= 2
 
     def spread(self) -> list[tuple[int, Image]]:
         """Return at most ``NUM_THUMBNAILS`` frames, first and last included."""
-        chosen = np.unique(
-            np.linspace(0, len(self.frames) - 1, min(NUM_THUMBNAILS, len(self.frames)))
-            .round()
-            .astype(int)
-        )
+        last = len(self.frames) - 1
+        chosen = np.linspace(0, last, min(NUM_THUMBNAILS, last + 1)).round().astype(int)
         return [self.frames[n] for n in chosen]
 
 
 def write_bar_chart(
     path: Path, probs: Mapping[str, Probs], *, class_names: Sequence[str], title: str
 ) -> None:
-    """Draw the probabilities of a clip, one group of bars a class, one bar a stream, and write a
-    PNG.
+    """Draw the probabilities of a clip, a group of bars for each class, and write a PNG.
 
     Args:
         path: The PNG to write.
@@ -77,25 +65,17 @@ def write_bar_chart(
         class_names: Names in label order.
         title: Line above the chart.
     """
-    figure = Figure(
-        figsize=(7.2, 0.9 + 0.5 * len(class_names)),
-        dpi=120,
-        layout="constrained",
-        facecolor="white",
-    )
-    FigureCanvasAgg(figure)
+    figure = make_figure(7.2, 0.9 + 0.5 * len(class_names))
     axes = figure.add_subplot()
     height = 0.8 / len(probs)
     rows = np.arange(len(class_names))
     for n, (stream, values) in enumerate(probs.items()):
         offset = (n - (len(probs) - 1) / 2) * height
-        bars = axes.barh(
-            rows + offset, values, height * 0.92, color=STREAM_COLOURS[stream], label=stream
-        )
+        color = STREAM_COLOURS[stream]
+        bars = axes.barh(rows + offset, values, height * 0.92, color=color, label=stream)
         if n == len(probs) - 1:
-            axes.bar_label(
-                bars, [f"{value:.0%}" for value in values], padding=3, fontsize=8, color=INK
-            )
+            percent = [f"{value:.0%}" for value in values]
+            axes.bar_label(bars, percent, padding=3, fontsize=8, color=INK)
     axes.set_yticks(rows, class_names)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.08)
@@ -104,7 +84,7 @@ def write_bar_chart(
     axes.spines[["top", "right"]].set_visible(False)
     if len(probs) > 1:
         figure.legend(frameon=False, loc="outside upper right", ncols=len(probs), fontsize=8)
-    figure.savefig(path, metadata={"Software": None})
+    save_figure(figure, path)
 
 
 def write_timeline(
@@ -129,8 +109,7 @@ def write_timeline(
         title: Line above the figure.
     """
     frames = strip.spread()
-    figure = Figure(figsize=(11, 5.2), dpi=120, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = make_figure(11, 5.2)
     grid = figure.add_gridspec(2, len(frames), height_ratios=(1, 2.6))
     for column, (number, image) in enumerate(frames):
         cell = figure.add_subplot(grid[0, column])
@@ -138,12 +117,14 @@ def write_timeline(
         cell.set_title(f"{number / fps:.2f} s", fontsize=8, color=INK)
         cell.axis("off")
     axes = figure.add_subplot(grid[1, :])
-    colours = class_colours(len(class_names))
     if len(times_s) == 1:  # a single window has no extent: draw it as a block
         times_s, probs = np.array([0.0, 2 * times_s[0]]), np.repeat(probs, 2, axis=0)
-    axes.stackplot(
-        times_s, probs.T, colors=colours, labels=list(class_names), edgecolor="white", linewidth=0.4
-    )
+    style: dict[str, Any] = {
+        "colors": class_colours(len(class_names)),
+        "edgecolor": "white",
+        "linewidth": 0.4,
+    }
+    axes.stackplot(times_s, probs.T, labels=list(class_names), **style)
     for number, _ in frames:
         axes.axvline(number / fps, color="white", linewidth=0.8, linestyle=":")
     axes.set_xlim(float(times_s[0]), float(times_s[-1]))
@@ -151,17 +132,14 @@ def write_timeline(
     axes.set_xlabel("time (s)")
     axes.set_ylabel("probability")
     axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(
-        handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False
-    )
+    # From the top as in the stack.
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, reverse=True)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left", color=INK)
-    figure.savefig(path, metadata={"Software": None})
+    save_figure(figure, path)
 
 
 def draw_label(frame: Image, probs: Probs, *, class_names: Sequence[str]) -> Image:
-    """Draw the three likeliest classes as bars into the lower left of a frame, enlarged to be
-    readable.
+    """Draw the three likeliest classes as bars into the lower left of an enlarged frame.
 
     Args:
         frame: RGB ``uint8`` (H, W, 3).
@@ -172,35 +150,20 @@ def draw_label(frame: Image, probs: Probs, *, class_names: Sequence[str]) -> Ima
         RGB ``uint8``; even width and height, as video codecs want them, at least
         ``OVERLAY_MIN_HEIGHT_PX`` high.
     """
-    height, width = frame.shape[:2]
-    scale = max(1.0, OVERLAY_MIN_HEIGHT_PX / height)
-    canvas = resize_image(
-        frame, width=round(width * scale / 2) * 2, height=round(height * scale / 2) * 2
-    )
-    line = max(18, canvas.shape[0] // 14)
+    scale = max(1.0, OVERLAY_MIN_HEIGHT_PX / frame.shape[0])
+    height, width = (round(side * scale / 2) * 2 for side in frame.shape[:2])
+    canvas = resize_image(frame, width=width, height=height)
+    line = max(18, height // 14)
     best = np.argsort(probs)[::-1][:3]
-    top = canvas.shape[0] - line * len(best) - line // 2
+    top = height - line * len(best) - line // 2
     canvas[top:] = canvas[top:] // 3
-    bar_left, bar_width = canvas.shape[1] // 2, canvas.shape[1] // 2 - line // 2
+    bar_left, bar_width = width // 2, width // 2 - line // 2
     for n, label in enumerate(best):
         base = top + line * (n + 1)
         colour = tuple(int(255 * part) for part in class_colours(len(class_names))[label])
-        cv2.rectangle(
-            canvas,
-            (bar_left, base - line // 2),
-            (bar_left + int(bar_width * probs[label]), base),
-            colour,
-            -1,
-        )
+        bar_right = bar_left + int(bar_width * probs[label])
+        cv2.rectangle(canvas, (bar_left, base - line // 2), (bar_right, base), colour, cv2.FILLED)
         text = f"{class_names[label]} {probs[label]:.0%}"
-        cv2.putText(
-            canvas,
-            text,
-            (line // 2, base),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            line / 38,
-            (255, 255, 255),
-            1,
-            cv2.LINE_AA,
-        )
+        style = (cv2.FONT_HERSHEY_SIMPLEX, line / 38, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.putText(canvas, text, (line // 2, base), *style)
     return canvas

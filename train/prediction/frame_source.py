@@ -1,12 +1,11 @@
-"""Frames to predict on, one by one: a video file, a folder of images, or the folder of a CK+
-sequence.
-"""
+"""Frames to predict on, one by one: a video, a folder of images, or that of a CK+ sequence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -36,7 +35,7 @@ class FrameSource:
     """
 
     path: Path
-    kind: str
+    kind: Literal["video", "folder", "ckplus"]
     fps: float
     num_frames: int | None
     files: tuple[Path, ...] = ()
@@ -69,8 +68,8 @@ def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
         return _open_folder(path, fps)
     if not path.is_file():
         raise InputError(
-            f"{path}: no such file or folder, expected a video, a folder of frames or a CK+"
-            " sequence"
+            f"{path}: no such file or folder,"
+            " expected a video, a folder of frames or a CK+ sequence"
         )
     if is_image(path):
         raise InputError(
@@ -88,14 +87,14 @@ def _open_folder(path: Path, fps: float | None) -> FrameSource:
     if not images:
         raise InputError(
             f"{path}: no images in it, expected frames named in order"
-            f" ({', '.join(IMAGE_SUFFIXES)})\n  For a CK+ release pass one sequence, such as"
-            " cohn-kanade-images/S005/001."
+            f" ({', '.join(IMAGE_SUFFIXES)})\n"
+            "  For a CK+ release pass one sequence, such as cohn-kanade-images/S005/001."
         )
     images.sort(key=lambda image: natural_key(image.name))
-    ckplus = all(IMAGE_NAME.fullmatch(image.name) for image in images)
+    is_ckplus = all(IMAGE_NAME.fullmatch(image.name) for image in images)
     return FrameSource(
         path=path,
-        kind="ckplus" if ckplus else "folder",
+        kind="ckplus" if is_ckplus else "folder",
         fps=fps or CKPLUS_FPS,
         num_frames=len(images),
         files=tuple(images),

@@ -1,28 +1,23 @@
-"""``cktrain predict``: frames in; probabilities, figures and a labelled video out, written while
-the input is still being read.
-"""
+"""Frames in; probabilities, figures and a labelled video out, while the input is being read."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
-from shard_builder.errors import InputError
-from shard_builder.images import Image
-from train.prediction.figures import FilmStrip, draw_label, write_bar_chart, write_timeline
+from models.fusion import Probs, deciding
+from train.prediction.figures import FilmStrip, write_bar_chart, write_timeline
 from train.prediction.frame_source import FrameSource, open_frames
-from train.prediction.stream_model import check_pair, load_stream_model
+from train.prediction.labelled_video import LabelledVideo
+from train.prediction.stream_model import StreamModel, check_pair, load_stream_model
 from train.prediction.window_predictor import WindowPrediction, WindowPredictor
 
-Probs = npt.NDArray[np.float64]
 PREDICTIONS_NAME = "predictions.jsonl"
 
 
@@ -53,21 +48,12 @@ class ClipPrediction:
     @property
     def decision(self) -> Probs:
         """Probabilities that decide: the fused ones, or those of the only stream."""
-        return self.probs.get("fused", next(iter(self.probs.values())))
+        return deciding(self.probs)
 
     @property
     def emotion(self) -> str:
         """Name of the likeliest class."""
         return self.class_names[int(self.decision.argmax())]
-
-
-@dataclass(slots=True)
-class _Track:
-    """What is kept of a clip while it runs: thumbnails, and each window's logits and decision."""
-
-    strip: FilmStrip = field(default_factory=FilmStrip)
-    windows: list[WindowPrediction] = field(default_factory=list)
-    num_frames: int = 0
 
 
 def run_predict(
@@ -82,11 +68,10 @@ def run_predict(
     device: str = "auto",
     on_window: Callable[[WindowPrediction, float, tuple[str, ...]], None] | None = None,
 ) -> ClipPrediction:
-    """Predict the emotion in a video, a folder of frames or a CK+ sequence; no dataset folder is
-    needed.
+    """Predict the emotion in a video, a folder of frames or a CK+ sequence, without a dataset.
 
-    Writes ``predictions.jsonl`` (a line a window as soon as it is known, the clip's line last),
-    ``bars.png`` and ``timeline.png`` into ``out``.
+    Writes ``predictions.jsonl`` (one line for each window as soon as it is known, the clip's line
+    last), ``bars.png`` and ``timeline.png`` into ``out``.
 
     Args:
         runs: One run folder, or an rgb and a flow run in any order.
@@ -106,61 +91,54 @@ def run_predict(
     check_pair(models)
     names = models[0].class_names
     frames = open_frames(source, fps=fps)
-    out.mkdir(parents=True, exist_ok=True)
     predictor = WindowPredictor(models, stride=stride)
-    track, writer = _Track(), _OverlayWriter(overlay, fps=frames.fps, class_names=names)
+    video = LabelledVideo(overlay, fps=frames.fps, class_names=names)
+    out.mkdir(parents=True, exist_ok=True)
+    strip, windows, number = FilmStrip(), list[WindowPrediction](), -1
     begin, first_output_s = time.perf_counter(), 0.0
-    with (out / PREDICTIONS_NAME).open("w", encoding="utf-8") as lines, writer:
-        for frame, window in predictor.iter_windows(frames):
-            track.strip.offer(track.num_frames, frame)
-            track.num_frames += 1
+    with (out / PREDICTIONS_NAME).open("w", encoding="utf-8") as lines, video:
+        for number, (frame, window) in enumerate(predictor.iter_windows(frames)):
+            strip.offer(number, frame)
             if window is not None:
-                track.windows.append(window)
+                windows.append(window)
                 _write_line(lines, _window_record(window, frames.fps, names))
                 first_output_s = first_output_s or time.perf_counter() - begin
                 if on_window:
                     on_window(window, window.last_frame / frames.fps, names)
-            writer.add(frame, window)
-        clip = _whole_clip(
-            track, predictor, frames, names, time.perf_counter() - begin, first_output_s
+            video.add(frame, window)
+        clip = ClipPrediction(
+            probs=predictor.fuse(clip_logits(windows, kind=frames.kind)),
+            class_names=names,
+            num_frames=number + 1,
+            num_windows=len(windows),
+            duration_s=(number + 1) / frames.fps,
+            seconds=time.perf_counter() - begin,
+            first_output_s=first_output_s,
+            notices=tuple(crop_notices(models)),
         )
         _write_line(lines, _clip_record(clip, frames))
-    _write_figures(out, clip, track, frames)
+    _write_figures(out, clip, windows, strip, frames)
     return clip
 
 
-def _whole_clip(
-    track: _Track,
-    predictor: WindowPredictor,
-    frames: FrameSource,
-    class_names: tuple[str, ...],
-    seconds: float,
-    first_output_s: float,
-) -> ClipPrediction:
-    """Average the logits over the windows; of a CK+ sequence the rgb stream counts its peak frame
-    only, as in the test.
+def clip_logits(windows: Sequence[WindowPrediction], *, kind: str) -> dict[str, Probs]:
+    """Average the logits over the windows, by stream.
+
+    Of a CK+ sequence the rgb stream counts its peak frame only, as in the test.
     """
-    logits = {
-        stream: np.mean([w.logits[stream] for w in track.windows], axis=0)
-        for stream in predictor.models
-    }
-    if frames.kind == "ckplus" and "rgb" in logits:
-        logits["rgb"] = track.windows[-1].logits["rgb"]
-    return ClipPrediction(
-        probs=predictor.fuse(logits),
-        class_names=class_names,
-        num_frames=track.num_frames,
-        num_windows=len(track.windows),
-        duration_s=track.num_frames / frames.fps,
-        seconds=seconds,
-        first_output_s=first_output_s,
-        notices=tuple(
-            f"the {model.stream} net was trained on face crops ({model.crop}), but the input is not"
-            " cropped"
-            for model in predictor.models.values()
-            if model.crop != "none"
-        ),
-    )
+    last = windows[-1].logits
+    logits = {name: np.mean([window.logits[name] for window in windows], axis=0) for name in last}
+    return logits | ({"rgb": last["rgb"]} if kind == "ckplus" and "rgb" in last else {})
+
+
+def crop_notices(models: Sequence[StreamModel]) -> Iterator[str]:
+    """Say which nets expect a cropped face: the input is taken as it is."""
+    for model in models:
+        if model.crop != "none":
+            yield (
+                f"the {model.stream} net was trained on face crops ({model.crop}),"
+                " but the input is not cropped"
+            )
 
 
 def _named(probs: dict[str, Probs], class_names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -206,69 +184,21 @@ def _write_line(lines: Any, record: dict[str, Any]) -> None:
     lines.flush()
 
 
-def _write_figures(out: Path, clip: ClipPrediction, track: _Track, frames: FrameSource) -> None:
+def _write_figures(
+    out: Path,
+    clip: ClipPrediction,
+    windows: Sequence[WindowPrediction],
+    strip: FilmStrip,
+    frames: FrameSource,
+) -> None:
     title = f"{frames.path.name}: {clip.emotion} {clip.decision.max():.0%}"
     write_bar_chart(out / "bars.png", clip.probs, class_names=clip.class_names, title=title)
     write_timeline(
         out / "timeline.png",
-        times_s=np.array([(w.first_frame + w.last_frame) / 2 / frames.fps for w in track.windows]),
-        probs=np.stack([window.decision for window in track.windows]),
+        times_s=np.array([(w.first_frame + w.last_frame) / 2 / frames.fps for w in windows]),
+        probs=np.stack([window.decision for window in windows]),
         class_names=clip.class_names,
-        strip=track.strip,
+        strip=strip,
         fps=frames.fps,
         title=title,
     )
-
-
-class _OverlayWriter:
-    """Writes frames with the label of the window that covers them; holds back the frames of one
-    window at most.
-    """
-
-    def __init__(self, path: Path | None, *, fps: float, class_names: tuple[str, ...]) -> None:
-        if path is not None and path.suffix.lower() != ".mp4":
-            raise InputError(f"--overlay {path}, expected a file name that ends in .mp4")
-        self.path, self.fps, self.class_names = path, fps, class_names
-        self._waiting: list[Image] = []
-        self._video: cv2.VideoWriter | None = None
-
-    def __enter__(self) -> _OverlayWriter:
-        return self
-
-    def add(self, frame: Image, window: WindowPrediction | None) -> None:
-        """Take a frame; when its window is known, write all frames that waited for it."""
-        if self.path is None:
-            return
-        self._waiting.append(frame)
-        if window is not None:
-            for waiting in self._waiting:
-                self._write(draw_label(waiting, window.decision, class_names=self.class_names))
-            self._waiting = []
-
-    def _write(self, image: Image) -> None:
-        assert self.path is not None
-        if self._video is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            size = (image.shape[1], image.shape[0])
-            self._video = cv2.VideoWriter(
-                str(self._partial), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, size
-            )
-            if not self._video.isOpened():
-                raise InputError(
-                    f"--overlay {self.path}: cannot be written, expected a folder that is writable"
-                )
-        self._video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-
-    @property
-    def _partial(self) -> Path:
-        assert self.path is not None
-        return self.path.with_name(f".{self.path.stem}.partial.mp4")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._video is None or self.path is None:
-            return
-        self._video.release()
-        if kind is None:
-            self._partial.replace(self.path)
-        else:
-            self._partial.unlink(missing_ok=True)

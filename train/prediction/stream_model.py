@@ -16,7 +16,9 @@ from pipelines.dataset import Dataset
 from pipelines.engines.normalize import Normalizer
 from pipelines.plan.crops import INPUT_SIZE
 from pipelines.streams import kind_of
+from shard_builder.checks import check_choice
 from shard_builder.errors import InputError
+from shard_builder.format.streams import StreamName
 from shard_builder.images import Image
 from train.device import choose_device, choose_precision
 from train.running.amp import autocast
@@ -38,13 +40,11 @@ class StreamModel:
         width: Width of them.
         flow_method: ``farneback`` or ``dis``; None if the dataset had no flow.
         bound_px: Displacement at which flow saturates.
-        epoch: Epochs it was trained for.
     """
 
     def __init__(self, run: Path, content: dict, *, device: torch.device) -> None:  # type: ignore[type-arg]
         self.run, self.device = run, device
-        self.stream: str = content["stream"]
-        self.arch: str = content["arch"]
+        self.stream: StreamName = content["stream"]
         self.stack_length: int = content["stack_length"]
         self.class_names = tuple(content["classes"])
         self.train_subjects = tuple(content["train_subjects"])
@@ -55,7 +55,6 @@ class StreamModel:
         flow = content["flow"] or {"method": None, "bound_px": 0.0}
         self.flow_method, self.bound_px = flow["method"], float(flow["bound_px"])
         self.crop: str = content["crop"]
-        self.epoch: int = content["progress"]["epoch"]
         self._precision = choose_precision(content["config"]["precision"], device)
         self._outputs = torch.tensor(content["output_of_class"], device=device)
         self.net = _net_of(content).to(device).eval()
@@ -99,8 +98,7 @@ def load_stream_model(run: Path, *, checkpoint: str = "last", device: str = "aut
     Raises:
         InputError: If the folder or the checkpoint cannot be used.
     """
-    if checkpoint not in CHECKPOINTS:
-        raise InputError(f"--checkpoint {checkpoint!r}, expected one of {', '.join(CHECKPOINTS)}")
+    check_choice("checkpoint", checkpoint, CHECKPOINTS)
     if not run.is_dir():
         raise InputError(
             f"{run}: no such run folder\n  Train first: cktrain rgb|flow DATASET --out {run}"
@@ -145,7 +143,7 @@ def check_pair(models: Sequence[StreamModel]) -> None:
         )
         raise InputError(
             f"{one.run} and {other.run}: their splits differ, expected the same{named}\n"
-            "  Train both with the same --split, --folds and --fold."
+            "  Train both with the same split, folds and fold."
         )
 
 
@@ -183,7 +181,7 @@ def _net_of(content: dict) -> nn.Module:  # type: ignore[type-arg]
         num_classes=ORIGINAL_NUM_OUTPUTS if content["original_head"] else len(content["classes"]),
         stack_length=content["stack_length"],
         weights="none",
-        use_original_head=content["original_head"],
+        original_head=content["original_head"],
     )
     net.load_state_dict(content["model"])
     return net

@@ -1,6 +1,4 @@
-"""A window that slides over frames: flow as they come, both models at its end, one window in
-memory.
-"""
+"""A window that slides over frames: flow as they come, both models at its end."""
 
 from __future__ import annotations
 
@@ -9,16 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from models.fusion import DEFAULT_WEIGHTS, FusionWeights, late_fusion, softmax
+from models.fusion import DEFAULT_WEIGHTS, FusionWeights, Probs, deciding, late_fusion, softmax
 from shard_builder.building.flow import make_flow_estimator
 from shard_builder.errors import InputError
 from shard_builder.format.levels import quantize_flow
 from shard_builder.images import Image, resize_image, to_gray
 from train.prediction.stream_model import StreamModel
-
-Probs = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,12 +37,11 @@ class WindowPrediction:
     @property
     def decision(self) -> Probs:
         """Probabilities that decide: the fused ones, or those of the only stream."""
-        return self.probs.get("fused", next(iter(self.probs.values())))
+        return deciding(self.probs)
 
 
 class WindowPredictor:
-    """Slides over frames and predicts; keeps ``stack_length`` flow pairs and one frame, whatever
-    the length of the video.
+    """Slides over frames and predicts; keeps one window of flow and two frames in memory.
 
     Args:
         models: One model, or an rgb and a flow model.
@@ -63,8 +57,8 @@ class WindowPredictor:
         weights: FusionWeights = DEFAULT_WEIGHTS,
     ) -> None:
         if stride < 1:
-            raise InputError(f"--stride {stride}, expected at least 1 frame")
-        self.models = {model.stream: model for model in models}
+            raise InputError(f"stride={stride}, expected at least 1 frame")
+        self.models: dict[str, StreamModel] = {model.stream: model for model in models}
         self.stride = stride
         self.weights = weights
         flow = self.models.get("flow")
@@ -94,29 +88,20 @@ class WindowPredictor:
         number = -1
         for number, frame in enumerate(frames):
             if held is not None:
-                yield held, self._window_at(number - 1, last=False)
+                yield held, self._window_at(number - 1, is_last=False)
             self._add(frame)
             held = frame
         if held is None or number < 1:
             raise InputError(f"{number + 1} frames in the input, expected at least 2")
-        yield held, self._window_at(number, last=True)
+        yield held, self._window_at(number, is_last=True)
 
-    def _window_at(self, number: int, *, last: bool) -> WindowPrediction | None:
-        full = number >= max(1, self.stack_length)
-        on_grid = full and (number - max(1, self.stack_length)) % self.stride == 0
-        if not (on_grid or last):
+    def _window_at(self, number: int, *, is_last: bool) -> WindowPrediction | None:
+        beyond_first = number - max(1, self.stack_length)
+        if not is_last and (beyond_first < 0 or beyond_first % self.stride):
             return None
-        assert self._frame is not None
-        logits = {}
-        for stream, model in self.models.items():
-            if stream == "flow":
-                pairs = list(self._pairs)
-                pairs += [pairs[-1]] * (self.stack_length - len(pairs))
-                logits[stream] = model.logits_of([plane for pair in pairs for plane in pair])
-            else:
-                logits[stream] = model.logits_of(
-                    [resize_image(self._frame, width=model.width, height=model.height)]
-                )
+        logits = {
+            stream: model.logits_of(self._planes(model)) for stream, model in self.models.items()
+        }
         window = WindowPrediction(
             window=self._num_windows,
             first_frame=max(0, number - self.stack_length),
@@ -126,6 +111,15 @@ class WindowPredictor:
         )
         self._num_windows += 1
         return window
+
+    def _planes(self, model: StreamModel) -> list[Image]:
+        """Return what a model sees of the window: its pairs, or the last frame."""
+        if model.stream == "flow":
+            pairs = list(self._pairs)
+            pairs += [pairs[-1]] * (self.stack_length - len(pairs))
+            return [plane for pair in pairs for plane in pair]
+        assert self._frame is not None
+        return [resize_image(self._frame, width=model.width, height=model.height)]
 
     def fuse(self, logits: dict[str, Probs]) -> dict[str, Probs]:
         """Turn logits by stream into probabilities by stream, and ``fused`` when there are two."""

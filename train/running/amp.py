@@ -1,6 +1,4 @@
-"""Automatic mixed precision: where bf16 or fp16 is used, and one optimizer step at the end of an
-accumulation.
-"""
+"""Automatic mixed precision: where bf16 or fp16 is used, and the step of an accumulation."""
 
 from __future__ import annotations
 
@@ -14,10 +12,10 @@ from train.device import DTYPES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What became of one step.
+    """What one step did.
 
     Args:
-        grad_norm: Norm of all gradients before clipping; not finite where it was infinite or NaN.
+        grad_norm: Norm of all gradients before clipping, also where it is not finite.
         is_taken: Whether the weights moved; only fp16 skips steps, when its loss scale was too
             large.
     """

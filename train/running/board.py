@@ -1,6 +1,4 @@
-"""What TensorBoard shows beside scalars: the confusion matrix, and a few inputs as the net sees
-them.
-"""
+"""What TensorBoard shows beside scalars: the confusion matrix, and inputs as the net sees them."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from pipelines.streams import kind_of
+from train.running.figures import draw_confusion, make_figure
 from train.running.run_folder import RunFolder
 
 NUM_PICTURES = 4
@@ -44,22 +43,8 @@ def add_inputs(folder: RunFolder, images: torch.Tensor, *, stream: str) -> None:
 def add_confusion(
     folder: RunFolder, confusion: torch.Tensor, class_names: Sequence[str], *, step: int
 ) -> None:
-    """Show a confusion matrix (classes, classes) as a picture, each row divided by its sum."""
-    if not folder.is_writer:
-        return
-    import matplotlib.figure
-
-    rates = confusion.float() / confusion.sum(dim=1, keepdim=True).clamp(min=1)
-    figure = matplotlib.figure.Figure(figsize=(5, 4.5), dpi=80, layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(rates.numpy(), cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
-    axes.set_yticks(range(len(class_names)), class_names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    for row in range(len(class_names)):
-        for column in range(len(class_names)):
-            if count := int(confusion[row, column]):
-                color = "white" if rates[row, column] > 0.5 else "black"
-                axes.text(column, row, str(count), ha="center", va="center", color=color)
-    folder.board().add_figure("validation/confusion", figure, step, close=False)
+    """Show a confusion matrix, counts (classes, classes)."""
+    if folder.is_writer:
+        figure = make_figure(5, 4.5)
+        draw_confusion(figure.add_subplot(), confusion.numpy(), class_names)
+        folder.board().add_figure("validation/confusion", figure, step, close=False)

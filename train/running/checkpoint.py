@@ -1,6 +1,4 @@
-"""Checkpoints: whole or not there, plain values and tensors only, and enough in them to use the net
-without its dataset.
-"""
+"""Checkpoints: whole or not there, plain values and tensors only."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ import torch
 from shard_builder.errors import InputError
 
 CHECKPOINT_FORMAT = "ckshard-checkpoint"
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 LAST_NAME = "last.pt"
 BEST_NAME = "best.pt"
 CHECKPOINTS = {"last": LAST_NAME, "best": BEST_NAME}
@@ -47,23 +45,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(
-            f"{path}: no such checkpoint\n  Train first: cktrain rgb|flow DATASET --out"
-            f" {path.parent}"
+            f"{path}: no such checkpoint\n"
+            f"  Train first: cktrain rgb|flow DATASET --out {path.parent}"
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file makes torch.load raise anything
-        raise InputError(
-            f"{path}: cannot be read as a checkpoint"
-            f" ({(str(error) or type(error).__name__).splitlines()[0]})"
-        ) from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as a checkpoint ({reason})") from None
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise InputError(
             f"{path}: not a checkpoint of cktrain, expected format {CHECKPOINT_FORMAT!r}"
         )
     if content.get("version") != CHECKPOINT_VERSION:
         raise InputError(
-            f"{path}: version {content.get('version')!r}, expected {CHECKPOINT_VERSION}\n  Use the"
-            " cktrain that wrote it."
+            f"{path}: version {content.get('version')!r}, expected {CHECKPOINT_VERSION}\n"
+            "  Use the cktrain that wrote it."
         )
     return content

@@ -45,18 +45,19 @@ def check_classes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     return tuple(notices)
 
 
-def outputs_of_classes(dataset: Dataset, *, use_original_head: bool) -> list[int]:
+def outputs_of_classes(dataset: Dataset, *, original_head: bool) -> list[int]:
     """Return the net's output for each class: its label, or with the original's head its CK+ code.
 
     Raises:
         InputError: If a code does not fit the original's 8 outputs.
     """
-    if not use_original_head:
+    if not original_head:
         return list(range(len(dataset.class_names)))
     codes = [entry.code for entry in dataset.manifest.classes]
     if not all(0 <= code < ORIGINAL_NUM_OUTPUTS for code in codes):
         raise InputError(
-            f"--original-head: class codes {codes}, expected CK+'s 0 to {ORIGINAL_NUM_OUTPUTS - 1}"
+            f"original_head=True: class codes {codes},"
+            f" expected CK+'s 0 to {ORIGINAL_NUM_OUTPUTS - 1}"
         )
     return codes
 

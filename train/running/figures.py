@@ -1,4 +1,4 @@
-"""The curves of a run as a picture."""
+"""The curves of a run as a picture, and what all figures of cktrain share."""
 
 from __future__ import annotations
 
@@ -6,67 +6,98 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
+INK = "#1b2733"
 TRAIN, VAL, LR = "#1f77b4", "#d62728", "#7f7f7f"
 
 
+def make_figure(width: float, height: float) -> Figure:
+    """Make an empty figure of a size in inches."""
+    return Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, without the version of matplotlib in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def draw_confusion(axes: Axes, counts: npt.NDArray[np.int64], class_names: Sequence[str]) -> None:
+    """Draw a confusion matrix.
+
+    A cell's colour is its share of the true class, so that rare classes read as well as frequent
+    ones; the number is the count, the small one below the share. Empty cells stay empty.
+
+    Args:
+        axes: Where to.
+        counts: ``int64`` (classes, classes), row = true class, column = predicted class.
+        class_names: Names in label order.
+    """
+    support = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
+    axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0, aspect="equal")
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            color = "white" if share[row, column] > 0.55 else INK
+            style: dict[str, Any] = {"ha": "center", "va": "center", "color": color}
+            axes.text(column, row - 0.1, str(count), fontsize=11, **style)
+            axes.text(column, row + 0.26, f"{share[row, column]:.0%}", fontsize=7, **style)
+    axes.set_xticks(np.arange(-0.5, len(counts)), minor=True)
+    axes.set_yticks(np.arange(-0.5, len(counts)), minor=True)
+    axes.grid(which="minor", color="#d5dce3", linewidth=0.8)
+    axes.tick_params(which="both", length=0, colors=INK)
+    axes.spines[:].set_visible(False)
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, class_names)
+    axes.set_xlabel("predicted", color=INK)
+    axes.set_ylabel("true", color=INK)
+
+
 def write_curves(path: Path, rows: Sequence[dict[str, Any]], *, title: str) -> None:
-    """Draw loss, accuracy, learning rate and data wait over the epochs.
+    """Draw loss, accuracy, learning rate and speed with and without data over the epochs.
 
     Args:
         path: PNG to write.
         rows: Epoch rows of metrics.jsonl, at least one.
         title: Heading.
     """
-    figure = matplotlib.figure.Figure(figsize=(10, 6.2), dpi=110, layout="constrained")
+    figure = make_figure(10, 6.2)
     figure.suptitle(title)
-    axes = figure.subplots(2, 2, sharex=True)
-    epochs = [row["epoch"] for row in rows]
+    (loss, accuracy), (lr, speed) = figure.subplots(2, 2, sharex=True)
     validated = [row for row in rows if row["val_loss"] is not None]
-    val_epochs = [row["epoch"] for row in validated]
     marker = "o" if len(rows) < 40 else None
-    for panel, name in ((axes[0, 0], "loss"), (axes[0, 1], "accuracy")):
-        scale = 100 if name == "accuracy" else 1
-        panel.plot(
-            epochs,
-            [scale * row[name] for row in rows],
-            color=TRAIN,
-            marker=marker,
-            ms=3,
-            label="training",
-        )
-        panel.plot(
-            val_epochs,
-            [scale * row[f"val_{name}"] for row in validated],
-            color=VAL,
-            marker="o",
-            ms=4,
-            label="validation",
-        )
-        panel.set_ylabel("accuracy, %" if name == "accuracy" else "cross entropy")
-        panel.legend(frameon=False)
-    axes[0, 0].set_ylim(bottom=0)
-    axes[0, 1].set_ylim(0, 101)
-    axes[1, 0].step(epochs, [row["lr"] for row in rows], where="mid", color=LR)
-    axes[1, 0].set_yscale("log")
-    axes[1, 0].set_ylabel("learning rate")
-    axes[1, 1].plot(epochs, [row["samples_per_s"] for row in rows], color=TRAIN, label="with data")
-    axes[1, 1].plot(
-        epochs,
-        [row["compute_samples_per_s"] for row in rows],
-        color=LR,
-        ls="--",
-        label="compute alone",
-    )
-    axes[1, 1].set_ylim(bottom=0)
-    axes[1, 1].set_ylabel("samples/s")
-    axes[1, 1].legend(frameon=False, loc="lower right")
-    for panel in axes.flat:
+
+    def draw(panel: Axes, name: str, own: Sequence[dict[str, Any]], **style: Any) -> None:
+        scale = 100 if name.endswith("accuracy") else 1
+        panel.plot([row["epoch"] for row in own], [scale * row[name] for row in own], **style)
+
+    draw(loss, "loss", rows, color=TRAIN, marker=marker, ms=3, label="training")
+    draw(loss, "val_loss", validated, color=VAL, marker="o", ms=4, label="validation")
+    draw(accuracy, "accuracy", rows, color=TRAIN, marker=marker, ms=3, label="training")
+    draw(accuracy, "val_accuracy", validated, color=VAL, marker="o", ms=4, label="validation")
+    draw(lr, "lr", rows, color=LR, drawstyle="steps-mid")
+    draw(speed, "samples_per_s", rows, color=TRAIN, label="with data")
+    draw(speed, "compute_samples_per_s", rows, color=LR, ls="--", label="compute alone")
+    for panel, name in (
+        (loss, "cross entropy"),
+        (accuracy, "accuracy, %"),
+        (lr, "learning rate"),
+        (speed, "samples/s"),
+    ):
+        panel.set_ylabel(name)
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-    for panel in axes[1]:
+        if panel is lr:
+            panel.set_yscale("log")
+        else:
+            panel.set_ylim(bottom=0)
+            panel.legend(frameon=False)
+    for panel in (lr, speed):
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)

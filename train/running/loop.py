@@ -48,8 +48,8 @@ def train(
     """
     config, progress = session.config, session.progress
     timer, total = StallTimer(session.device), StallTimes()
-    while progress.epoch < config.epochs:
-        set_learning_rate(session.optimizer, lr := learning_rate(config, progress.epoch))
+    while session.epoch < config.epochs:
+        set_learning_rate(session.optimizer, lr := learning_rate(config, session.epoch))
         set_training_mode(session.model, config)
         batches = timer.iterate(session.train_loader)
         for batch, num_samples, is_last in accumulations(batches, session):
@@ -82,7 +82,7 @@ def accumulations(batches: Iterable[Batch], session: Session) -> Iterator[tuple[
         end = loader.position
         begin = (end - batch.global_size) // config.step_size * config.step_size
         num_samples = min(config.step_size, loader.num_samples - begin)
-        reseed(config.seed, session.progress.epoch, end, session.ranks.rank)
+        reseed(config.seed, batch.epoch, end, session.ranks.rank)
         yield batch, num_samples, end == begin + num_samples
 
 
@@ -137,7 +137,7 @@ def finish_step(session: Session) -> Row:
     progress.meter = [before + new for before, new in zip(progress.meter, sums, strict=True)]
     return {
         "kind": "step",
-        "epoch": progress.epoch + 1,
+        "epoch": session.epoch + 1,
         "step": progress.step,
         "loss": loss / num_samples,
         "accuracy": correct / num_samples,
@@ -148,18 +148,17 @@ def finish_step(session: Session) -> Row:
 
 def not_finite(what: str, value: float, session: Session) -> TrainingError:
     """Return the error that says where training broke and what usually helps."""
-    progress = session.progress
     return TrainingError(
-        f"{what} is {value} in epoch {progress.epoch + 1}, step {progress.step + 1},"
+        f"{what} is {value} in epoch {session.epoch + 1}, step {session.progress.step + 1},"
         " expected a finite number; the step was not taken\n"
-        "  Try a smaller --lr, --clip-grad 20, or --precision fp32."
+        "  Try a smaller lr, clip_grad=20, or precision='fp32'."
         " The last checkpoint is untouched."
     )
 
 
 def is_validated(session: Session) -> bool:
     """Return whether this epoch ends with a validation: every ``val_every``, and the last."""
-    done = session.progress.epoch + 1
+    done = session.epoch + 1
     return done % session.config.val_every == 0 or done == session.config.epochs
 
 
@@ -176,7 +175,7 @@ def finish_epoch(
     loss, correct, num_samples = progress.meter
     row: Row = {
         "kind": "epoch",
-        "epoch": progress.epoch + 1,
+        "epoch": session.epoch + 1,
         "step": progress.step,
         "loss": loss / num_samples,
         "accuracy": correct / num_samples,
@@ -187,15 +186,14 @@ def finish_epoch(
         "num_skipped_steps": progress.num_skipped_steps,
         "num_damaged": len(session.train_loader.errors),
     }
-    progress.epoch += 1
     progress.meter = [0.0, 0.0, 0.0]
-    session.train_loader.set_epoch(progress.epoch)
+    session.train_loader.set_epoch(session.epoch + 1)  # a checkpoint from here on is one of it
     folder.log(row)
     if validation:
         add_confusion(folder, validation.confusion, session.dataset.class_names, step=progress.step)
         if (validation.accuracy, -validation.loss) > (progress.best_accuracy, -progress.best_loss):
             progress.best_accuracy, progress.best_loss = validation.accuracy, validation.loss
-            progress.best_epoch = progress.epoch
+            progress.best_epoch = session.epoch
             save(session, folder, BEST_NAME)
     save_last(session, folder, is_validated=validation is not None)
     return row
@@ -203,7 +201,7 @@ def finish_epoch(
 
 def save_last(session: Session, folder: RunFolder, *, is_validated: bool) -> None:
     """Save last.pt where an epoch's end asks for it; every ``save_every`` epochs it is kept."""
-    done, config = session.progress.epoch, session.config
+    done, config = session.epoch, session.config
     if config.save_every and done % config.save_every == 0:
         save(session, folder, LAST_NAME, also=folder.path / f"epoch-{done:04d}.pt")
     elif is_validated and (done == config.epochs or folder.seconds_since_save() > SAVE_INTERVAL_S):

@@ -12,16 +12,12 @@ LR_DECAY = 0.1
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """Make SGD with momentum and weight decay on all parameters; the stem is a group of its own
-    with its own scale.
-    """
+    """Make SGD with momentum and weight decay on all parameters; the stem is a group of its own."""
     stem = stem_parameters(model)
     in_stem = {id(parameter) for parameter in stem}
     others = [parameter for parameter in model.parameters() if id(parameter) not in in_stem]
-    groups = [
-        {"params": stem, "lr_scale": config.stem_lr_scale},
-        {"params": others, "lr_scale": 1.0},
-    ]
+    scales = ((stem, config.stem_lr_scale), (others, 1.0))
+    groups = [{"params": parameters, "lr_scale": scale} for parameters, scale in scales]
     return torch.optim.SGD(
         groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
@@ -42,9 +38,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def set_training_mode(model: nn.Module, config: TrainConfig) -> None:
-    """Switch to training; with partial BN the statistics of all but the first BatchNorm stay as
-    they are.
-    """
+    """Switch to training; with partial BN all but the first BatchNorm stay as they are."""
     model.train()
     if config.partial_bn:
         freeze_batch_norm(model)

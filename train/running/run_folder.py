@@ -1,6 +1,4 @@
-"""The run folder: what was run (config.json, split.json), its results (metrics.jsonl, TensorBoard),
-and resuming it.
-"""
+"""The run folder: what was run (config.json, split.json) and its results (metrics.jsonl, ...)."""
 
 from __future__ import annotations
 
@@ -22,16 +20,10 @@ SPLIT_NAME = "split.json"
 METRICS_NAME = "metrics.jsonl"
 FIGURES_NAME = "figures"
 RUN_FORMAT = "ckshard-run"
-RUN_VERSION = 1
+RUN_VERSION = 2
 SCALARS = (
-    "loss",
-    "accuracy",
-    "val_loss",
-    "val_accuracy",
-    "lr",
-    "data_wait_pct",
-    "samples_per_s",
-    "grad_norm",
+    *("loss", "accuracy", "val_loss", "val_accuracy", "lr"),
+    *("data_wait_pct", "samples_per_s", "grad_norm"),
 )
 
 
@@ -83,34 +75,31 @@ class RunFolder:
 
     def forget_after(self, *, epoch: int, step: int) -> None:
         """Drop the rows that a killed run wrote after the checkpoint that is resumed from."""
-        rows = read_metrics(self.path)
-        kept = [
-            row
-            for row in rows
-            if row["step"] <= step and (row["kind"] != "epoch" or row["epoch"] < epoch)
-        ]
-        if self.is_writer and len(kept) < len(rows):
-            text = "".join(json.dumps(row) + "\n" for row in kept)
-            write_atomically(self.path / METRICS_NAME, text.encode())
+
+        def is_before(row: dict[str, Any]) -> bool:
+            return bool(row["step"] <= step and (row["kind"] != "epoch" or row["epoch"] < epoch))
+
+        file = self.path / METRICS_NAME
+        if self.is_writer and file.is_file():
+            kept = read_metrics(self.path, keep=is_before)
+            write_atomically(file, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
 
 def check_new(path: Path) -> None:
-    """Refuse a folder that holds anything but what a run that was killed while it was made left
-    behind.
+    """Refuse a folder that holds anything but the leftovers of a run that was killed at its start.
 
     Raises:
         InputError: If it does, or is a file.
     """
     if path.exists() and not path.is_dir():
-        raise InputError(f"--out {path}: is a file, expected a folder")
+        raise InputError(f"{path}: is a file, expected a folder")
     if (path / CONFIG_NAME).is_file():
         raise InputError(
-            f"--out {path}: holds a run already\n  Go on with it: --resume. Or choose another"
-            " --out."
+            f"{path}: holds a run already\n  Resume it with resume=True, or choose another folder."
         )
     leftovers = {SPLIT_NAME, f"{SPLIT_NAME}.tmp", f"{CONFIG_NAME}.tmp"}
     if path.is_dir() and {entry.name for entry in path.iterdir()} - leftovers:
-        raise InputError(f"--out {path}: is not empty, expected a new folder")
+        raise InputError(f"{path}: is not empty, expected a new folder")
 
 
 def create_run(path: Path, record: dict[str, Any], split: Split) -> None:
@@ -130,18 +119,15 @@ def read_run(path: Path) -> tuple[dict[str, Any], Split]:
     file = path / CONFIG_NAME
     if not file.is_file():
         raise InputError(
-            f"{path}: not a run: no {CONFIG_NAME} in it\n  Train first: cktrain rgb|flow DATASET"
-            f" --out {path}"
+            f"{path}: not a run: no {CONFIG_NAME} in it\n"
+            f"  Train first: cktrain rgb|flow DATASET --out {path}"
         )
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{file}: is not JSON ({error})") from None
-    if (
-        not isinstance(record, dict)
-        or record.get("format") != RUN_FORMAT
-        or record.get("version") != RUN_VERSION
-    ):
+    expected = {"format": RUN_FORMAT, "version": RUN_VERSION}
+    if not isinstance(record, dict) or not record.items() >= expected.items():
         raise InputError(f"{file}: expected format {RUN_FORMAT!r} and version {RUN_VERSION}")
     return record, read_split(path / SPLIT_NAME)
 

@@ -29,10 +29,9 @@ from train.running.optimizer import make_optimizer
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run is; all of it goes into checkpoints.
+    """What a run has done; the loader says in which epoch it is.
 
     Args:
-        epoch: Epoch in progress, from 0.
         step: Optimizer steps taken or, with fp16, skipped.
         num_skipped_steps: Steps that fp16 skipped.
         meter: Sums over the samples of this epoch on all ranks: loss, correct, samples.
@@ -41,7 +40,6 @@ class Progress:
         best_epoch: Epoch of it, counted from 1.
     """
 
-    epoch: int = 0
     step: int = 0
     num_skipped_steps: int = 0
     meter: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
@@ -82,6 +80,11 @@ class Session:
     progress: Progress = field(default_factory=Progress)
 
     @property
+    def epoch(self) -> int:
+        """Epochs that are done: the number, from 0, of the one in progress."""
+        return self.train_loader.epoch
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch."""
         return -(-self.train_loader.num_samples // self.config.step_size)
@@ -114,6 +117,7 @@ class Session:
             "train_subjects": sorted({subject_of[key] for key in self.split.train}),
             **self._origin(),
             "config": self.config.to_record(),
+            "epoch": self.epoch,
             "progress": asdict(self.progress),
             "model": self.model.state_dict(),
         }
@@ -133,8 +137,8 @@ class Session:
             if content[name] != value:
                 what = "split" if name.startswith("split") else "dataset"
                 raise InputError(
-                    f"--resume: the run was begun with another {what}, expected the same\n"
-                    "  Use another --out."
+                    f"resume=True: the run was begun with another {what}, expected the same\n"
+                    "  Start another run in another folder."
                 )
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -163,7 +167,7 @@ def open_session(config: TrainConfig, dataset: Dataset, split: Split, ranks: Ran
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not config.deterministic
     notices = check_classes(dataset, split)
-    outputs = outputs_of_classes(dataset, use_original_head=config.original_head)
+    outputs = outputs_of_classes(dataset, original_head=config.original_head)
     weights = weights_of_classes(dataset, split, config.class_weights)
     model = make_model(config, device, ranks, num_classes=len(outputs))
     train_loader, val_loader = (
@@ -208,11 +212,11 @@ def make_model(
         stack_length=config.stack_length,
         weights=config.weights,
         dropout=config.dropout,
-        use_original_head=config.original_head,
+        original_head=config.original_head,
     ).to(device)
     if config.sync_bn and ranks.world_size > 1:
         if device.type != "cuda":
-            raise InputError("--sync-bn needs GPUs, but this run is on the CPU")
+            raise InputError("sync_bn=True needs GPUs, but this run is on the CPU")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return model
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -61,21 +62,12 @@ class StallTimes:
             "compute_samples_per_s": round(self.compute_samples_per_s, 3),
         }
 
-    def verdict(self) -> str:
-        """Say in one sentence what bounds the run."""
-        wait = self.data_wait_pct
-        figures = (
-            f"{wait:.1f} % of the time went into waiting for data ({self.samples_per_s:.1f}"
-            " samples/s)"
-        )
-        if wait < FREE_PCT:
-            return f"This run is bound by compute: {figures}."
-        if wait < DATA_BOUND_PCT:
-            return f"This run is bound by compute, with a small stall: {figures}."
-        return (
-            f"This run is bound by data: {figures}; try --cache ram, --workers, or a dataset built"
-            " with --codec raw."
-        )
+
+def bound_by(data_wait_pct: float) -> str:
+    """Say what bounds a run that waits for data so much of its time, in percent."""
+    if data_wait_pct >= DATA_BOUND_PCT:
+        return "data"
+    return "compute" if data_wait_pct < FREE_PCT else "compute, with a small stall"
 
 
 class StallTimer:
@@ -89,7 +81,7 @@ class StallTimer:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._marks: list[float | torch.cuda.Event] = []
+        self._marks: list[Any] = []
         self._num_samples = 0
 
     def iterate(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -105,17 +97,15 @@ class StallTimer:
             yield batch
 
     def take(self) -> StallTimes:
-        """Return the times since the last call, after the last batch has been computed, and start
-        anew.
-        """
-        if len(self._marks) % 2 == 0:  # the loop was left in the middle: close the last computation
+        """Wait until the last batch has been computed; return the times since the last call."""
+        if len(self._marks) % 2 == 0:  # the loop was left between two batches: end the computation
             self._mark()
-        marks, self._marks = self._marks, []
-        samples, self._num_samples = self._num_samples, 0
-        seconds = self._distances(marks)
-        return StallTimes(
-            num_samples=samples, wait_s=sum(seconds[0::2]), compute_s=sum(seconds[1::2])
+        seconds = self._distances()
+        times = StallTimes(
+            num_samples=self._num_samples, wait_s=sum(seconds[0::2]), compute_s=sum(seconds[1::2])
         )
+        self._marks, self._num_samples = [], 0
+        return times
 
     def _mark(self) -> None:
         if self._device.type == "cuda":
@@ -125,13 +115,10 @@ class StallTimer:
         else:
             self._marks.append(time.perf_counter())
 
-    def _distances(self, marks: list[float | torch.cuda.Event]) -> list[float]:
-        if marks and isinstance(marks[-1], torch.cuda.Event):
-            marks[-1].synchronize()
-        distances = []
-        for begin, end in pairwise(marks):
-            if isinstance(begin, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
-                distances.append(begin.elapsed_time(end) / 1000)
-            elif isinstance(begin, float) and isinstance(end, float):
-                distances.append(end - begin)
-        return distances
+    def _distances(self) -> list[float]:
+        """Return the seconds between each two marks."""
+        if self._device.type != "cuda":
+            return [end - begin for begin, end in pairwise(self._marks)]
+        if self._marks:
+            self._marks[-1].synchronize()
+        return [begin.elapsed_time(end) / 1000 for begin, end in pairwise(self._marks)]

@@ -121,7 +121,7 @@ def compare_stalls(
     """
     if repeats < 3 or steps < 1 or warmup < 1:
         raise InputError(
-            f"--repeats {repeats}, --steps {steps}, --warmup {warmup}, expected at least 3, 1 and 1"
+            f"repeats={repeats}, steps={steps}, warmup={warmup}, expected at least 3, 1 and 1"
         )
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)

@@ -1,11 +1,9 @@
-"""SIGTERM and Ctrl-C become a wish that the loop fulfils after the step it is in, with a
-checkpoint.
-"""
+"""SIGTERM and Ctrl-C become a wish that the loop fulfils after its step, with a checkpoint."""
 
 from __future__ import annotations
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -26,12 +24,7 @@ class StopSignal:
             self._before[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 

@@ -72,7 +72,7 @@ class TrainRun:
             title = f"{config.arch}, {config.stream} stream"
             write_curves(path / FIGURES_NAME / "curves.png", rows, title=title)
         return TrainingResult(
-            exit_code=stop.exit_code if session.progress.epoch < config.epochs else 0, times=times
+            exit_code=stop.exit_code if session.epoch < config.epochs else 0, times=times
         )
 
 
@@ -140,9 +140,7 @@ def resumed_options(
     record, split = read_run(out)
     begun = TrainConfig(**record["options"])
     if config.stream != begun.stream:
-        raise InputError(
-            f"--out {out}: is a run of the {begun.stream} stream, expected {config.stream}"
-        )
+        raise InputError(f"{out}: is a run of the {begun.stream} stream, expected {config.stream}")
     now = replace(begun, **{name: getattr(config, name) for name in given})
     now.check_resumes(begun)
     return now, split
@@ -190,4 +188,4 @@ def _restore(session: Session, folder: RunFolder) -> None:
     last = folder.path / LAST_NAME
     if last.is_file():
         session.load_checkpoint(read_checkpoint(last))
-    folder.forget_after(epoch=session.progress.epoch + 1, step=session.progress.step)
+    folder.forget_after(epoch=session.epoch + 1, step=session.progress.step)

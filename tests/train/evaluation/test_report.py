@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from shard_builder.errors import InputError
-from tests.tiny_net_cktrain import make_tiny_net
+from tests.train.tiny_net import SHORT
 from train.config import TrainConfig
 from train.evaluation.cross_validate import CvOptions, run_folds
 from train.evaluation.cv_summary import summarize
@@ -19,16 +19,6 @@ from train.evaluation.report import write_report
 from train.running.train_run import run_train
 
 Screenshot = Callable[[Path], np.ndarray]
-
-OPTIONS = {
-    "arch": "tiny",
-    "weights": "none",
-    "epochs": 2,
-    "batch_size": 7,
-    "iter_size": 1,
-    "workers": 1,
-    "precision": "fp32",
-}
 
 
 class Addresses(html.parser.HTMLParser):
@@ -44,9 +34,8 @@ class Addresses(html.parser.HTMLParser):
 
 
 @pytest.fixture
-def run(tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("models.build._torchvision_model", make_tiny_net)
-    config = TrainConfig(stream="flow", folds=3, **OPTIONS)  # type: ignore[arg-type]
+def run(tiny_dataset: Path, tmp_path: Path) -> Path:
+    config = TrainConfig(stream="flow", folds=3, **(SHORT | {"epochs": 2}))  # type: ignore[arg-type]
     assert run_train(config, tiny_dataset, tmp_path / "run", resume=False) == 0
     return tmp_path / "run"
 
@@ -84,23 +73,22 @@ def test_without_its_dataset_the_page_says_why_there_are_no_pictures(
 
 
 def test_a_cross_validation_has_a_page_with_the_folds_pooled(
-    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("models.build._torchvision_model", make_tiny_net)
     for stream in ("rgb", "flow"):
-        config = TrainConfig(stream=stream, **OPTIONS)  # type: ignore[arg-type]
-        options = CvOptions(num_folds=2)
+        config = TrainConfig(stream=stream, **SHORT)  # type: ignore[arg-type]
+        options = CvOptions(folds=2)
         run_folds(
             config,
             tiny_dataset,
             tmp_path / "cv",
             options,
-            given=set(OPTIONS),
+            given=set(SHORT),
             on_fold=lambda fold, what: None,
         )
     summarize(tmp_path / "cv", num_folds=2)
     page = write_report(tmp_path / "cv", tmp_path / "report.html")
-    assert [row[0] for row in page.table[1]] == [
+    assert [row[0] for row in page.rows] == [
         f"{s}, subject-kfold" for s in ("rgb", "flow", "fused")
     ]
     assert sum(num for _, _, num in page.subjects) == 42

@@ -115,4 +115,4 @@ def test_a_damaged_fold_is_named(tmp_path: Path) -> None:
     folder = fold_dir(tmp_path, "flow", "subject-kfold", 0)
     (folder / "test" / "scores.parquet").write_bytes(b"PAR1 cut")
     with pytest.raises(InputError, match=r"fold-00/test/scores\.parquet: is not a scores table"):
-        read_fold(folder, 0)
+        read_fold(folder, "flow")

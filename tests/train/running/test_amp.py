@@ -3,12 +3,9 @@ accumulation."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from train.device import choose_precision
 from train.running.amp import autocast, make_scaler, optimizer_step
 
 CPU = torch.device("cpu")
@@ -30,26 +27,6 @@ def test_autocast_runs_the_net_in_the_precision(precision: str, dtype: torch.dty
     layer = torch.nn.Linear(4, 4)
     with autocast(CPU, precision):
         assert layer(torch.rand(2, 4)).dtype == dtype
-
-
-@pytest.mark.parametrize(
-    ("info", "precision"),
-    [
-        ("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16", "bf16"),
-        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16 amx_tile", "bf16"),
-        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", "fp32"),
-        ("vendor_id : AuthenticAMD\nflags : avx2", "fp32"),
-        (None, "fp32"),
-    ],
-)
-def test_auto_takes_the_faster_precision_of_a_cpu(
-    info: str | None, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("train.device.CPU_INFO", tmp_path / "cpuinfo")
-    if info is not None:
-        (tmp_path / "cpuinfo").write_text(info, encoding="utf-8")
-    assert choose_precision("auto", CPU) == precision
-    assert choose_precision("fp16", CPU) == "fp16"
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])

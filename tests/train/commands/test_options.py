@@ -1,0 +1,150 @@
+"""The command line of a training is its configuration: every field, in rgb, flow, cv and bench."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from pipelines.plan.sampling import Augmentation
+from pipelines.reading import Cache, EngineName, OnError
+from tests.train.tiny_net import Cktrain
+from train.config import CHOICES, TrainConfig
+
+GIVEN = {
+    "arch": "resnet18",
+    "weights": "none",
+    "original_head": True,
+    "dropout": 0.25,
+    "partial_bn": True,
+    "sync_bn": True,
+    "epochs": 7,
+    "batch_size": 3,
+    "iter_size": 2,
+    "lr": 0.5,
+    "lr_steps": (3, 5),
+    "momentum": 0.25,
+    "weight_decay": 0.125,
+    "stem_lr_scale": 5.0,
+    "clip_grad": 20.0,
+    "class_weights": "balanced",
+    "val_every": 2,
+    "stack_length": 3,
+    "rgb_last_frames": 3,
+    "aug": "original",
+    "split": "loso",
+    "folds": 4,
+    "fold": 1,
+    "subject": "S005",
+    "seed": 9,
+    "loader": "cpu",
+    "cache": "ram",
+    "workers": 2,
+    "on_error": "skip",
+    "precision": "fp32",
+    "device": "cpu",
+    "compile": True,
+    "deterministic": True,
+    "save_every": 4,
+    "log_every": 6,
+}
+SET_BY_CV = {"split", "folds", "fold", "subject"}
+
+
+def words(name: str, value: Any) -> list[str]:
+    flag = "--" + name.replace("_", "-")
+    if value is True:
+        return [flag]
+    return [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the library is called with, in place of a training."""
+    calls: dict[str, Any] = {}
+
+    @contextmanager
+    def open_run(config: TrainConfig, *arguments: object, **options: object) -> Any:
+        calls.update(options, config=config)
+        raise Stopped
+        yield
+
+    def run_folds(config: TrainConfig, *arguments: object, **options: object) -> int:
+        calls.update(options, config=config)
+        raise Stopped
+
+    monkeypatch.setattr("train.running.train_run.open_run", open_run)
+    monkeypatch.setattr("train.evaluation.cross_validate.run_folds", run_folds)
+    return calls
+
+
+def test_every_field_is_given_another_value_here() -> None:
+    assert GIVEN.keys() == {field.name for field in fields(TrainConfig)} - {"stream"}
+    assert not [
+        f.name for f in fields(TrainConfig) if f.name in GIVEN and GIVEN[f.name] == f.default
+    ]
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+@pytest.mark.parametrize("name", GIVEN)
+def test_every_option_reaches_the_configuration(
+    cktrain: Cktrain, taken: dict[str, Any], stream: str, name: str
+) -> None:
+    cktrain(stream, "dataset", "--out", "run", *words(name, GIVEN[name]))
+    assert taken["config"] == TrainConfig(stream=stream, **{name: GIVEN[name]})  # type: ignore[arg-type]
+    assert taken["given"] == {name}
+
+
+def test_cv_takes_the_options_of_a_training_but_for_the_split(
+    cktrain: Cktrain, taken: dict[str, Any]
+) -> None:
+    chosen = {name: value for name, value in GIVEN.items() if name not in SET_BY_CV}
+    line = [word for name, value in chosen.items() for word in words(name, value)]
+    cktrain("cv", "flow", "dataset", "--out", "cv", *line)
+    assert taken["config"] == TrainConfig(stream="flow", **chosen)  # type: ignore[arg-type]
+    assert taken["given"] == chosen.keys()
+    assert "--fold " not in cktrain("cv", "--help")[1]
+
+
+def test_help_says_what_each_field_is(cktrain: Cktrain) -> None:
+    text = " ".join(cktrain("flow", "--help")[1].split())
+    for field in fields(TrainConfig):
+        if field.name != "stream":
+            assert words(field.name, True)[0] in text
+            assert field.metadata["help"] in text
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--lr=0", "--lr 0.0, expected a number above 0"),
+        ("--lr-steps=200,100", "--lr-steps 200,100, expected rising epochs"),
+        ("--lr-steps=x", "--lr-steps x, expected epochs such as 100,200"),
+        ("--precision=fp8", "--precision fp8, expected one of auto, bf16, fp16, fp32"),
+        ("--loader=torch", "--loader torch, expected one of auto, dali, cpu"),
+        ("--device=tpu", "--device tpu, expected cpu or cuda"),
+        ("--split=kfold", "--split kfold, expected subject-kfold, loso"),
+        ("--batch-size=64", "--batch-size 64, but the training part has 28"),
+        ("--aug=mixup", "--aug mixup, expected one of standard, original"),
+    ],
+)
+def test_errors_name_flags(
+    cktrain: Cktrain, tiny_dataset: Path, tmp_path: Path, option: str, words: str
+) -> None:
+    line = ("--weights", "none", "--folds", 3, option)
+    code, _, error = cktrain("flow", tiny_dataset, "--out", tmp_path / "run", *line)
+    assert code == 2 and error.startswith(f"cktrain: error: {words}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_choices_are_those_of_the_loader() -> None:
+    choices = {"loader": EngineName, "cache": Cache, "on_error": OnError, "aug": Augmentation}
+    for name, kind in choices.items():
+        assert CHOICES[name] == get_args(kind)

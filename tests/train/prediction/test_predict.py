@@ -1,0 +1,50 @@
+"""Prediction on a real face and on a CK+ sequence, without any dataset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.carphone import carphone_video, read_video
+from train.prediction.predict import run_predict
+
+
+def test_a_real_video_is_predicted_from_the_checkpoints_alone(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Windows that sum to one, the first of them before the whole video is read, and figures over
+    its own frames."""
+    windows: list[int] = []
+    clip = run_predict(
+        [runs["rgb"], runs["flow"]],
+        carphone_video(),
+        out=tmp_path / "out",
+        overlay=tmp_path / "out" / "overlay.mp4",
+        on_window=lambda window, end_s, names: windows.append(window.last_frame),
+    )
+    assert clip.num_frames == 120 and clip.num_windows == len(windows) == 24
+    assert windows[0] == 5 and windows[-1] == 119
+    assert clip.first_output_s < clip.seconds / 4
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    ]
+    assert [line["kind"] for line in lines] == ["window"] * 24 + ["clip"]
+    for line in lines:
+        for probs in line["probs"].values():
+            assert sum(probs.values()) == pytest.approx(1, abs=1e-6)
+    assert len(read_video(tmp_path / "out" / "overlay.mp4")) == 120
+    for name in ("bars.png", "timeline.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_ckplus_sequence_is_predicted_too(
+    runs: dict[str, Path], tiny_release: Path, tmp_path: Path
+) -> None:
+    sequence = next(
+        path for path in sorted(tiny_release.rglob("S*/0*")) if list(path.glob("*.png"))
+    )
+    clip = run_predict([runs["flow"]], sequence, out=tmp_path / "out")
+    assert clip.num_frames == len(list(sequence.glob("*.png"))) and set(clip.probs) == {"flow"}

@@ -1,0 +1,101 @@
+"""A run resumed: stopped by a signal or done, with other options, after a kill."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from shard_builder.errors import InputError
+from tests.train.tiny_net import ENVIRONMENT, Train, command, same, wait_for_rows, weights
+from train.running.run_folder import read_metrics
+
+LONG = ("--epochs", 12, "--deterministic", "--save-every", 1)
+
+
+def test_resuming_keeps_the_options_of_the_run(train: Train) -> None:
+    whole = train("whole", epochs=4)
+    train("parts", epochs=2)
+    parts = train("parts", epochs=4, resume=True)
+    assert same(weights(whole), weights(parts))
+    rows = [[row for row in read_metrics(run) if row["kind"] == "epoch"] for run in (whole, parts)]
+    assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
+
+
+def test_resume_drops_the_rows_that_a_kill_left_behind(train: Train) -> None:
+    run = train(epochs=2)
+    ahead = {"kind": "epoch", "epoch": 3, "step": 6, "loss": 9.0}
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "step", "epoch": 3, "step": 5, "loss": 9.0}) + "\n")
+        file.write(json.dumps(ahead) + "\n" + '{"kind": "st')
+    train(epochs=3, resume=True)
+    epochs = [row["epoch"] for row in read_metrics(run) if row["kind"] == "epoch"]
+    assert epochs == [1, 2, 3]
+    assert all(row["loss"] != 9.0 for row in read_metrics(run))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 6}, "batch_size=6, but the run was begun with 5"),
+        ({"lr": 0.1}, "lr=0.1, but the run was begun with 0.05"),
+        ({"stack_length": 3}, "stack_length=3, but the run was begun with 5"),
+        ({"stream": "rgb"}, "is a run of the flow stream, expected rgb"),
+    ],
+)
+def test_resume_refuses_another_experiment(
+    train: Train, options: dict[str, object], words: str
+) -> None:
+    train(epochs=1)
+    with pytest.raises(InputError, match=words):
+        train(resume=True, **options)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = subprocess.run(
+        command(tiny_dataset, run, *LONG), env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_stopped_anywhere_and_resumed_a_run_ends_in_the_same_weights(
+    number: signal.Signals, tiny_dataset: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "stopped"
+    process = subprocess.Popen(
+        command(tiny_dataset, out, *LONG),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for_rows(out, 4, process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 128 + number, output
+        assert "is saved, resume with --resume" in output
+    assert torch.load(out / "last.pt", weights_only=True)["epoch"] < 12
+    done = subprocess.run(
+        command(tiny_dataset, out, *LONG, "--resume"),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert same(weights(out), weights(undisturbed))
+    losses = [
+        [row["loss"] for row in read_metrics(run) if row["kind"] == "epoch"]
+        for run in (out, undisturbed)
+    ]
+    assert losses[0] == losses[1]

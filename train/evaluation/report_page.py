@@ -1,0 +1,151 @@
+"""The page of a report: what its template shows, from the files of a run."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.fusion import deciding
+from pipelines.dataset import Dataset
+from shard_builder.images import Image, decode_gray, decode_rgb
+from shard_builder.inspection.flow_picture import flow_to_rgb
+from shard_builder.page import jpeg_address, png_address
+from train.evaluation.statistics import ClassMetrics, Metrics
+from train.evaluation.table_cells import metric_cells
+from train.running.run_folder import FIGURES_NAME, read_metrics
+from train.running.stall import bound_by
+
+NUM_MISTAKES = 8
+
+
+@dataclass(slots=True, kw_only=True)
+class Page:
+    """What the template shows; every part but the title may be empty.
+
+    Args:
+        title: Heading.
+        subtitle: What was trained on what.
+        notices: What a reader must know before believing the numbers.
+        cards: (name, value, remark) at the top.
+        columns: Header of the results table.
+        rows: Its rows.
+        figures: (caption, data address of a PNG).
+        classes: Metrics of each class.
+        subjects: Rows of subject, right, sequences.
+        mistakes: The most confident wrong predictions.
+        throughput: Sentences about speed and data wait.
+        settings: Options as (name, value).
+        command: How to reproduce it.
+    """
+
+    title: str
+    subtitle: str
+    notices: list[str] = field(default_factory=list)
+    cards: list[tuple[str, str, str]] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    figures: list[tuple[str, str]] = field(default_factory=list)
+    classes: Sequence[ClassMetrics] = ()
+    subjects: list[tuple[str, int, int]] = field(default_factory=list)
+    mistakes: list[dict[str, Any]] = field(default_factory=list)
+    throughput: list[str] = field(default_factory=list)
+    settings: list[tuple[str, str]] = field(default_factory=list)
+    command: str = ""
+
+    def add_training(self, run: Path) -> None:
+        """Add the curves of a run, and what the data cost."""
+        curves = run / FIGURES_NAME / "curves.png"
+        if curves.is_file():
+            self.figures.insert(0, (f"Training of {run.name}", png_address(curves)))
+        rows = read_metrics(run, keep=lambda row: row["kind"] == "epoch")
+        if not rows:
+            return
+        wait, speed, alone = (
+            statistics.fmean(row[name] for row in rows)
+            for name in ("data_wait_pct", "samples_per_s", "compute_samples_per_s")
+        )
+        worst = max(row["data_wait_pct"] for row in rows)
+        self.throughput = [
+            f"{speed:.1f} samples/s on average over {len(rows)} epochs,"
+            f" {alone:.1f} if data were free.",
+            f"Data wait: {wait:.2f} % on average, {worst:.2f} % in the worst epoch."
+            f" The run is bound by {bound_by(wait)}.",
+        ]
+        self.cards.append(("data wait", f"{wait:.2f} %", f"{speed:.1f} samples/s"))
+
+    def add_metrics(self, metrics: Metrics, *, remark: str) -> None:
+        """Add the headline numbers, first of all cards, and the table of classes."""
+        accuracy, interval, uar, f1 = metric_cells(metrics)
+        self.cards[:0] = [
+            ("accuracy", accuracy, f"95 %: {interval}"),
+            ("UAR", uar, f"macro-F1 {f1}"),
+            ("tested", str(metrics.num_sequences), remark),
+        ]
+        self.classes = metrics.per_class
+
+    def add_predictions(
+        self, files: Iterable[Path], class_names: Sequence[str], dataset: Dataset | None
+    ) -> None:
+        """Add results by subject, and the most confident mistakes with their pictures."""
+        rows = [
+            json.loads(line)
+            for file in files
+            if file.is_file()
+            for line in file.read_text(encoding="utf-8").splitlines()
+        ]
+        for subject in sorted({row["subject"] for row in rows}):
+            right = [r["predicted"] == r["emotion"] for r in rows if r["subject"] == subject]
+            self.subjects.append((subject, sum(right), len(right)))
+        wrong = [row for row in rows if row["predicted"] != row["emotion"]]
+        wrong.sort(key=lambda row: (-_margin(row), row["key"]))
+        for row in wrong[:NUM_MISTAKES]:
+            percent = (round(100 * p, 1) for p in deciding(row["probs"]))
+            self.mistakes.append(
+                {
+                    "key": row["key"],
+                    "true": row["emotion"],
+                    "predicted": row["predicted"],
+                    "bars": list(zip(class_names, percent, strict=True)),
+                    "pictures": pictures_of(dataset, row["key"]) if dataset is not None else [],
+                }
+            )
+
+    def add_settings(self, record: dict[str, Any]) -> None:
+        """Add the exact configuration and the command that repeats it, from config.json."""
+        dataset, versions = record["dataset"], record["versions"]
+        self.settings = [
+            *((name, str(value)) for name, value in record["options"].items()),
+            ("precision used", record["precision"]),
+            ("hardware", f"{record['device_name']}, {record['world_size']} rank(s)"),
+            ("dataset", f"{dataset['path']}, manifest {dataset['manifest_sha256'][:16]}"),
+            ("split sha256", record["split"]["sha256"][:16]),
+            ("git revision", str(record["git_revision"])),
+            ("versions", ", ".join(f"{name} {v}" for name, v in versions.items() if v)),
+        ]
+        self.command = record["command"]
+
+
+def pictures_of(dataset: Dataset, key: str) -> list[str]:
+    """Return the peak frame and the flow half-way through a sequence as data addresses.
+
+    A stream whose members are no images, codec raw, has none.
+    """
+    row = int(dataset.rows_of([key])[0])
+    pictures: list[Image | None] = []
+    streams, flow = dataset.manifest.streams, dataset.manifest.flow
+    if "rgb" in streams and streams["rgb"].codec != "raw":
+        pictures.append(decode_rgb(dataset.read_member("rgb", row, -1)))
+    if "flow" in streams and flow is not None and streams["flow"].codec != "raw":
+        levels = decode_gray(dataset.read_member("flow", row, int(dataset.num_pairs[row]) // 2))
+        pictures.append(None if levels is None else flow_to_rgb(levels, bound_px=flow.bound_px))
+    return [jpeg_address(picture) for picture in pictures if picture is not None]
+
+
+def _margin(row: dict[str, Any]) -> float:
+    """Return how much likelier the predicted class seemed than the true one."""
+    probs: list[float] = deciding(row["probs"])
+    return max(probs) - probs[int(row["label"])]

@@ -1,0 +1,27 @@
+"""Metrics as the cells of a table, on the terminal and on a page; light, for the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from train.evaluation.cv_summary import Series
+    from train.evaluation.statistics import Metrics
+
+METRIC_COLUMNS = ("accuracy", "95 % interval", "UAR", "macro-F1")
+
+
+def metric_cells(metrics: Metrics) -> tuple[str, str, str, str]:
+    """Format what ``METRIC_COLUMNS`` names."""
+    low, high = metrics.interval
+    return (
+        f"{100 * metrics.accuracy:.1f} %",
+        f"{100 * low:.1f} - {100 * high:.1f}",
+        f"{100 * metrics.uar:.1f} %",
+        f"{metrics.macro_f1:.3f}",
+    )
+
+
+def mean_cell(series: Series) -> str:
+    """Format mean and deviation of the folds' accuracies."""
+    return f"{100 * series.mean_accuracy:.1f} ± {100 * series.sd_accuracy:.1f} %"

@@ -1,0 +1,71 @@
+"""A video written again with the predicted label in its frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+
+from shard_builder.errors import InputError
+from shard_builder.images import Image
+from train.prediction.figures import draw_label
+from train.prediction.window_predictor import WindowPrediction
+
+
+class LabelledVideo:
+    """Writes frames with the label of the window that covers them, through a context manager.
+
+    At most the frames of one window are held back. The file appears whole or not at all.
+
+    Args:
+        path: The video (.mp4); None writes nothing.
+        fps: Frames a second.
+        class_names: Names in label order.
+
+    Raises:
+        InputError: If the name ends in something else.
+    """
+
+    def __init__(self, path: Path | None, *, fps: float, class_names: tuple[str, ...]) -> None:
+        if path is not None and path.suffix.lower() != ".mp4":
+            raise InputError(f"overlay={str(path)!r}, expected a file name that ends in .mp4")
+        self._path, self._fps, self._class_names = path, fps, class_names
+        self._waiting: list[Image] = []
+        self._video: cv2.VideoWriter | None = None
+
+    def __enter__(self) -> LabelledVideo:
+        return self
+
+    def add(self, frame: Image, window: WindowPrediction | None) -> None:
+        """Take a frame; when its window is known, write all frames that waited for it."""
+        if self._path is None:
+            return
+        self._waiting.append(frame)
+        if window is not None:
+            for waiting in self._waiting:
+                image = draw_label(waiting, window.decision, class_names=self._class_names)
+                self._video = self._video or self._open(self._path, image)
+                self._video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            self._waiting = []
+
+    def _open(self, path: Path, image: Image) -> cv2.VideoWriter:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = (image.shape[1], image.shape[0])
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        video = cv2.VideoWriter(str(_partial(path)), codec, self._fps, size)
+        if not video.isOpened():
+            raise InputError(f"{path}: cannot be written, expected a folder that is writable")
+        return video
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._video is None or self._path is None:
+            return
+        self._video.release()
+        if kind is None:
+            _partial(self._path).replace(self._path)
+        else:
+            _partial(self._path).unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.partial.mp4")
