@@ -50,6 +50,10 @@ class StreamKind:
         """Return the shape of a raw member: (2n, H, W) or (k, H, W, 3)."""
         return (2 * count, height, width) if self.has_pairs else (count, height, width, 3)
 
+    def window_shape(self, stack_length: int, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of a window: (2L, H, W) or one frame (H, W, 3)."""
+        return (2 * stack_length, height, width) if self.has_pairs else (height, width, 3)
+
     def window_items(self, start: int, num_stored: int, stack_length: int) -> range | list[int]:
         """Return the items of a window; a sequence shorter than the stack repeats its last pair."""
         if not self.has_pairs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, get_args
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipelines.dataset import Dataset
-from pipelines.engines.crop_resize import SampleCutter
+from pipelines.engines.cutter import make_cutter
 from pipelines.engines.normalize import Normalizer
 from pipelines.engines.planes import open_planes
 from pipelines.engines.transfer import to_device
@@ -31,7 +31,6 @@ from shard_builder.machine import check_process
 
 Views = Literal["ten", "original"]
 NUM_WINDOWS = 5
-NUM_CROPS = 10
 ORIGINAL_FRAMES_BEFORE_PEAK = 5
 
 
@@ -75,29 +74,6 @@ def window_starts(num_pairs: int, stack_length: int, *, views: Views) -> list[in
     ]
 
 
-def cut_views(windows: list[list[UInt8]], num_channels: int) -> UInt8:
-    """Cut all views of one sequence.
-
-    Args:
-        windows: Planes of each window, as :meth:`PlaneReader.window` returns them.
-        num_channels: 3, or 2L.
-
-    Returns:
-        ``uint8`` (V, 224, 224, C).
-    """
-    cutter = SampleCutter(num_channels)
-    out: UInt8 = np.empty(
-        (len(windows) * NUM_CROPS, INPUT_SIZE, INPUT_SIZE, num_channels), np.uint8
-    )
-    number = 0
-    for planes in windows:
-        for box in five_crops(*planes[0].shape[:2]):
-            for mirrored in (False, True):
-                cutter.cut(planes, box, mirrored, out[number])
-                number += 1
-    return out
-
-
 class ViewLoader:
     """Iterates over the view batches of some sequences, some ahead; also a context manager."""
 
@@ -121,6 +97,8 @@ class ViewLoader:
             else Normalizer(kind, self._reader.num_channels, dtype=dtype, device=self._device)
         )
         self._process = os.getpid()
+        self._cutter = make_cutter(kind, self._reader.shape, torch.uint8)
+        self._boxes = five_crops(self._reader.height, self._reader.width)
         cv2.setNumThreads(1)
         self._pool = ThreadPoolExecutor(reading.threads, thread_name_prefix="ckshard-views")
 
@@ -153,22 +131,35 @@ class ViewLoader:
             self._rows[begin : begin + self._batch_size]
             for begin in range(0, len(self._rows), self._batch_size)
         ]
-        ahead = deque(
-            [self._pool.submit(self._sequence, int(row)) for row in group] for group in groups[:2]
-        )
+        ahead = deque(self._submit(group) for group in groups[:2])
         for number, group in enumerate(groups):
-            levels = self._stack([future.result() for future in ahead.popleft()])
+            levels, futures = ahead.popleft()
+            for future in futures:
+                future.result()
             if number + 2 < len(groups):
-                ahead.append(
-                    [self._pool.submit(self._sequence, int(row)) for row in groups[number + 2]]
-                )
+                ahead.append(self._submit(groups[number + 2]))
             yield self._batch(group, levels)
 
-    def _sequence(self, row: int) -> UInt8:
-        return cut_views(
-            [self._reader.window(row, start) for start in self._starts(row)],
-            self._reader.num_channels,
-        )
+    def _submit(self, rows: Int64) -> tuple[torch.Tensor, list[Future[None]]]:
+        """Let threads cut some sequences into levels (N, V, 224, 224, C).
+
+        With CUDA they are in pinned memory: torch uses it again once the device has read it, so one
+        batch is filled while another is copied.
+        """
+        starts = [self._starts(row) for row in rows.tolist()]
+        num_views = len(starts[0]) * 2 * len(self._boxes)
+        shape = (len(rows), num_views, INPUT_SIZE, INPUT_SIZE, self._reader.num_channels)
+        levels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
+        calls = zip(rows.tolist(), starts, levels.numpy(), strict=True)
+        return levels, [self._pool.submit(self._cut_sequence, *call) for call in calls]
+
+    def _cut_sequence(self, row: int, starts: list[int], out: UInt8) -> None:
+        views = iter(out)
+        for start in starts:
+            window = self._reader.window(row, start)
+            for box in self._boxes:
+                for mirrored in (False, True):
+                    self._cutter.cut(window, box, mirrored, next(views))
 
     def _starts(self, row: int) -> list[int]:
         stored = int(self._reader.members.num_stored[row])
@@ -178,16 +169,6 @@ class ViewLoader:
             return [stored - 1]
         # The original reads the frame five before the peak, six times; once gives the same mean.
         return [max(stored - 1 - ORIGINAL_FRAMES_BEFORE_PEAK, 0)]
-
-    def _stack(self, views: list[UInt8]) -> torch.Tensor:
-        """Return the views of some sequences as (N, V, 224, 224, C), with CUDA in pinned memory:
-        torch uses it again once the device has read it, so one batch is filled while another is
-        copied.
-        """
-        shape = (len(views), *views[0].shape)
-        levels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
-        np.stack(views, out=levels.numpy())
-        return levels
 
     def _batch(self, rows: Int64, levels: torch.Tensor) -> ViewBatch:
         num, num_views = levels.shape[:2]

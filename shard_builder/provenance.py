@@ -11,7 +11,7 @@ from pathlib import Path
 CPU_INFO = Path("/proc/cpuinfo")
 PACKAGES = (
     *("ckshard", "torch", "torchvision", "nvidia-dali-cuda120"),
-    *("opencv-python-headless", "numpy", "webdataset"),
+    *("opencv-python-headless", "halide", "numpy", "webdataset"),
 )
 
 

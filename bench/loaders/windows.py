@@ -52,7 +52,7 @@ class Windows:
         with open_dataset(self.folder / "raw") as dataset:
             reader = open_planes(dataset, FLOW, stack_length=STACK_LENGTH)
             for number in range(self.num_samples):
-                yield np.stack(reader.window(number % len(dataset), 0))
+                yield reader.window(number % len(dataset), 0)
 
     def encoded(self, codec: str) -> Iterator[Any]:
         """Yield an epoch as peers store it: the arrays themselves, or what :func:`encode` gives."""

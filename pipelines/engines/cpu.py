@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.engines.crop_resize import SampleCutter
+from pipelines.engines.cutter import make_cutter
 from pipelines.engines.damage import DamagePolicy
 from pipelines.engines.delivery import Delivery
-from pipelines.engines.normalize import BIT_DTYPES, LevelTable, Normalizer
+from pipelines.engines.normalize import BIT_DTYPES, Normalizer
 from pipelines.engines.planes import PlaneReader
 from pipelines.engines.transfer import Upload
 from pipelines.plan.crops import INPUT_SIZE
@@ -76,18 +76,16 @@ class CpuEngine:
             if is_float and not on_cpu
             else None
         )
-        table = LevelTable(reader.kind, dtype) if is_float and on_cpu else None
+        cut_dtype = dtype if on_cpu else torch.uint8
+        self._cutter = make_cutter(reader.kind, reader.shape, cut_dtype)
         shape = (batch_size, INPUT_SIZE, INPUT_SIZE, reader.num_channels)
         self._upload_stream = None if on_cpu else torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         # One buffer more than batches in progress: the one that has been handed over. With CUDA
         # another one, so that no thread waits for a copy that has just begun.
         self._slots = [
-            _make_slot(shape, dtype if on_cpu else torch.uint8, pinned=not on_cpu)
+            _make_slot(shape, cut_dtype, pinned=not on_cpu)
             for _ in range(self._depth + (1 if on_cpu else 2))
         ]
-        self._free_cutters = deque(
-            SampleCutter(reader.num_channels, table) for _ in range(self._num_threads)
-        )
         # A process-wide setting: cv2's own threads would fight over the cores with this pool.
         cv2.setNumThreads(1)
         self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="ckshard-cpu")
@@ -152,16 +150,13 @@ class CpuEngine:
         is_abandoned: threading.Event,
     ) -> None:
         """Cut some samples of a batch; nobody wants the rest once the loop has been left."""
-        cutter, window = self._free_cutters.popleft(), self._reader.window
-        try:
-            for index in range(begin, end):
-                if is_abandoned.is_set():
-                    return
-                planes, draw = self._damage.read(request, index, draws[index], window)
-                slot.rows[index] = draw.row
-                cutter.cut(planes, draw.box, draw.mirrored, slot.pixels[index])
-        finally:
-            self._free_cutters.append(cutter)
+        cut, read = self._cutter.cut, self._reader.window
+        for index in range(begin, end):
+            if is_abandoned.is_set():
+                return
+            window, draw = self._damage.read(request, index, draws[index], read)
+            slot.rows[index] = draw.row
+            cut(window, draw.box, draw.mirrored, slot.pixels[index])
 
     def _hand_over(self, slot: _Slot, following: _InProgress | None) -> torch.Tensor:
         if self._device.type == "cpu":

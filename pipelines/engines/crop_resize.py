@@ -1,18 +1,46 @@
-"""Crop, resize and flip 8-bit planes into one sample of a channels_last batch."""
+"""Crop, resize and flip 8-bit planes into one sample of a channels_last batch with cv2."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from pipelines.engines.normalize import LevelTable
 from pipelines.plan.crops import INPUT_SIZE
-from pipelines.streams import UInt8
+from pipelines.streams import StreamKind, UInt8
 
 SIZE, WIDE_SIZE = (INPUT_SIZE, INPUT_SIZE), (INPUT_SIZE // 4, INPUT_SIZE)
+
+
+class Cv2Cutter:
+    """The cutter of machines without the fused one; for the arguments see :class:`Cutter`.
+
+    Args:
+        kind: The stream.
+        shape: Of a window.
+        dtype: ``uint8`` levels, or a float type: normalised.
+    """
+
+    def __init__(self, kind: StreamKind, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self._has_pairs = kind.has_pairs
+        self._num_channels = shape[0] if kind.has_pairs else shape[2]
+        self._table = None if dtype == torch.uint8 else LevelTable(kind, dtype)
+        self._local = threading.local()
+
+    def cut(
+        self, window: UInt8, box: tuple[int, int, int, int], mirrored: bool, out: npt.NDArray[Any]
+    ) -> None:
+        """Write one sample."""
+        cutter = getattr(self._local, "cutter", None)
+        if cutter is None:
+            cutter = self._local.cutter = SampleCutter(self._num_channels, self._table)
+        cutter.cut(window if self._has_pairs else window[None], box, mirrored, out)
 
 
 class SampleCutter:
@@ -35,7 +63,7 @@ class SampleCutter:
 
     def cut(
         self,
-        planes: list[UInt8],
+        planes: Sequence[UInt8] | UInt8,
         box: tuple[int, int, int, int],
         mirrored: bool,
         out: npt.NDArray[Any],
@@ -57,7 +85,7 @@ class SampleCutter:
 
     def _cut_levels(
         self,
-        planes: list[UInt8],
+        planes: Sequence[UInt8] | UInt8,
         box: tuple[int, int, int, int],
         mirrored: bool,
         out: npt.NDArray[Any],

@@ -169,7 +169,7 @@ class DaliEngine:
         if known is not None:
             raise known
         if self._reader.gives_planes:
-            return [self._reader.stacked_window(row, start)]
+            return [self._reader.window(row, start)]
         return self._reader.encoded_window(row, start)
 
     def _find_undecodable(self, error: RuntimeError) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.dataset import Dataset
 from pipelines.members import StreamMembers
@@ -40,6 +43,7 @@ class PlaneReader:
 
     Attributes:
         num_channels: Of a window.
+        shape: Of a window.
         gives_planes: Whether windows are raw or kept in memory, so that an engine need not decode
             them itself.
     """
@@ -57,36 +61,34 @@ class PlaneReader:
         self.kind, self.members, self.stack_length = kind, members, stack_length
         self.height, self.width = height, width
         self.num_channels = kind.num_channels(stack_length)
+        self.shape = kind.window_shape(stack_length, height, width)
+        self._item_shape = kind.item_shape(height, width)
         self.gives_planes = members.is_raw or cache_bytes > 0
-        self._cache: dict[tuple[int, int], UInt8] = {}
+        self._cache: dict[int, _KeptRow] = {}
         self._cache_left = cache_bytes
         self._lock = threading.Lock()
 
-    def window(self, row: int, start: int) -> list[UInt8]:
-        """Return a window's planes (H, W) as x1, y1, x2, y2, ..., or its RGB frame (H, W, 3).
+    def window(self, row: int, start: int) -> UInt8:
+        """Return flow planes (2L, H, W) as x1, y1, x2, y2, ..., or an RGB frame (H, W, 3).
+
+        Raw and cached windows are views.
 
         Raises:
             DamagedMemberError: If a member cannot be read or decoded.
         """
+        items = self.items(row, start)
         if self.members.is_raw:
-            window = self._raw_window(row, start)
-            return list(window) if self.kind.has_pairs else [window]
-        images = [self._decoded(row, number) for number in self.items(row, start)]
+            return self._take(self._raw(row), items)
+        if (kept := self._kept(row)) is not None:
+            for item in items:
+                if not kept.is_decoded[item]:
+                    kept.images[item] = self._decode(row, item)
+                    kept.is_decoded[item] = True
+            return self._take(kept.array, items)
+        images = [self._decode(row, item) for item in items]
         if not self.kind.has_pairs:
-            return images
-        height = self.height
-        return [plane for pair in images for plane in (pair[:height], pair[height:])]
-
-    def stacked_window(self, row: int, start: int) -> UInt8:
-        """Return a window as one array, (H, W, 3) or (2L, H, W); raw ones without a copy.
-
-        Raises:
-            DamagedMemberError: If a member cannot be read or decoded.
-        """
-        if self.members.is_raw:
-            return self._raw_window(row, start)
-        planes = self.window(row, start)
-        return np.stack(planes) if self.kind.has_pairs else planes[0]
+            return images[0]
+        return np.concatenate(images).reshape(self.shape)
 
     def encoded_window(self, row: int, start: int) -> list[UInt8]:
         """Return the encoded members of a window, ``uint8`` (n,) each.
@@ -100,32 +102,59 @@ class PlaneReader:
         """Return the numbers of a window's frame or pairs."""
         return self.kind.window_items(start, int(self.members.num_stored[row]), self.stack_length)
 
-    def _raw_window(self, row: int, start: int) -> UInt8:
-        count = int(self.members.num_stored[row])
-        array = self.members.read_array(row, self.kind.array_shape(count, self.height, self.width))
-        items = self.items(row, start)
+    def _take(self, array: UInt8, items: range | list[int]) -> UInt8:
+        """Take a window from a row's whole array, (2n, H, W) or (k, H, W, 3)."""
         if not self.kind.has_pairs:
-            frame: UInt8 = array[start]
+            frame: UInt8 = array[items[0]]
             return frame
         if isinstance(items, range):
             window: UInt8 = array[2 * items.start : 2 * items.stop]
             return window
-        return np.concatenate([array[2 * number : 2 * number + 2] for number in items])
+        return np.concatenate([array[2 * item : 2 * item + 2] for item in items])
 
-    def _decoded(self, row: int, number: int) -> UInt8:
-        cached = self._cache.get((row, number))
-        if cached is not None:
-            return cached
+    def _raw(self, row: int) -> UInt8:
+        count = int(self.members.num_stored[row])
+        return self.members.read_array(row, self.kind.array_shape(count, self.height, self.width))
+
+    def _kept(self, row: int) -> _KeptRow | None:
+        """Return where a row's decoded planes are kept; None if there is no memory for them."""
+        kept = self._cache.get(row)
+        if kept is None and self._cache_left > 0:
+            count = int(self.members.num_stored[row])
+            size = count * math.prod(self._item_shape)
+            with self._lock:
+                kept = self._cache.get(row)
+                if kept is None and self._cache_left >= size:
+                    self._cache_left -= size
+                    images = np.empty((count, *self._item_shape), np.uint8)
+                    array = images.reshape(self.kind.array_shape(count, self.height, self.width))
+                    kept = _KeptRow(images=images, array=array, is_decoded=np.zeros(count, bool))
+                    self._cache[row] = kept
+        return kept
+
+    def _decode(self, row: int, number: int) -> UInt8:
+        """Decode a member: a pair (2H, W) or a frame (H, W, 3)."""
         image = self.kind.decode(self.members.read(row, number))
-        expected = self.kind.item_shape(self.height, self.width)
         if image is None:
             raise self.members.damage(row, number, "cannot be decoded")
-        if image.shape != expected:
-            what = f"holds an image of shape {image.shape}, expected {expected}"
+        if image.shape != self._item_shape:
+            what = f"holds an image of shape {image.shape}, expected {self._item_shape}"
             raise self.members.damage(row, number, what)
-        if self._cache_left >= image.nbytes:
-            with self._lock:
-                if (row, number) not in self._cache and self._cache_left >= image.nbytes:
-                    self._cache[row, number] = np.ascontiguousarray(image)
-                    self._cache_left -= image.nbytes
         return image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KeptRow:
+    """A row's decoded planes; an item is filled in when it is first asked for.
+
+    Two threads may fill in the same item: they write the same bytes.
+
+    Args:
+        images: Pairs (n, 2H, W) or frames (k, H, W, 3).
+        array: The same memory as a raw row's array.
+        is_decoded: Which items are filled in, ``bool`` (n,).
+    """
+
+    images: UInt8
+    array: UInt8
+    is_decoded: npt.NDArray[np.bool_]

@@ -51,8 +51,10 @@ class BatchRequest:
 
 def draws_of(table: PlanTable) -> list[Draw]:
     """Return the rows of a table as plain numbers."""
-    columns = (table.rows, table.starts, table.boxes, table.mirrored)
-    return list(map(Draw, *(column.tolist() for column in columns)))
+    rows, starts, mirrored = (
+        column.tolist() for column in (table.rows, table.starts, table.mirrored)
+    )
+    return list(map(Draw, rows, starts, map(tuple, table.boxes.tolist()), mirrored))
 
 
 def iter_requests(

@@ -224,10 +224,7 @@ def _ceiling(
                 reader.window(number % num_rows, 0)
                 continue
             target = targets[part]
-            for channel, plane in enumerate(kept[number % len(kept)]):
-                np.copyto(
-                    target[channel] if plane.ndim == 2 else target.reshape(plane.shape), plane
-                )
+            np.copyto(target.reshape(reader.shape), kept[number % len(kept)])
         return len(range(part, MIN_EPOCH_SAMPLES, num_threads))
 
     cv2.setNumThreads(1)

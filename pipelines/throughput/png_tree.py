@@ -36,8 +36,8 @@ def write_png_tree(reader: PlaneReader, folder: Path, *, num_samples: int) -> li
     """
     samples = []
     for row in range(num_samples):
-        paths = []
-        for number, plane in enumerate(reader.window(row, 0)):
+        paths, window = [], reader.window(row, 0)
+        for number, plane in enumerate(window if reader.kind.has_pairs else window[None]):
             path = folder / f"{row}" / f"{number:08d}.png"
             path.parent.mkdir(exist_ok=True)
             image = cv2.cvtColor(plane, cv2.COLOR_RGB2BGR) if plane.ndim == 3 else plane

@@ -8,19 +8,24 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from pipelines.dataset import open_dataset
+from pipelines.engines.cutter import CUTTER
+from pipelines.loader import make_loader
+from pipelines.reading import Reading
 from pipelines.streams import KINDS
 from tests.pipelines.flat_loader import flat_loader
 from tests.reference_loader import ReferenceLoader
 
-# Levels that an engine may differ from cv2's. cv2 interpolates with 11-bit weights, DALI in
-# float32; each rounds to the nearest level, so they may fall on either side of a half. Both decode
-# with libjpeg-turbo on the CPU, so JPEG adds nothing.
-TOLERANCE = {"cpu": 0, "dali": 1}
+# Levels that an engine may differ from cv2's. cv2 interpolates with weights of 11 bits, the cpu
+# engine's kernel of 8 (rows) and 16 (columns), DALI in float32; each rounds to the nearest level,
+# so they may fall on either side of a half. All decode with libjpeg-turbo on the CPU, so JPEG adds
+# nothing. Where cv2 cuts, the cpu engine gives its very levels.
+TOLERANCE = {"cpu": 0 if CUTTER == "cv2" else 1, "dali": 1}
 
 
 @pytest.mark.parametrize("stream", ["flow", "rgb"])
@@ -103,18 +108,69 @@ def test_a_mirrored_window_turns_x_flow_only(raw_dataset: Path) -> None:
             images, plan = next(iter(loader)).images.numpy(), loader.plan
     mirrored = plan.table(np.arange(len(rows)), epoch=0).mirrored
     assert 0.2 < mirrored.mean() < 0.8
-    position = int(np.flatnonzero(mirrored)[0])
-    table = plan.table(np.array([position]), epoch=0)
-    y, x, height, width = table.boxes[0]
-    import cv2
+    farthest = 0
+    for position in np.flatnonzero(mirrored).tolist():
+        table = plan.table(np.array([position]), epoch=0)
+        y, x, height, width = table.boxes[0]
+        planes = reference.planes(reference.keys[int(table.rows[0])], int(table.starts[0]))
+        for number in (0, 1):
+            crop = np.ascontiguousarray(planes[number][y : y + height, x : x + width])
+            straight = cv2.resize(crop, (224, 224))[:, ::-1].astype(int)
+            turned = 255 - straight if number == 0 else straight
+            assert np.abs(images[position, number] - turned).max() <= TOLERANCE["cpu"]
+            farthest = max(farthest, int(np.abs(straight - turned).max()))
+    assert farthest > 20  # what is not turned would be seen
 
-    planes = reference.planes(reference.keys[int(table.rows[0])], int(table.starts[0]))
-    for number in (0, 1):
-        straight = cv2.resize(
-            np.ascontiguousarray(planes[number][y : y + height, x : x + width]), (224, 224)
-        )
-        turned = 255 - straight if number == 0 else straight
-        assert np.array_equal(images[position, number], turned[:, ::-1])
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("augmentation", ["standard", "original"])
+@pytest.mark.parametrize(
+    ("stream", "stack_length", "size"),
+    [
+        ("flow", 1, (340, 256)),
+        ("flow", 3, (210, 168)),
+        ("flow", 5, (49, 40)),
+        ("flow", 10, (241, 232)),
+        ("rgb", 5, (225, 224)),
+        ("rgb", 5, (49, 40)),
+    ],
+)
+def test_the_cpu_engine_on_every_geometry(
+    stream: str,
+    stack_length: int,
+    size: tuple[int, int],
+    augmentation: str,
+    dtype: torch.dtype,
+    build_tiny: Callable[..., Path],
+) -> None:
+    """Planes smaller than the crop, widths that fill no vector, crops cut at the edges."""
+    folder = build_tiny(codec="raw", width=size[0], height=size[1])
+    reference = ReferenceLoader(folder, stream=stream, stack_length=stack_length)
+    kind = KINDS[stream]
+    mean, deviation = torch.tensor(kind.mean), torch.tensor(kind.deviation)
+    with (
+        open_dataset(folder) as dataset,
+        flat_loader(
+            dataset,
+            stream,
+            rows=np.arange(16),
+            training=True,
+            batch_size=16,
+            stack_length=stack_length,
+            augmentation=augmentation,
+            engine="cpu",
+            dtype=dtype,
+        ) as loader,
+    ):
+        batch = next(iter(loader))
+        for number, position in enumerate(batch.positions.tolist()):
+            _, levels, _ = reference.sample(loader.plan, position, epoch=0)
+            expected = torch.from_numpy(levels).float()
+            found, allowed = batch.images[number].permute(1, 2, 0).float(), 1.0
+            if dtype != torch.uint8:
+                expected = (expected / 255 - mean) / deviation
+                allowed = float(1 / 255 / deviation.min()) + 1e-5 + 3 * torch.finfo(dtype).eps
+            assert (found - expected).abs().max() <= allowed
 
 
 @pytest.mark.parametrize("engine", ["cpu", "dali"])
@@ -179,3 +235,33 @@ assert not [module for module in sys.modules if module.startswith("nvidia.dali")
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_cv2_cuts_where_halide_is_missing(raw_dataset: Path) -> None:
+    program = (
+        "import sys\nsys.modules['halide'] = None\nimport torch\nfrom pipelines import"
+        " open_dataset, make_loader, Reading\nfrom pipelines.engines.cutter import CUTTER\n"
+        f"with open_dataset({str(raw_dataset)!r}) as dataset:\n"
+        "    for dtype in (torch.uint8, torch.float16):\n"
+        "        reading = Reading(engine='cpu', dtype=dtype)\n"
+        "        with make_loader(dataset, 'flow', training=True, batch_size=4, reading=reading) as"
+        " loader:\n"
+        "            print(CUTTER, next(iter(loader)).images.double().sum().item())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    found = [line.split() for line in done.stdout.splitlines()]
+    assert [name for name, _ in found] == ["cv2", "cv2"]
+    sums = []
+    with open_dataset(raw_dataset) as dataset:
+        for dtype in (torch.uint8, torch.float16):
+            reading = Reading(engine="cpu", dtype=dtype)
+            with make_loader(
+                dataset, "flow", training=True, batch_size=4, reading=reading
+            ) as loader:
+                sums.append(next(iter(loader)).images.double().sum().item())
+    # A level up or down evens out over two million of them.
+    assert float(found[0][1]) == pytest.approx(sums[0], rel=1e-3)
+    assert float(found[1][1]) == pytest.approx(sums[1], abs=1e-2 * 4 * 224 * 224 * 10)

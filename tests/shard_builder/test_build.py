@@ -216,7 +216,9 @@ def test_a_worker_that_dies_ends_the_build_with_a_message(
     ]
     workers[0].kill()
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1 and "a worker process died" in errors and "Traceback" not in errors
+    assert (
+        process.returncode == 1 and "a worker process died" in errors and "Traceback" not in errors
+    )
     assert not (tmp_path / "dataset" / "manifest.json").exists()
 
 

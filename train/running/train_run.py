@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.dataset import Dataset, open_dataset
+from pipelines.engines.cutter import CUTTER
 from shard_builder.errors import InputError
 from shard_builder.format.manifest import manifest_sha256
 from shard_builder.provenance import command_line, git_revision, package_versions
@@ -167,6 +168,7 @@ def run_record(session: Session) -> dict[str, Any]:
         "precision": session.precision,
         "device": str(session.device),
         "device_name": device_name(session.device),
+        "cutter": CUTTER,
         "world_size": session.ranks.world_size,
         "dataset": {"path": str(dataset.path), "manifest_sha256": manifest_sha256(dataset.path)},
         "split": {

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from pipelines.engines.cutter import CUTTER
 from shard_builder.errors import InputError
 from tests.train.tiny_net import Train
 from train.running.run_folder import read_metrics
@@ -20,6 +21,7 @@ def test_a_run_folder_says_what_was_run_and_the_result(train: Train, tiny_datase
     record = json.loads((run / "config.json").read_text())
     assert record["options"]["batch_size"] == 5 and record["options"]["lr_steps"] == [100, 200]
     assert record["split"]["num_train"] + record["split"]["num_val"] == 42
+    assert record["cutter"] == CUTTER
     assert record["versions"]["torch"] == torch.__version__.split("+")[0]
     assert len(record["dataset"]["manifest_sha256"]) == len(record["split"]["sha256"]) == 64
     rows = read_metrics(run)
