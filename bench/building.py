@@ -23,7 +23,7 @@ from bench.records import Record, run_benchmark, run_ckshard
 from pipelines.throughput.turns import Contender, measure_in_turns, spread
 from shard_builder.building.flow import make_flow_estimator
 from shard_builder.faces.frames import iter_frames
-from shard_builder.format.codecs import CODECS
+from shard_builder.format.streams import CODECS
 from shard_builder.images import Image, to_gray
 from shard_builder.inspection.dataset import Inspection, inspect_dataset
 from shard_builder.inspection.quality import codec_errors

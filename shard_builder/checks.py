@@ -1,12 +1,24 @@
-"""Checks of single arguments; a value that does not fit is quoted with what was expected."""
+"""Fields of options records, and checks of single arguments, which quote what does not fit."""
 
 from __future__ import annotations
 
 import numbers
 import operator
+from dataclasses import field
 from typing import Any, get_args
 
 from shard_builder.errors import InputError
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """Declare a field of an options record.
+
+    Args:
+        default: Its value unless given.
+        help: What it is, for the command line and for readers.
+        metadata: What else is to be known of it; ``flag`` if the flag is not called as the field.
+    """
+    return field(default=default, metadata={"help": help, **metadata})
 
 
 def check_choice(argument: str, value: object, choices: Any) -> None:

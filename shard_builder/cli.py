@@ -8,9 +8,11 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from shard_builder.commands.options import with_options_of
+from shard_builder.building.options import BuildOptions, parse_size
+from shard_builder.commands.options import values_of, with_options_of
 from shard_builder.console import run_app
 from shard_builder.sources.options import ScanOptions
+from shard_builder.synth.options import ReleaseOptions
 
 app = typer.Typer(
     name="ckshard",
@@ -31,14 +33,9 @@ SourceArgument = Annotated[
     typer.Argument(help="A CK+ release, a prepared tree, any folder of clips, or a table of them."),
 ]
 DatasetArgument = Annotated[Path, typer.Argument(help="Dataset folder.")]
-FlowMethodOption = Annotated[
-    str, _option("farneback (the original's parameters) or dis (five times faster).")
-]
-BoundOption = Annotated[float, _option("Displacement at which flow saturates, pixels a frame.")]
 WorkersOption = Annotated[
     int, _option("Local processes; 0 takes all cores. The bytes do not depend on it.")
 ]
-OnErrorOption = Annotated[str, _option("raise, or skip: leave faulty sequences out and list them.")]
 
 
 def main() -> NoReturn:
@@ -58,16 +55,9 @@ def options(
 
 
 @app.command()
+@with_options_of(ReleaseOptions)
 def synth(
     out: Annotated[Path, typer.Argument(help="New folder for the release.")],
-    num_subjects: Annotated[
-        int, _option("Number of subjects; each shows all seven emotions.", "--subjects")
-    ] = 30,
-    image_scale: Annotated[
-        float, _option("Size of pictures and motion; 1 is CK+'s 640x490.")
-    ] = 1.0,
-    max_frames: Annotated[int, _option("Longest sequence (CK+: 71).")] = 71,
-    seed: Annotated[int, _option("Everything follows from it.")] = 0,
     workers: WorkersOption = 2,
     overwrite: Annotated[bool, _option("Replace OUT if it is there.", "--overwrite")] = False,
     quirks: Annotated[
@@ -76,45 +66,28 @@ def synth(
     broken: Annotated[
         str, _option("Put a fault into the first sequence: gap, ...; a wrong name lists all.")
     ] = "",
+    **release: Any,
 ) -> None:
     """Make a CK+-shaped release of drawn faces with known motion, for those without CK+."""
     from shard_builder.commands.synth import run_synth
-    from shard_builder.synth.release import ReleaseOptions
 
-    release = ReleaseOptions(
-        num_subjects=num_subjects, image_scale=image_scale, max_frames=max_frames, seed=seed
-    )
-    run_synth(out, release, workers=workers, overwrite=overwrite, quirks=quirks, broken=broken)
+    drawn = ReleaseOptions(**release)
+    run_synth(out, drawn, workers=workers, overwrite=overwrite, quirks=quirks, broken=broken)
 
 
 @app.command()
 @with_options_of(ScanOptions, without={"on_error"})
+@with_options_of(BuildOptions, without={"streams", "width", "height"})
 def build(
     src: SourceArgument,
     dataset: Annotated[
         Path, typer.Argument(help="New folder for the dataset; an unfinished build is resumed.")
     ],
-    codec: Annotated[
-        str, _option("jpg (small), png (lossless) or raw (lossless, fastest to read).")
-    ] = "jpg",
-    quality: Annotated[int, _option("JPEG quality, 1 to 100.")] = 95,
     streams: Annotated[str, _option("rgb,flow or one of them.")] = "rgb,flow",
-    frames: Annotated[str, _option("Frames the rgb stream keeps: all, last or last3.")] = "all",
     size: Annotated[
         str, _option("Width x height of every plane; the height a multiple of 8.")
     ] = "340x256",
-    flow_method: FlowMethodOption = "farneback",
-    bound_px: BoundOption = 10.0,
-    crop: Annotated[
-        str, _option("none, or landmarks: one face box a sequence from CK+'s 68-point files.")
-    ] = "none",
-    crop_margin: Annotated[float, _option("Part of the face box added on each side.")] = 0.2,
-    shard_bytes: Annotated[
-        int, _option("Expected bytes at which a shard is cut; 0 cuts 256 shards of 8 MiB to 1 GiB.")
-    ] = 0,
-    seed: Annotated[int, _option("Seed of the global order in the shards.")] = 0,
     workers: WorkersOption = 0,
-    on_error: OnErrorOption = "raise",
     overwrite: Annotated[
         bool, _option("Replace the dataset if there is one.", "--overwrite")
     ] = False,
@@ -124,34 +97,22 @@ def build(
     yes: Annotated[
         bool, _option("Build also what looks absurd: one class, one subject ...", "--yes")
     ] = False,
-    **scan: Any,
+    **options: Any,
 ) -> None:
     """Build a dataset folder of tar shards; killed and started again, it ends in the same bytes."""
-    from shard_builder.building.options import BuildOptions, parse_size
     from shard_builder.commands.build import run_build
 
     width, height = parse_size(size)
-    build_options = BuildOptions(
-        streams=tuple(streams.split(",")),  # type: ignore[arg-type]
-        codec=codec,  # type: ignore[arg-type]
-        quality=quality,
-        frames=frames,  # type: ignore[arg-type]
-        width=width,
-        height=height,
-        shard_bytes=shard_bytes,
-        flow_method=flow_method,  # type: ignore[arg-type]
-        bound_px=bound_px,
-        crop=crop,  # type: ignore[arg-type]
-        crop_margin=crop_margin,
-        seed=seed,
-        on_error=on_error,  # type: ignore[arg-type]
-    )
-    scan_options = ScanOptions(on_error=on_error, **scan)  # type: ignore[arg-type]
     run_build(
         src,
         dataset,
-        scan_options,
-        build_options,
+        ScanOptions(**values_of(ScanOptions, options)),
+        BuildOptions(
+            streams=tuple(streams.split(",")),  # type: ignore[arg-type]
+            width=width,
+            height=height,
+            **values_of(BuildOptions, options),
+        ),
         workers=workers,
         overwrite=overwrite,
         yes=yes,
@@ -169,26 +130,19 @@ def list_clips(src: SourceArgument, **scan: Any) -> None:
 
 
 @app.command()
+@with_options_of(BuildOptions, only={"flow_method", "bound_px", "on_error"})
 def prepare(
     src: Annotated[Path, typer.Argument(help="CK+ release.")],
     out: Annotated[
         Path, typer.Argument(help="Folder for the trees; finished sequences in it are kept.")
     ],
-    flow_method: FlowMethodOption = "farneback",
-    bound_px: BoundOption = 10.0,
     workers: WorkersOption = 0,
-    on_error: OnErrorOption = "raise",
+    **options: Any,
 ) -> None:
     """Write the original's PNG trees, rgb/CODE/KEY/ and flow/CODE/KEY/x_flow|y_flow."""
-    from shard_builder.building.options import BuildOptions
     from shard_builder.commands.prepare import run_prepare
 
-    flow = BuildOptions(
-        flow_method=flow_method,  # type: ignore[arg-type]
-        bound_px=bound_px,
-        on_error=on_error,  # type: ignore[arg-type]
-    )
-    run_prepare(src, out, flow, workers=workers)
+    run_prepare(src, out, BuildOptions(**options), workers=workers)
 
 
 @app.command()

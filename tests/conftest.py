@@ -15,7 +15,8 @@ import pytest
 from shard_builder.building.build import build_dataset
 from shard_builder.building.options import BuildOptions
 from shard_builder.sources.ckplus import scan_ckplus
-from shard_builder.synth.release import ReleaseOptions, write_release
+from shard_builder.synth.options import ReleaseOptions
+from shard_builder.synth.release import write_release
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BuildDataset = Callable[..., Path]

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shard_builder.building.options import FlowMethod
 from shard_builder.checks import check_choice
 from shard_builder.format.levels import Flow
 from shard_builder.images import Image
-
-FlowMethod = Literal["farneback", "dis"]
 
 
 def make_flow_estimator(method: FlowMethod) -> Callable[[Image, Image], Flow]:

@@ -1,58 +1,49 @@
-"""What a build can be asked for; defaults in one place."""
+"""What a build can be asked for; the command line is made from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from shard_builder.building.flow import FlowMethod
-from shard_builder.checks import check_choice, check_integer, check_number
+from shard_builder.checks import check_choice, check_integer, check_number, option
 from shard_builder.errors import InputError
-from shard_builder.format.codecs import Codec
-from shard_builder.format.streams import STREAMS, FrameChoice, StreamName
+from shard_builder.format.streams import STREAMS, Codec, FrameChoice, StreamName
 from shard_builder.sources.options import OnError
 
 Crop = Literal["none", "landmarks"]
+FlowMethod = Literal["farneback", "dis"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
     """Everything that decides the bytes of a dataset, besides its source.
 
-    Args:
-        streams: ``rgb``, ``flow`` or both.
-        codec: ``jpg``, ``png`` or ``raw``.
-        quality: JPEG quality, 1..100.
-        frames: Which frames the rgb stream keeps.
-        width: Width of planes and frames, in pixels.
-        height: Height, in pixels; a multiple of 8, so that no JPEG block mixes x and y.
-        shard_bytes: Expected size at which the larger stream's shard is cut. 0 cuts into
-            ``NUM_SHARDS``, of 8 MiB to 1 GiB: many enough to build in parallel, few enough to map.
-        flow_method: ``farneback`` (the original's parameters) or ``dis``.
-        bound_px: Displacement at which flow saturates, in pixels per frame of the source.
-        crop: ``landmarks`` cuts one face box a sequence from CK+'s 68-point files; ``none`` keeps
-            the frame.
-        crop_margin: Part of the box's size added on each side.
-        seed: Seed of the global order.
-        on_error: ``raise`` or ``skip``.
+    The help text of each field says what it is.
 
     Raises:
         InputError: If a value is out of range; the message quotes it.
     """
 
-    streams: tuple[StreamName, ...] = STREAMS
-    codec: Codec = "jpg"
-    quality: int = 95
-    frames: FrameChoice = "all"
-    width: int = 340
-    height: int = 256
-    shard_bytes: int = 0
-    flow_method: FlowMethod = "farneback"
-    bound_px: float = 10.0
-    crop: Crop = "none"
-    crop_margin: float = 0.2
-    seed: int = 0
-    on_error: OnError = "raise"
+    codec: Codec = option("jpg", "jpg (small), png (lossless) or raw (lossless, fastest to read).")
+    quality: int = option(95, "JPEG quality, 1 to 100.")
+    streams: tuple[StreamName, ...] = option(STREAMS, "rgb,flow or one of them.")
+    frames: FrameChoice = option("all", "Frames the rgb stream keeps: all, last or last3.")
+    width: int = option(340, "Width of planes and frames, in pixels.")
+    height: int = option(256, "Height in pixels, a multiple of 8: no JPEG block mixes x and y.")
+    flow_method: FlowMethod = option(
+        "farneback", "farneback (the original's parameters) or dis (five times faster)."
+    )
+    bound_px: float = option(10.0, "Displacement at which flow saturates, pixels a frame.")
+    crop: Crop = option(
+        "none", "landmarks: one face box a sequence from CK+'s 68-point files; none: the frame."
+    )
+    crop_margin: float = option(0.2, "Part of the face box added on each side.")
+    # 256 shards are enough to build in parallel and few enough to map.
+    shard_bytes: int = option(
+        0, "Expected bytes at which a shard is cut; 0 cuts 256 shards of 8 MiB to 1 GiB."
+    )
+    seed: int = option(0, "Seed of the global order in the shards.")
+    on_error: OnError = option("raise", "skip: leave faulty sequences out and list them.")
 
     def __post_init__(self) -> None:
         if not self.streams or not set(self.streams) <= set(STREAMS):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import cv2
 
-from shard_builder.building.flow import FlowMethod, make_flow_estimator
+from shard_builder.building.flow import make_flow_estimator
+from shard_builder.building.options import FlowMethod
 from shard_builder.errors import InputError
 from shard_builder.faces.frames import iter_frames
 from shard_builder.format.codecs import encode_image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -17,15 +17,14 @@ def with_options_of(
 ) -> Callable[[Command], Command]:
     """Give a command an option for each field of a record, in place of its ``**options``.
 
-    A field's metadata holds its ``help`` and, where it differs from the name, its ``flag``.
-
     Args:
-        record: A dataclass.
+        record: A dataclass whose fields are declared by :func:`shard_builder.checks.option`.
         only: Fields to take; empty takes all.
         without: Fields to leave out.
     """
+    kinds = get_type_hints(record)
     chosen = [
-        _option_of(entry, get_type_hints(record)[entry.name])
+        _parameter(entry, kinds[entry.name])
         for entry in fields(record)
         if entry.name not in without and (not only or entry.name in only)
     ]
@@ -41,8 +40,9 @@ def with_options_of(
     return declare
 
 
-def _option_of(entry: Field[Any], kind: Any) -> inspect.Parameter:
+def _parameter(entry: Field[Any], kind: Any) -> inspect.Parameter:
     default, metavar = entry.default, None
+    # With its name given, a switch gets no --no- twin.
     flag = entry.metadata.get("flag", f"--{entry.name.replace('_', '-')}")
     if get_origin(kind) is Literal:
         # The record checks the choice: one message for the command and for a script.
@@ -57,3 +57,8 @@ def _option_of(entry: Field[Any], kind: Any) -> inspect.Parameter:
             kind, typer.Option(flag, help=entry.metadata["help"], metavar=metavar)
         ],
     )
+
+
+def values_of(record: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a command's options that are fields of a record."""
+    return {entry.name: options[entry.name] for entry in fields(record) if entry.name in options}

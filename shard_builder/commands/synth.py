@@ -6,7 +6,8 @@ from pathlib import Path
 
 from shard_builder.console import make_console
 from shard_builder.progress import progress_bar
-from shard_builder.synth.release import ReleaseOptions, write_release
+from shard_builder.synth.options import ReleaseOptions
+from shard_builder.synth.release import write_release
 
 
 def run_synth(

@@ -12,8 +12,7 @@ from typing import Any, get_args
 
 from shard_builder.errors import DatasetError
 from shard_builder.files import FileDigest, write_atomically
-from shard_builder.format.codecs import CODECS
-from shard_builder.format.streams import STREAMS, FrameChoice
+from shard_builder.format.streams import CODECS, STREAMS, FrameChoice
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = "ckshard-dataset"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 StreamName = Literal["rgb", "flow"]
-STREAMS: tuple[StreamName, ...] = ("rgb", "flow")
+STREAMS: tuple[StreamName, ...] = get_args(StreamName)
+Codec = Literal["jpg", "png", "raw"]
+CODECS: tuple[Codec, ...] = get_args(Codec)
 FrameChoice = Literal["all", "last", "last3"]
 NUM_LAST_FRAMES = {"last": 1, "last3": 3}
 """How many frames of its end a sequence keeps; ``all`` is not in it."""

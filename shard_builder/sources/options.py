@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shard_builder.checks import check_choice
+from shard_builder.checks import check_choice, option
 from shard_builder.errors import InputError
 
 OnError = Literal["raise", "skip"]
 SourceKind = Literal["ckplus", "tree", "videos", "layout", "table"]
 SourceChoice = Literal["auto", "ckplus", "tree", "videos", "layout", "table"]
-
-
-def about(help: str, **names: str) -> dict[str, str]:
-    """Describe an option for the command line; ``flag`` where it is not called as the field."""
-    return {"help": help, **names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,70 +22,43 @@ class ScanOptions:
         InputError: If two options exclude each other; the message names both.
     """
 
-    kind: SourceChoice = field(
-        default="auto", metadata=about("What SRC is; auto looks what lies there.", flag="--source")
+    kind: SourceChoice = option("auto", "What SRC is; auto looks what lies there.", flag="--source")
+    layout: str = option(
+        "",
+        "Template of the paths below SRC: 'Actor_{subject}/*-*-{label}-*.mp4',"
+        " '**/{subject}/{label}/{frame}.jpeg'; also {fold}.",
     )
-    layout: str = field(
-        default="",
-        metadata=about(
-            "Template of the paths below SRC: 'Actor_{subject}/*-*-{label}-*.mp4',"
-            " '**/{subject}/{label}/{frame}.jpeg'; also {fold}."
-        ),
+    labels: str = option(
+        "",
+        "The set's own list: 'path label', 'path num_frames label' or a table; {fold} in its"
+        " name is the part: '{fold}_list.txt'.",
     )
-    labels: str = field(
-        default="",
-        metadata=about(
-            "The set's own list: 'path label', 'path num_frames label' or a table; {fold} in its"
-            " name is the part: '{fold}_list.txt'."
-        ),
+    columns: str = option(
+        "",
+        "Columns of the table or list that have other names: 'clip=Filename,label=Emotion,"
+        "onset=OnsetFrame'.",
     )
-    columns: str = field(
-        default="",
-        metadata=about(
-            "Columns of the table or list that have other names: 'clip=Filename,label=Emotion,"
-            "onset=OnsetFrame'."
-        ),
+    match: str = option(
+        "", "How the list names a clip, with the layout's names: '{fold}_{number}'."
     )
-    match: str = field(
-        default="",
-        metadata=about("How the list names a clip, with the layout's names: '{fold}_{number}'."),
+    classes: str = option(
+        "",
+        "'05=angry' renames, 'positive=happy|surprise' merges, '06=' leaves out, 'happy,sad'"
+        " keeps only those.",
     )
-    classes: str = field(
-        default="",
-        metadata=about(
-            "'05=angry' renames, 'positive=happy|surprise' merges, '06=' leaves out, 'happy,sad'"
-            " keeps only those."
-        ),
+    subjects: Path | None = option(None, "CSV with the columns video and subject.")
+    subject_pattern: str = option(
+        "", "Regular expression whose group is the subject in /PATH, such as '/(s[0-9]+)_'."
     )
-    subjects: Path | None = field(
-        default=None, metadata=about("CSV with the columns video and subject.")
+    no_subjects: bool = option(
+        False, "Nothing says whose faces they are: the same may train and validate."
     )
-    subject_pattern: str = field(
-        default="",
-        metadata=about(
-            "Regular expression whose group is the subject in /PATH, such as '/(s[0-9]+)_'."
-        ),
+    root: Path | None = option(None, "Folder that a table's paths are below, if not its own.")
+    frames_from_0: bool = option(
+        False, "onset, apex and offset count images from 0; else they are the numbers in the names."
     )
-    no_subjects: bool = field(
-        default=False,
-        metadata=about("Nothing says whose faces they are: the same may train and validate."),
-    )
-    root: Path | None = field(
-        default=None, metadata=about("Folder that a table's paths are below, if not its own.")
-    )
-    frames_from_0: bool = field(
-        default=False,
-        metadata=about(
-            "onset, apex and offset count images from 0; else they are the numbers in the names."
-        ),
-    )
-    allow_gaps: bool = field(
-        default=False, metadata=about("Take numbered frames as neighbours though one is missing.")
-    )
-    on_error: OnError = field(
-        default="raise",
-        metadata=about("skip: leave faulty sequences out and list them in skipped.jsonl."),
-    )
+    allow_gaps: bool = option(False, "Take numbered frames as neighbours though one is missing.")
+    on_error: OnError = option("raise", "skip: leave faulty sequences out and list them.")
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, SourceChoice)

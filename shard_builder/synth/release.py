@@ -16,46 +16,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from shard_builder.checks import check_choice, check_integer, check_number
+from shard_builder.checks import check_choice
 from shard_builder.errors import InputError
 from shard_builder.machine import num_workers, run_in_processes
 from shard_builder.sources.sequence import CKPLUS_EMOTIONS
 from shard_builder.synth.face import Face, draw_face
 from shard_builder.synth.motion import Motion, make_motion
+from shard_builder.synth.options import MIN_FRAMES, ReleaseOptions
 from shard_builder.synth.quirks import FAULTS, add_quirks, break_release
 
 IMAGES = Path("extended-cohn-kanade-images/cohn-kanade-images")
 LABELS = Path("Emotion_labels/Emotion")
 LANDMARKS = Path("Landmarks/Landmarks")
-MIN_FRAMES = 6
 COLOR_EVERY = 8
 """Every eighth subject is recorded in colour at 640x480, as CK+'s late subjects are."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseOptions:
-    """What a release is drawn with.
-
-    Args:
-        num_subjects: Subjects; each shows all seven emotions.
-        seed: Everything follows from it.
-        image_scale: Size of pictures and motion; 1 is CK+'s 640x490.
-        max_frames: Longest sequence.
-
-    Raises:
-        InputError: If a value is out of range.
-    """
-
-    num_subjects: int = 30
-    seed: int = 0
-    image_scale: float = 1.0
-    max_frames: int = 71
-
-    def __post_init__(self) -> None:
-        check_integer("num_subjects", self.num_subjects, low=1, high=999)
-        check_number("image_scale", self.image_scale, low=0.1, high=4)
-        check_integer("max_frames", self.max_frames, low=MIN_FRAMES, high=999)
-        check_integer("seed", self.seed, low=0, high=(1 << 63) - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ from bench.records import provenance
 from shard_builder.building.prepare import prepare_sequence
 from shard_builder.format.levels import quantize_flow
 from shard_builder.sources.ckplus import scan_ckplus
-from shard_builder.synth.release import ReleaseOptions, write_release
+from shard_builder.synth.options import ReleaseOptions
+from shard_builder.synth.release import write_release
 
 
 def test_the_original_style_loop_gives_the_integers_of_quantize_flow() -> None:

@@ -12,7 +12,7 @@ from shard_builder.building.options import BuildOptions
 from shard_builder.console import name_flags
 from shard_builder.errors import CkError, InputError
 from shard_builder.split import make_split
-from shard_builder.synth.release import ReleaseOptions
+from shard_builder.synth.options import ReleaseOptions
 
 CKSHARD = str(Path(sys.executable).with_name("ckshard"))
 

@@ -20,8 +20,9 @@ from shard_builder.errors import InputError, SourceError
 from shard_builder.faces.frames import read_image
 from shard_builder.images import to_gray
 from shard_builder.sources.ckplus import scan_ckplus
+from shard_builder.synth.options import ReleaseOptions
 from shard_builder.synth.quirks import FAULTS
-from shard_builder.synth.release import ReleaseOptions, draw_sequence, draw_subject, write_release
+from shard_builder.synth.release import draw_sequence, draw_subject, write_release
 
 SMALL = ReleaseOptions(num_subjects=2, image_scale=0.2, max_frames=8)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection
-from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
-from train.config import CHOICES, TrainConfig, parse_lr_steps
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from shard_builder.commands.options import Command, with_options_of
+from train.config import TrainConfig, parse_lr_steps
 
 DatasetArgument = Annotated[Path, typer.Argument(help="Dataset folder made by ckshard build.")]
 CheckpointOption = Annotated[
@@ -34,40 +31,7 @@ def with_training_options(
         only: Fields to take; empty takes all.
         without: Fields to leave out; the stream is always left out.
     """
-    chosen = [
-        _option_of(field)
-        for field in fields(TrainConfig)
-        if field.name not in {"stream", *without} and (not only or field.name in only)
-    ]
-
-    def declare(command: Command) -> Command:
-        own = inspect.signature(command, eval_str=True).parameters.values()
-        kept = [parameter for parameter in own if parameter.kind is not parameter.VAR_KEYWORD]
-        parameters = kept + chosen
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {entry.name: entry.annotation for entry in parameters}
-        return command
-
-    return declare
-
-
-def _option_of(field: Field[Any]) -> inspect.Parameter:
-    kind, default, names = get_type_hints(TrainConfig)[field.name], field.default, []
-    metavar = "|".join(CHOICES[field.name]) if field.name in CHOICES else None
-    if metavar:
-        kind = str  # TrainConfig checks the choice: one message for the command and for a script
-    elif isinstance(default, tuple):
-        kind, default = str, ",".join(map(str, default))
-    elif isinstance(default, bool):
-        names = [f"--{field.name.replace('_', '-')}"]  # a switch has no --no- twin
-    return inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[
-            kind, typer.Option(*names, help=field.metadata["help"], metavar=metavar)
-        ],
-    )
+    return with_options_of(TrainConfig, only=only, without={"stream", *without})
 
 
 def training_config(
