@@ -77,9 +77,11 @@ def build_model(
         head = nn.Sequential(nn.Dropout(probability), nn.Linear(num_features, num_classes))
     stem = _first_conv(model, arch)
     if stream == "flow":
-        conv = _conv_with_channels(model.get_submodule(stem), 2 * stack_length)
-        replace_module(model, stem, conv)
-    replace_module(model, name, head)
+        conv, num_channels = model.get_submodule(stem), 2 * stack_length
+        assert isinstance(conv, nn.Conv2d)
+        conv.in_channels = num_channels
+        conv.weight = nn.Parameter(cross_modality_stem(conv.weight.detach(), num_channels))
+    model.set_submodule(name, head)
     if weights != "none":
         _load(model, arch, weights, stem=stem, head=name)
     return model.to(memory_format=torch.channels_last)
@@ -112,12 +114,6 @@ def cross_modality_stem(weight: torch.Tensor, num_channels: int) -> torch.Tensor
         the original.
     """
     return weight.mean(dim=1, keepdim=True).repeat(1, num_channels, 1, 1)
-
-
-def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put a module in the place of the one with this qualified name."""
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
 
 
 def _torchvision_model(arch: str) -> nn.Module:
@@ -158,21 +154,6 @@ def _last_linear(model: nn.Module, arch: str) -> tuple[str, int]:
             f"arch={arch!r}: its last layer is {type(module).__name__}, expected a Linear"
         )
     return name, module.in_features
-
-
-def _conv_with_channels(module: nn.Module, num_channels: int) -> nn.Conv2d:
-    assert isinstance(module, nn.Conv2d)
-    conv = nn.Conv2d(
-        num_channels,
-        module.out_channels,
-        kernel_size=module.kernel_size,  # type: ignore[arg-type]
-        stride=module.stride,  # type: ignore[arg-type]
-        padding=module.padding,  # type: ignore[arg-type]
-        bias=module.bias is not None,
-    )
-    with torch.no_grad():
-        conv.weight.copy_(cross_modality_stem(module.weight, num_channels))
-    return conv
 
 
 def _load(model: nn.Module, arch: str, weights: str, *, stem: str, head: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,11 @@ def write_atomically(path: Path, data: bytes, *, temporary_dir: Path | None = No
         os.fsync(file.fileno())
     temporary.replace(path)
     return FileDigest(num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as indented JSON, whole or not at all."""
+    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def sync_folder(folder: Path) -> None:

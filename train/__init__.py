@@ -1,3 +1,1 @@
-"""The trainer: a plain loop with AMP, channels_last, exact resume and visible stalls; evaluation
-and prediction.
-"""
+"""The trainer: a plain loop with exact resume and visible stalls; evaluation and prediction."""

@@ -15,17 +15,23 @@ from shard_builder.errors import InputError
 Stream = Literal["rgb", "flow"]
 
 
-def option(default: Any, help: str, **rules: float | bool) -> Any:
+def option(default: Any, help: str, **rules: float) -> Any:
     """Declare an option of a run.
 
     Args:
         default: Its value unless given.
         help: What it is, for the command line and for readers.
         rules: ``least``: smallest value that is allowed. ``above``: limit that a value must exceed.
-            ``changeable``: whether it may differ when a run is resumed, because it does not decide
-            which weights a given step gives, but for float noise.
     """
     return field(default=default, metadata={"help": help, **rules})
+
+
+def changeable(default: Any, help: str, **rules: float) -> Any:
+    """Declare an option that may differ when a run is resumed.
+
+    It does not decide which weights a given step gives, but for float noise.
+    """
+    return option(default, help, changeable=True, **rules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +53,7 @@ class TrainConfig:
     sync_bn: bool = option(False, "BatchNorm statistics over all GPUs.")
 
     # The schedule
-    epochs: int = option(250, "Passes over the training sequences.", least=1, changeable=True)
+    epochs: int = changeable(250, "Passes over the training sequences.", least=1)
     batch_size: int = option(10, "Samples of a batch, over all ranks.", least=1)
     iter_size: int = option(5, "Batches accumulated into one step.", least=1)
     lr: float = option(1e-3, "Learning rate.", above=0)
@@ -61,7 +67,7 @@ class TrainConfig:
     class_weights: Literal["none", "balanced"] = option(
         "none", "balanced: inverse to the frequency in the training part, mean 1 over it."
     )
-    val_every: int = option(5, "Epochs between validations.", least=1, changeable=True)
+    val_every: int = changeable(5, "Epochs between validations.", least=1)
 
     # The data
     stack_length: int = option(5, "Flow pairs in a sample (the original's new_length).", least=1)
@@ -76,33 +82,22 @@ class TrainConfig:
     seed: int = option(
         0, "Initial weights, order, augmentation, dropout, original-random follow from it.", least=0
     )
-    loader: Literal["auto", "dali", "cpu"] = option(
-        "auto", "The engine that decodes.", changeable=True
-    )
-    cache: Literal["none", "ram"] = option("none", "ram: keep decoded planes.", changeable=True)
-    workers: int = option(
-        0, "Decoding threads of a rank; 0 takes all cores.", least=0, changeable=True
-    )
-    on_error: Literal["raise", "skip"] = option(
-        "raise", "skip damaged samples (at most 1 %).", changeable=True
-    )
+    loader: Literal["auto", "dali", "cpu"] = changeable("auto", "The engine that decodes.")
+    cache: Literal["none", "ram"] = changeable("none", "ram: keep decoded planes.")
+    workers: int = changeable(0, "Decoding threads of a rank; 0 takes all cores.", least=0)
+    on_error: Literal["raise", "skip"] = changeable("raise", "skip damaged samples (at most 1 %).")
 
     # The hardware and the run folder
     precision: Literal["auto", "bf16", "fp16", "fp32"] = option(
         "auto", "auto is bf16 where it is faster."
     )
-    device: str = option("auto", "auto, cpu, cuda or cuda:N.", changeable=True)
-    compile: bool = option(False, "torch.compile the net.", changeable=True)
+    device: str = changeable("auto", "auto, cpu, cuda or cuda:N.")
+    compile: bool = changeable(False, "torch.compile the net.")
     deterministic: bool = option(False, "Only algorithms that repeat bit for bit.")
-    save_every: int = option(
-        0,
-        "Keep a checkpoint every so many epochs; 0: last and best only.",
-        least=0,
-        changeable=True,
+    save_every: int = changeable(
+        0, "Keep a checkpoint every so many epochs; 0: last and best only.", least=0
     )
-    log_every: int = option(
-        10, "Steps between step rows in metrics.jsonl.", least=1, changeable=True
-    )
+    log_every: int = changeable(10, "Steps between step rows in metrics.jsonl.", least=1)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lr_steps", tuple(self.lr_steps))

@@ -64,7 +64,7 @@ def cross_validate(
         folds=folds,
         only=parse_folds(only),
         select=select,  # type: ignore[arg-type]
-        views=views,
+        views=views,  # type: ignore[arg-type]
     )
     console = make_console()
 

@@ -37,7 +37,7 @@ def evaluate(
         str, typer.Option(help="default (1:1.5), RGB:FLOW, or another test's folder to search on.")
     ] = "default",
     batch_size: Annotated[
-        int, typer.Option(help="Sequences a batch; each has 10 (rgb) or 50 (flow) views.")
+        int, typer.Option(help="Sequences per batch; each has 10 (rgb) or 50 (flow) views.")
     ] = 4,
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
@@ -58,7 +58,7 @@ def evaluate(
         dataset,
         out=out,
         checkpoint=checkpoint,
-        views=views,
+        views=views,  # type: ignore[arg-type]
         batch_size=batch_size,
         workers=workers or None,
         device=device,

@@ -1,4 +1,4 @@
-"""``cktrain predict``: a line a window while the input is read, then the whole clip."""
+"""``cktrain predict``: a line for each window while the input is read, then the whole clip."""
 
 from __future__ import annotations
 

@@ -17,9 +17,7 @@ def report(
         Path | None, typer.Option(help="The dataset, if it has moved since; for pictures.")
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page: curves, confusion, classes, subjects, worst mistakes,
-    speed, configuration.
-    """
+    """Write one self-contained HTML page: curves, results, worst mistakes, speed, configuration."""
     from train.evaluation.report import write_report
 
     path = out or folder / "report.html"

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from shard_builder.console import make_console
+from shard_builder.files import write_json
 from shard_builder.progress import progress_bar
 from train.commands.options import DatasetArgument, training_config, with_training_options
 from train.commands.tables import make_table
@@ -31,7 +32,7 @@ def stall_test(
     **options: Any,
 ) -> None:
     """The stall test: training on synthetic, cached and real batches, and the difference."""
-    from train.running.stall_comparison import compare_stalls, write_comparison
+    from train.running.stall_comparison import compare_stalls
 
     config, _ = training_config(context, stream, options)
     console = make_console()
@@ -48,7 +49,7 @@ def stall_test(
     console.print(stall_table(record))
     console.print(stall_sentence(record))
     if json:
-        write_comparison(json, record)
+        write_json(json, record)
         console.print(f"written: {json}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines.dataset import Dataset, open_dataset
+from pipelines.views import Views
 from shard_builder.checks import check_choice, check_integer
 from shard_builder.errors import InputError
 from shard_builder.split import Split, make_split, subject_folds, write_split
@@ -39,7 +40,7 @@ class CvOptions:
     folds: int = 10
     only: tuple[int, ...] | None = None
     select: Selection = "fixed"
-    views: str = "ten"
+    views: Views = "ten"
 
     def __post_init__(self) -> None:
         check_choice("split", self.split, CvSplit)

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.fusion import DEFAULT_WEIGHTS, late_fusion
 from shard_builder.errors import InputError
-from shard_builder.files import write_atomically
+from shard_builder.files import write_json
 from train.evaluation.confusion import write_confusion_figure
 from train.evaluation.evaluate import TEST_NAME
 from train.evaluation.scores import SCORES_NAME, SequenceScores, read_sequences
@@ -180,8 +180,7 @@ def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
         folder.mkdir(exist_ok=True)
         title = f"{entry.stream}, {entry.split}: {len(entry.folds)} folds pooled"
         write_confusion_figure(folder / "confusion.png", entry.pooled, title=title)
-    record = json.dumps(summary.to_record(), indent=1) + "\n"
-    write_atomically(out / SUMMARY_NAME, record.encode())
+    write_json(out / SUMMARY_NAME, summary.to_record())
     return summary
 
 

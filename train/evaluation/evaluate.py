@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.fusion import DEFAULT_WEIGHTS, FusionWeights, deciding, late_fusion
+from models.fusion import DEFAULT_WEIGHTS, FusionWeights, Probs, deciding, late_fusion
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.reading import Reading
-from pipelines.views import make_view_loader
+from pipelines.views import Views, make_view_loader
 from shard_builder.errors import InputError
-from shard_builder.files import write_atomically
+from shard_builder.files import write_atomically, write_json
 from train.evaluation.confusion import write_confusion_figure
 from train.evaluation.fusion_choice import choose_weights
 from train.evaluation.scores import SCORES_NAME, StreamScores, write_scores
@@ -49,7 +49,7 @@ class EvaluationReport:
 
     class_names: tuple[str, ...]
     num_subjects: int
-    views: str
+    views: Views
     checkpoint: str
     results: dict[str, Metrics]
     weights: FusionWeights | None
@@ -82,7 +82,7 @@ def evaluate_runs(
     *,
     out: Path,
     checkpoint: str = "last",
-    views: str = "ten",
+    views: Views = "ten",
     batch_size: int = 4,
     workers: int | None = None,
     device: str = "auto",
@@ -99,7 +99,7 @@ def evaluate_runs(
             ``confusion-*.png``.
         checkpoint: ``last`` or ``best``.
         views: ``ten``, or ``original`` for the original's own sampling.
-        batch_size: Sequences a batch; each has 10 views (rgb) or 50 (flow).
+        batch_size: Sequences per batch; each has 10 views (rgb) or 50 (flow).
         workers: Loader threads; None takes the loader's default.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         fusion: Weights of two runs; see :func:`train.evaluation.fusion_choice.choose_weights`.
@@ -162,7 +162,7 @@ def score_sequences(
     dataset: Dataset,
     keys: Sequence[str],
     *,
-    views: str,
+    views: Views,
     batch_size: int = 4,
     workers: int | None = None,
 ) -> StreamScores:
@@ -173,16 +173,15 @@ def score_sequences(
         dataset: An open dataset that fits the model.
         keys: The sequences.
         views: ``ten`` or ``original``.
-        batch_size: Sequences a batch.
+        batch_size: Sequences per batch.
         workers: Loader threads; None takes the loader's default.
     """
-    logits: list[npt.NDArray[np.float32]] = []
-    scored: list[str] = []
+    rows, logits = dataset.rows_of(keys), list[npt.NDArray[np.float32]]()
     with make_view_loader(
         dataset,
         model.stream,
-        rows=dataset.rows_of(keys),
-        views=views,  # type: ignore[arg-type]
+        rows=rows,
+        views=views,
         batch_size=batch_size,
         stack_length=model.stack_length,
         reading=Reading(device=model.device, num_threads=workers),
@@ -191,15 +190,13 @@ def score_sequences(
             count, num_views = batch.images.shape[:2]
             output = model.forward(batch.images.flatten(0, 1)).cpu().numpy()
             logits.append(output.reshape(count, num_views, -1))
-            scored.extend(batch.keys)
-    scores = StreamScores(
+    return StreamScores(
         stream=model.stream,
-        keys=tuple(scored),
-        subjects=tuple(subjects_of(dataset, scored)),
-        labels=dataset.labels[dataset.rows_of(scored)].astype(np.int64),
+        keys=tuple(keys),
+        subjects=tuple(subjects_of(dataset, keys)),
+        labels=dataset.labels[rows].astype(np.int64),
         logits=np.concatenate(logits),
     )
-    return scores.reordered(keys)
 
 
 def write_evaluation(
@@ -207,7 +204,7 @@ def write_evaluation(
     scores: Sequence[StreamScores],
     *,
     class_names: Sequence[str],
-    views: str,
+    views: Views,
     checkpoint: str,
     weights: FusionWeights = DEFAULT_WEIGHTS,
 ) -> EvaluationReport:
@@ -246,24 +243,21 @@ def write_evaluation(
         write_confusion_figure(out / f"confusion-{stream}.png", metrics, title=TITLES[stream])
     write_scores(out / SCORES_NAME, scores, class_names=class_names, fused=probs.get("fused"))
     _write_predictions(out / PREDICTIONS_NAME, first, probs, class_names)
-    write_atomically(out / TEST_NAME, (json.dumps(report.to_record(), indent=1) + "\n").encode())
+    write_json(out / TEST_NAME, report.to_record())
     return report
 
 
 def _write_predictions(
-    path: Path,
-    scores: StreamScores,
-    probs: dict[str, npt.NDArray[np.float64]],
-    class_names: Sequence[str],
+    path: Path, scores: StreamScores, probs: dict[str, Probs], class_names: Sequence[str]
 ) -> None:
     predicted = deciding(probs).argmax(axis=1)
     lines = []
-    for n, key in enumerate(scores.keys):
+    for n, (key, label) in enumerate(zip(scores.keys, scores.labels, strict=True)):
         record = {
             "key": key,
             "subject": scores.subjects[n],
-            "label": int(scores.labels[n]),
-            "emotion": class_names[scores.labels[n]],
+            "label": int(label),
+            "emotion": class_names[label],
             "predicted": class_names[predicted[n]],
             "probs": {name: values[n].round(6).tolist() for name, values in probs.items()},
         }

@@ -1,6 +1,4 @@
-"""One fold, one process: a lock file, so that processes and hosts that share a folder never train
-the same fold twice.
-"""
+"""One fold, one process: a lock file for processes and hosts that share a folder."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ class Holder:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the process is known to have ended; never True for another host, which cannot be
-        asked.
-        """
+        """Whether the process is known to have ended; one of another host never is."""
         if self.host != socket.gethostname():
             return False
         try:
@@ -92,9 +88,8 @@ def _take(path: Path) -> Holder | None:
 
 
 def _take_over(path: Path) -> Holder | None:
-    """Replace the lock of a dead process; one process of this host at a time, so that none removes
-    the other's new lock.
-    """
+    """Replace the lock of a dead process."""
+    # One process of this host at a time, so that none removes the other's new lock.
     with path.with_name(f".{path.name}.guard").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         holder = read_holder(path)
@@ -113,7 +108,6 @@ def read_holder(path: Path) -> Holder | None:
 
 def _start_ticks(pid: int) -> int:
     with suppress(OSError, IndexError, ValueError):
-        return int(
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-        )
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        return int(text.rpartition(")")[2].split()[19])
     return 0

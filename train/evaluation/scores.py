@@ -78,27 +78,6 @@ class StreamScores:
         """Probabilities of each sequence: softmax of the mean logits, shape (n, classes)."""
         return softmax(self.mean_logits)
 
-    def reordered(self, keys: Sequence[str]) -> StreamScores:
-        """Return the same scores in the order of ``keys``.
-
-        Raises:
-            ValueError: If ``keys`` are not the same sequences.
-        """
-        position = {key: n for n, key in enumerate(self.keys)}
-        if set(position) != set(keys) or len(keys) != len(self.keys):
-            raise ValueError(
-                f"{self.stream}: {len(self.keys)} sequences,"
-                f" expected the same as the other stream's {len(keys)}"
-            )
-        order = [position[key] for key in keys]
-        return StreamScores(
-            stream=self.stream,
-            keys=tuple(keys),
-            subjects=tuple(self.subjects[n] for n in order),
-            labels=self.labels[order],
-            logits=self.logits[order],
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SequenceScores:
@@ -179,21 +158,21 @@ def read_sequences(path: Path) -> tuple[dict[str, SequenceScores], tuple[str, ..
         InputError: As :func:`read_scores`.
     """
     table, names = read_scores(path)
-    rows = sorted(
-        (row for row in table.to_pylist() if row["view"] is None), key=lambda row: str(row["key"])
-    )
-    by_stream: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        by_stream.setdefault(row["stream"], []).append(row)
-    scores = {
-        stream: SequenceScores(
-            keys=tuple(row["key"] for row in own),
-            subjects=tuple(row["subject"] for row in own),
-            labels=np.array([row["label"] for row in own], np.int64),
-            probs=np.array([row["probs"] for row in own], np.float64),
+    rows = [row for row in table.to_pylist() if row["view"] is None]
+    rows.sort(key=lambda row: row["key"])
+    scores = {}
+    for stream in sorted({row["stream"] for row in rows}):
+        keys, subjects, labels, probs = zip(
+            *(
+                (r["key"], r["subject"], r["label"], r["probs"])
+                for r in rows
+                if r["stream"] == stream
+            ),
+            strict=True,
         )
-        for stream, own in by_stream.items()
-    }
+        scores[stream] = SequenceScores(
+            keys=keys, subjects=subjects, labels=np.array(labels), probs=np.array(probs)
+        )
     return scores, names
 
 

@@ -113,8 +113,9 @@ def compute_metrics(
         for metric in (multiclass_precision, multiclass_recall, multiclass_f1_score)
     )
     support = confusion.sum(1)
+    columns = [column.tolist() for column in (precision, recall, f1, support)]
     num_correct = int(confusion.diagonal().sum())
-    bootstrap = bootstrap_subjects(
+    accuracy_interval, uar_interval = bootstrap_subjects(
         true.numpy(), guess.numpy(), subjects=subjects, num_classes=count, seed=seed
     )
     return Metrics(
@@ -122,21 +123,15 @@ def compute_metrics(
         num_correct=num_correct,
         accuracy=num_correct / len(true),
         interval=wilson_interval(num_correct, len(true)),
-        subject_interval=bootstrap[0],
+        subject_interval=accuracy_interval,
         uar=float(recall[support > 0].double().mean()),
-        uar_interval=bootstrap[1],
+        uar_interval=uar_interval,
         macro_f1=float(multiclass_f1_score(guess, true, num_classes=count, average="macro")),
         per_class=tuple(
-            ClassMetrics(
-                name=name,
-                precision=float(precision[c]),
-                recall=float(recall[c]),
-                f1=float(f1[c]),
-                support=int(support[c]),
-            )
-            for c, name in enumerate(class_names)
+            ClassMetrics(name=name, precision=p, recall=r, f1=f, support=n)
+            for name, p, r, f, n in zip(class_names, *columns, strict=True)
         ),
-        confusion=tuple(tuple(int(n) for n in row) for row in confusion),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
     )
 
 

@@ -23,7 +23,7 @@ OVERLAY_MIN_HEIGHT_PX = 288
 
 
 def class_colours(num_classes: int) -> list[tuple[float, float, float]]:
-    """Return one colour a class, RGB 0..1, the same in every figure."""
+    """Return one colour per class, RGB 0..1, the same in every figure."""
     palette = colormaps["Set2"] if num_classes <= 8 else colormaps["turbo"]
     positions = range(num_classes) if num_classes <= 8 else np.linspace(0.05, 0.95, num_classes)
     return [tuple(palette(position)[:3]) for position in positions]
@@ -105,7 +105,7 @@ def write_timeline(
         probs: Probabilities of each window, (n, classes).
         class_names: Names in label order.
         strip: Frames of the video.
-        fps: Frames a second, to place the frames in time.
+        fps: Frames per second, to place the frames in time.
         title: Line above the figure.
     """
     frames = strip.spread()

@@ -18,7 +18,7 @@ from shard_builder.sources.walk import IMAGE_SUFFIXES, is_image, natural_key
 from shard_builder.videos import open_video
 
 CKPLUS_FPS = 30.0
-"""Frame rate taken for folders of images; CK+ was recorded at 30 frames a second."""
+"""Frame rate taken for folders of images; CK+ was recorded at 30 frames per second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class FrameSource:
         path: The video file or the folder.
         kind: ``video``, ``folder`` or ``ckplus`` (a folder of ``S005_001_00000001.png`` files:
             neutral to peak).
-        fps: Frames a second.
+        fps: Frames per second.
         num_frames: How many there are; for a video what its header says, None if it says nothing.
         files: The images of a folder, in order.
     """
@@ -42,7 +42,9 @@ class FrameSource:
 
     def __post_init__(self) -> None:
         if not 0 < self.fps < 10_000:
-            raise ValueError(f"{self.path}: {self.fps} frames a second, expected a positive number")
+            raise ValueError(
+                f"{self.path}: {self.fps} frames per second, expected a positive number"
+            )
 
     def __iter__(self) -> Iterator[Image]:
         """Read the frames in order.

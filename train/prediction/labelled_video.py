@@ -19,7 +19,7 @@ class LabelledVideo:
 
     Args:
         path: The video (.mp4); None writes nothing.
-        fps: Frames a second.
+        fps: Frames per second.
         class_names: Names in label order.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ class StreamModel:
         bound_px: Displacement at which flow saturates.
     """
 
-    def __init__(self, run: Path, content: dict, *, device: torch.device) -> None:  # type: ignore[type-arg]
+    def __init__(self, run: Path, content: dict[str, Any], *, device: torch.device) -> None:
         self.run, self.device = run, device
         self.stream: StreamName = content["stream"]
         self.stack_length: int = content["stack_length"]
@@ -59,9 +60,13 @@ class StreamModel:
         self._outputs = torch.tensor(content["output_of_class"], device=device)
         self.net = _net_of(content).to(device).eval()
         kind = kind_of(self.stream)
-        self._normalizer = Normalizer(
-            kind, kind.num_channels(self.stack_length), dtype=torch.float32, device=device
-        )
+        num_channels = kind.num_channels(self.stack_length)
+        self._normalizer = Normalizer(kind, num_channels, dtype=torch.float32, device=device)
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Width and height before the crop, in pixels."""
+        return self.width, self.height
 
     @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -81,10 +86,8 @@ class StreamModel:
         """
         top, left = (self.height - INPUT_SIZE) // 2, (self.width - INPUT_SIZE) // 2
         levels = np.dstack(list(planes))[top : top + INPUT_SIZE, left : left + INPUT_SIZE]
-        batch = (
-            torch.from_numpy(np.ascontiguousarray(levels))[None].permute(0, 3, 1, 2).to(self.device)
-        )
-        return self.forward(self._normalizer(batch))[0].double().cpu().numpy()
+        batch = torch.from_numpy(np.ascontiguousarray(levels))[None].permute(0, 3, 1, 2)
+        return self.forward(self._normalizer(batch.to(self.device)))[0].double().cpu().numpy()
 
 
 def load_stream_model(run: Path, *, checkpoint: str = "last", device: str = "auto") -> StreamModel:
@@ -103,9 +106,8 @@ def load_stream_model(run: Path, *, checkpoint: str = "last", device: str = "aut
         raise InputError(
             f"{run}: no such run folder\n  Train first: cktrain rgb|flow DATASET --out {run}"
         )
-    return StreamModel(
-        run, read_checkpoint(run / CHECKPOINTS[checkpoint]), device=choose_device(device)
-    )
+    content = read_checkpoint(run / CHECKPOINTS[checkpoint])
+    return StreamModel(run, content, device=choose_device(device))
 
 
 def check_pair(models: Sequence[StreamModel]) -> None:
@@ -120,29 +122,20 @@ def check_pair(models: Sequence[StreamModel]) -> None:
     if len(models) == 1:
         return
     one, other = models
+    both = f"{one.run} and {other.run}"
     if one.stream == other.stream:
-        raise InputError(
-            f"{one.run} and {other.run}: both are {one.stream} runs, expected an rgb and a flow run"
-        )
+        raise InputError(f"{both}: both are {one.stream} runs, expected an rgb and a flow run")
     for what, left, right in (
         ("classes", one.class_names, other.class_names),
-        ("frame size", (one.width, one.height), (other.width, other.height)),
+        ("frame size", one.frame_size, other.frame_size),
     ):
         if left != right:
-            raise InputError(
-                f"{one.run} and {other.run}: their {what} differ: {left} and {right}, expected the"
-                " same"
-            )
+            raise InputError(f"{both}: their {what} differ: {left} and {right}, expected the same")
     if one.split_sha256 != other.split_sha256:
-        only = sorted(set(one.val_keys) ^ set(other.val_keys))
-        named = (
-            f"; for instance {only[0]} (subject {only[0].partition('_')[0]}) is validated in one"
-            " only"
-            if only
-            else ""
-        )
+        keys = sorted(set(one.val_keys) ^ set(other.val_keys))
+        named = [f"; {key} (subject {key.partition('_')[0]}) is validated in one" for key in keys]
         raise InputError(
-            f"{one.run} and {other.run}: their splits differ, expected the same{named}\n"
+            f"{both}: their splits differ, expected the same{''.join(named[:1])}\n"
             "  Train both with the same split, folds and fold."
         )
 
@@ -153,28 +146,22 @@ def check_fits(model: StreamModel, dataset: Dataset) -> None:
     Raises:
         InputError: If classes, geometry or flow differ.
     """
-    manifest = dataset.manifest
-    flow = manifest.flow
-    expectations = [
-        ("classes", model.class_names, manifest.class_names),
-        (
-            "frame size",
-            (model.width, model.height),
-            (manifest.geometry.width, manifest.geometry.height),
-        ),
+    geometry, flow = dataset.manifest.geometry, dataset.manifest.flow
+    pairs: list[tuple[str, Any, Any]] = [
+        ("classes", dataset.class_names, model.class_names),
+        ("frame size", (geometry.width, geometry.height), model.frame_size),
     ]
     if model.stream == "flow" and flow is not None:
-        expectations.append(
-            ("flow", (model.flow_method, model.bound_px), (flow.method, flow.bound_px))
-        )
-    for what, trained, found in expectations:
-        if trained != found:
+        trained_flow = (model.flow_method, model.bound_px)
+        pairs.append(("flow", (flow.method, flow.bound_px), trained_flow))
+    for what, own, trained in pairs:
+        if own != trained:
             raise InputError(
-                f"{dataset.path}: {what} {found}, but {model.run} was trained on {trained}"
+                f"{dataset.path}: {what} {own}, but {model.run} was trained on {trained}"
             )
 
 
-def _net_of(content: dict) -> nn.Module:  # type: ignore[type-arg]
+def _net_of(content: dict[str, Any]) -> nn.Module:
     net = build_model(
         content["arch"],
         content["stream"],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shard_builder.errors import InputError
-from shard_builder.files import write_atomically
+from shard_builder.files import write_atomically, write_json
 from shard_builder.split import Split, read_split, write_split
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def create_run(path: Path, record: dict[str, Any], split: Split) -> None:
     """Make a run folder; config.json is written last."""
     path.mkdir(parents=True, exist_ok=True)
     write_split(path / SPLIT_NAME, split)
-    content = {"format": RUN_FORMAT, "version": RUN_VERSION, **record}
-    write_atomically(path / CONFIG_NAME, (json.dumps(content, indent=1) + "\n").encode())
+    write_json(path / CONFIG_NAME, {"format": RUN_FORMAT, "version": RUN_VERSION, **record})
 
 
 def read_run(path: Path) -> tuple[dict[str, Any], Split]:

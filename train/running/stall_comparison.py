@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable, Generator
@@ -22,7 +21,6 @@ from pipelines.loader import make_loader
 from pipelines.plan.sampling import Sampling
 from pipelines.reading import Reading
 from shard_builder.errors import InputError
-from shard_builder.files import write_atomically
 from shard_builder.machine import num_usable_cores
 from shard_builder.provenance import command_line, package_versions
 from train.config import TrainConfig
@@ -54,28 +52,6 @@ class Case:
     engine: Literal["cpu", "dali"] = "cpu"
     precision: str
     channels_last: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaseResult:
-    """What a case measured.
-
-    Args:
-        case: The case.
-        samples_per_s: Of each repeat, data wait included.
-        data_wait_pct: Of each repeat.
-    """
-
-    case: Case
-    samples_per_s: tuple[float, ...]
-    data_wait_pct: tuple[float, ...]
-
-    def to_record(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self) | {
-            "median_samples_per_s": statistics.median(self.samples_per_s),
-            "median_data_wait_pct": statistics.median(self.data_wait_pct),
-        }
 
 
 def stall_cases(device: torch.device, precision: str, *, with_baseline: bool) -> list[Case]:
@@ -152,13 +128,8 @@ def compare_stalls(
         "num_cores": num_usable_cores(),
         "command": command_line(),
         "versions": package_versions(),
-        "results": [runner.result().to_record() for runner in runners],
+        "results": [runner.result() for runner in runners],
     }
-
-
-def write_comparison(path: Path, record: dict[str, Any]) -> None:
-    """Write the record as JSON."""
-    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
 class _CaseRunner:
@@ -222,11 +193,15 @@ class _CaseRunner:
         self._speeds.append(times.num_samples / (time.perf_counter() - begin))
         self._waits.append(times.data_wait_pct)
 
-    def result(self) -> CaseResult:
-        """Return what has been measured so far."""
-        return CaseResult(
-            case=self._case, samples_per_s=tuple(self._speeds), data_wait_pct=tuple(self._waits)
-        )
+    def result(self) -> dict[str, Any]:
+        """Return the case, and the speed and the share of waiting of each repeat."""
+        return {
+            "case": asdict(self._case),
+            "samples_per_s": self._speeds,
+            "data_wait_pct": self._waits,
+            "median_samples_per_s": statistics.median(self._speeds),
+            "median_data_wait_pct": statistics.median(self._waits),
+        }
 
     def _iterate(self) -> Generator[Batch, None, None]:
         if self._case.data == "synthetic":

@@ -57,15 +57,6 @@ def test_logits_are_averaged_before_the_softmax() -> None:
     assert scores.probs[0] != pytest.approx(softmax(logits[0]).mean(0), abs=1e-3)
 
 
-def test_reordered_moves_everything_together() -> None:
-    scores = make_scores("rgb", 0)
-    moved = scores.reordered(["S011_003", "S010_001", "S005_002"])
-    assert moved.subjects == ("S011", "S010", "S005") and moved.labels.tolist() == [1, 0, 2]
-    assert (moved.logits[0] == scores.logits[2]).all()
-    with pytest.raises(ValueError, match="expected the same as the other stream's 2"):
-        scores.reordered(["S011_003", "S010_001"])
-
-
 def test_scores_check_themselves() -> None:
     with pytest.raises(ValueError, match="2 keys, 1 subjects"):
         StreamScores(
