@@ -6,24 +6,13 @@ The command line is made from its fields, so this module stays free of torch.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from shard_builder.checks import check_choice
+from shard_builder.checks import check_choice, option
 from shard_builder.errors import InputError
 
 Stream = Literal["rgb", "flow"]
-
-
-def option(default: Any, help: str, **rules: float) -> Any:
-    """Declare an option of a run.
-
-    Args:
-        default: Its value unless given.
-        help: What it is, for the command line and for readers.
-        rules: ``least``: smallest value that is allowed. ``above``: limit that a value must exceed.
-    """
-    return field(default=default, metadata={"help": help, **rules})
 
 
 def changeable(default: Any, help: str, **rules: float) -> Any:
@@ -37,6 +26,8 @@ def changeable(default: Any, help: str, **rules: float) -> Any:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Options of a run; the help text of each field says what it is.
+
+    ``least`` is the smallest value that is allowed, ``above`` a limit that a value must exceed.
 
     Raises:
         InputError: If a value cannot be; the message quotes it and says what was expected.
