@@ -129,7 +129,7 @@ def write_large_index(folder: Path, origin: Path, *, num_rows: int, num_shards: 
     numbers; the manifest lists a checksum of every shard that is not there.
     """
     manifest = read_manifest(origin)
-    batch = read_index(origin / INDEX_NAME, streams=manifest.streams)
+    batch = read_index(origin / INDEX_NAME, streams=manifest.streams, version=manifest.version)
     table = pa.Table.from_batches([batch] * -(-num_rows // batch.num_rows)).slice(0, num_rows)
     columns = {"key": pa.array([f"S{row:07d}" for row in range(num_rows)], pa.string())}
     shards = pa.array(np.arange(num_rows, dtype=np.int64) * num_shards // num_rows, pa.int32())

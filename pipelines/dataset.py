@@ -57,7 +57,9 @@ class Dataset:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest = read_manifest(path)
-        self._batch = read_index(path / INDEX_NAME, streams=self.manifest.streams)
+        self._batch = read_index(
+            path / INDEX_NAME, streams=self.manifest.streams, version=self.manifest.version
+        )
         if self._batch.num_rows != self.manifest.num_sequences:
             raise DatasetError(
                 f"{path / INDEX_NAME}: {self._batch.num_rows} rows, expected"
@@ -117,6 +119,16 @@ class Dataset:
     def subjects(self) -> list[str]:
         """Subject of each row."""
         return self._strings("subject")
+
+    @cached_property
+    def apex(self) -> Int64:
+        """The strongest frame of each sequence, from 0, ``int64`` (n,); in version 1 the last."""
+        return self._integers("apex")
+
+    @cached_property
+    def folds(self) -> list[str]:
+        """Official fold or part of each row; empty where the source names none."""
+        return self._strings("fold")
 
     def keys_of(self, rows: Int64) -> tuple[str, ...]:
         """Return the keys of some rows without making a list of all."""

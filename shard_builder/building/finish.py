@@ -106,6 +106,8 @@ def _manifest(
             "kind": source.kind,
             "num_unlabelled": source.num_unlabelled,
             "num_skipped": num_skipped,
+            "num_left_out": sum(source.left_out.values()),
+            "has_subjects": source.has_subjects,
         },
         tools={
             "ckshard": importlib.metadata.version("ckshard"),

@@ -139,6 +139,19 @@ def _build_shard(task: ShardTask) -> ShardResult:
     )
 
 
+def _apex(sequence: FaceSequence, num_frames: int) -> int:
+    """Return the position of the apex among the frames kept; the last one unless it is named."""
+    if sequence.apex is None:
+        return num_frames - 1
+    position = sequence.apex - (sequence.onset or 0)
+    if position >= num_frames:
+        raise SourceError(
+            f"{sequence.place or sequence.source}: apex {sequence.apex}, but only {num_frames}"
+            " frames can be read"
+        )
+    return position
+
+
 def _write_sample(
     task: ShardTask,
     sequence: FaceSequence,
@@ -154,6 +167,8 @@ def _write_sample(
         "session": sequence.session,
         "num_frames": encoded.num_frames,
         "num_pairs": encoded.num_frames - 1,
+        "fold": sequence.fold,
+        "apex": _apex(sequence, encoded.num_frames),
     }
     metadata = {"json": json.dumps(row, sort_keys=True).encode(), "cls": str(label).encode()}
     for stream, writer in writers.items():

@@ -30,7 +30,7 @@ class Sequences:
 def run_split(dataset: Path, *, out: Path | None, original_format: Path | None, **how: Any) -> None:
     """Make, print and write a split; ``how`` are the arguments of ``make_split``."""
     manifest = read_manifest(dataset)
-    batch = read_index(dataset / INDEX_NAME, streams=manifest.streams)
+    batch = read_index(dataset / INDEX_NAME, streams=manifest.streams, version=manifest.version)
     keys, subjects, labels = (
         batch.column(name).to_pylist() for name in ("key", "subject", "label")
     )

@@ -8,19 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from shard_builder.errors import DatasetError
 from shard_builder.files import FileDigest, digest_file
 from shard_builder.format.streams import STREAMS
 
 INDEX_NAME = "index.arrow"
+LATEST_VERSION = 2
+"""Version of the folder: in 2 the index names each sequence's apex and official part."""
 
 
-def index_schema(streams: Iterable[str]) -> pa.Schema:
-    """Return the schema of an index with the members of ``streams``."""
+def index_schema(streams: Iterable[str], *, version: int = LATEST_VERSION) -> pa.Schema:
+    """Return the schema of a version's index with the members of ``streams``."""
     columns = {"key": pa.string(), "label": pa.int32()}
     columns |= {name: pa.string() for name in ("emotion", "subject", "session", "source")}
+    columns |= {"fold": pa.string()} if version > 1 else {}
     columns |= {"num_frames": pa.int32(), "num_pairs": pa.int32()}
+    columns |= {"apex": pa.int32()} if version > 1 else {}
     wanted = set(streams)
     for stream in (name for name in STREAMS if name in wanted):
         columns[f"{stream}_shard"] = pa.int32()
@@ -44,8 +49,14 @@ def write_index(
     return digest
 
 
-def read_index(path: Path, *, streams: Iterable[str]) -> pa.RecordBatch:
+def read_index(path: Path, *, streams: Iterable[str], version: int) -> pa.RecordBatch:
     """Map an index into memory; nothing but its few hundred bytes of schema is read.
+
+    Args:
+        path: The file.
+        streams: Streams of the dataset.
+        version: Version of the dataset. Of version 1, the columns that it lacks are added: the apex
+            is the last frame, and there are no official parts.
 
     Raises:
         DatasetError: If it is missing, is not Arrow, claims more than it holds, or has other
@@ -62,7 +73,7 @@ def read_index(path: Path, *, streams: Iterable[str]) -> pa.RecordBatch:
         raise _fault(path, "is missing, expected beside manifest.json") from None
     except (pa.ArrowException, OSError) as error:
         raise _fault(path, f"is not a readable Arrow file ({error})") from None
-    expected = index_schema(streams)
+    expected = index_schema(streams, version=version)
     if not batch.schema.equals(expected):
         differing = sorted(set(map(str, batch.schema)) ^ set(map(str, expected)))
         what = f"other columns than this version's: {', '.join(differing) or 'order'}"
@@ -72,7 +83,18 @@ def read_index(path: Path, *, streams: Iterable[str]) -> pa.RecordBatch:
     except pa.ArrowException as error:
         what = f"claims {batch.num_rows} rows that its {num_bytes} bytes cannot hold ({error})"
         raise _fault(path, what) from None
-    return batch
+    return batch if version > 1 else _as_latest(batch, streams)
+
+
+def _as_latest(batch: pa.RecordBatch, streams: Iterable[str]) -> pa.RecordBatch:
+    """Add the columns that an index of version 1 lacks."""
+    added = {
+        "apex": pc.subtract(batch.column("num_frames"), pa.scalar(1, pa.int32())),
+        "fold": pa.repeat(pa.scalar("", pa.string()), batch.num_rows),
+    }
+    schema = index_schema(streams)
+    columns = [added[name] if name in added else batch.column(name) for name in schema.names]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _fault(path: Path, what: str) -> DatasetError:

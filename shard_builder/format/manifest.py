@@ -12,11 +12,12 @@ from typing import Any, get_args
 
 from shard_builder.errors import DatasetError
 from shard_builder.files import FileDigest, write_atomically
+from shard_builder.format.index import LATEST_VERSION
 from shard_builder.format.streams import CODECS, STREAMS, FrameChoice
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = "ckshard-dataset"
-MANIFEST_VERSION = 1
+READABLE_VERSIONS = (1, 2)
 BUILD_FOLDER = ".build"
 """Scratch of a build in its dataset folder; where it is left over, the build has not finished."""
 FILE_PATTERN = re.compile(r"(rgb|flow)-\d{6}\.(tar|idx)|index\.arrow|skipped\.jsonl")
@@ -104,6 +105,7 @@ class Manifest:
     source: Mapping[str, Any]
     tools: Mapping[str, str]
     files: Mapping[str, FileDigest]
+    version: int = LATEST_VERSION
 
     def __post_init__(self) -> None:
         labels = [emotion.label for emotion in self.classes]
@@ -121,13 +123,18 @@ class Manifest:
                 raise ValueError(f"file name {name!r}, expected names like rgb-000000.tar")
 
     @property
+    def has_subjects(self) -> bool:
+        """Whether it is known whose face a sequence shows; else each stands for a subject."""
+        return bool(self.source.get("has_subjects", True))
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in label order."""
         return tuple(c.name for c in self.classes)
 
     def to_json(self) -> str:
         """Return the file's text; without time stamps, so equal datasets have equal manifests."""
-        record = asdict(self) | {"format": MANIFEST_FORMAT, "version": MANIFEST_VERSION}
+        record = asdict(self) | {"format": MANIFEST_FORMAT}
         return json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -163,9 +170,11 @@ def read_manifest(dataset_dir: Path) -> Manifest:
         raise DatasetError(
             f"{path}: not a manifest of ckshard, expected format {MANIFEST_FORMAT!r}"
         )
-    if record.get("version") != MANIFEST_VERSION:
+    version = record.get("version")
+    if version not in READABLE_VERSIONS or isinstance(version, bool):
+        known = " or ".join(map(str, READABLE_VERSIONS))
         raise DatasetError(
-            f"{path}: version {record.get('version')!r}, expected {MANIFEST_VERSION}\n"
+            f"{path}: version {version!r}, expected {known}\n"
             "  Use the ckshard that wrote it, or build the dataset again with this one."
         )
     try:
@@ -181,7 +190,7 @@ def _from_record(record: dict[str, Any]) -> Manifest:
         name: Stream(**stream | {"shards": tuple(Shard(**shard) for shard in stream["shards"])})
         for name, stream in record["streams"].items()
     }
-    plain = ("seed", "num_sequences", "num_subjects", "crop", "source", "tools")
+    plain = ("seed", "num_sequences", "num_subjects", "crop", "source", "tools", "version")
     return Manifest(
         classes=tuple(EmotionClass(**entry) for entry in record["classes"]),
         geometry=Geometry(**record["geometry"]),

@@ -62,7 +62,7 @@ def verify_dataset(
     faults = set(check_files(path, manifest, quick=quick))
     num_members = num_decoded = 0
     try:
-        batch = read_index(path / INDEX_NAME, streams=manifest.streams)
+        batch = read_index(path / INDEX_NAME, streams=manifest.streams, version=manifest.version)
     except DatasetError as error:
         faults.add(Fault(file=INDEX_NAME, what=str(error).splitlines()[0]))
     else:
@@ -148,6 +148,8 @@ def check_rows(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[Fault
             yield fault(what=f"emotion {row['emotion']!r}, but label {label} is {wanted}")
         if num_pairs != num_frames - 1:
             yield fault(what=f"{num_pairs} pairs of {num_frames} frames, expected one fewer")
+        if not 0 <= row["apex"] < num_frames:
+            yield fault(what=f"apex {row['apex']}, expected 0 to {num_frames - 1}")
 
 
 def _counts(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[tuple[str, int, int]]:

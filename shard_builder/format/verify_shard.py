@@ -19,6 +19,7 @@ from shard_builder.format.streams import member_extensions, num_stored_frames
 from shard_builder.images import decode_gray, decode_rgb
 
 ROW_FIELDS = ("key", "label", "emotion", "subject", "session", "num_frames", "num_pairs")
+LATEST_FIELDS = (*ROW_FIELDS, "fold", "apex")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +170,8 @@ def _check_sample(
     if len(by_extension) != len(entries) or list(by_extension) != sorted(by_extension):
         what = "members are repeated or not sorted by extension"
         faults.append(Fault(file=shard, member=key, what=what))
-    metadata = json.dumps({name: row[name] for name in ROW_FIELDS}, sort_keys=True)
+    fields = ROW_FIELDS if checks.manifest.version == 1 else LATEST_FIELDS
+    metadata = json.dumps({name: row[name] for name in fields}, sort_keys=True)
     for extension, wanted in (("cls", str(row["label"])), ("json", metadata)):
         entry = by_extension.pop(extension, None)
         if entry is None:

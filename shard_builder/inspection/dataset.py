@@ -85,8 +85,8 @@ def inspect_dataset(path: Path) -> Inspection:
         DatasetError: If the folder is missing, unfinished, damaged or of another version.
     """
     manifest = read_manifest(path)
-    rows = read_index(path / INDEX_NAME, streams=manifest.streams).to_pylist()
-    return Inspection(path=path, manifest=manifest, rows=rows)
+    index = read_index(path / INDEX_NAME, streams=manifest.streams, version=manifest.version)
+    return Inspection(path=path, manifest=manifest, rows=index.to_pylist())
 
 
 def write_page(

@@ -73,9 +73,9 @@ def test_the_manifest_has_the_fields_of_the_table(dataset: Path) -> None:
         manifest["classes"][0], key=names_in(meaning["classes"]).index
     )
     assert set(manifest["geometry"]) == set(names_in(meaning["geometry"]))
-    assert set(manifest["source"]) <= set(names_in(meaning["source"]))
-    lists = PAGE[PAGE.index("- `flow`: ") :]
-    flow, stream = (" ".join(item.split()) for item in lists.split("\n- ")[:2])
+    lists = PAGE[PAGE.index("- `source`: ") :]
+    source, flow, stream = (" ".join(item.split()) for item in lists.split("\n- ")[:3])
+    assert {"source", *manifest["source"]} == {name for name in names_in(source) if name[0] != "-"}
     assert set(names_in(flow)) == {"flow", *manifest["flow"]}
     for entry in manifest["streams"].values():
         assert set(entry) < set(names_in(stream)) and set(entry["shards"][0]) < set(
