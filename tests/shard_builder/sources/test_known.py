@@ -16,7 +16,7 @@ from shard_builder.sources.known import KNOWN_SETS, resembles
 from tests.face_sets import SETS, write_images
 
 CKSHARD = str(Path(sys.executable).with_name("ckshard"))
-PAGE = Path(__file__).parent.parent.parent / "docs" / "datasets.md"
+PAGE = Path(__file__).parents[3] / "docs" / "datasets.md"
 RECIPES = {known.name: known.options for known in KNOWN_SETS}
 TYPED = {  # what the page shortens, as one would type it for these trees
     "DFEW": {".../": "data_affine/single_label/label/"},
