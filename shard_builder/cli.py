@@ -36,6 +36,9 @@ DatasetArgument = Annotated[Path, typer.Argument(help="Dataset folder.")]
 WorkersOption = Annotated[
     int, _option("Local processes; 0 takes all cores. The bytes do not depend on it.")
 ]
+TakeOverOption = Annotated[
+    bool, _option("Take over the lock of a process of another host that has died.", "--take-over")
+]
 
 
 def main() -> NoReturn:
@@ -60,6 +63,7 @@ def synth(
     out: Annotated[Path, typer.Argument(help="New folder for the release.")],
     workers: WorkersOption = 2,
     overwrite: Annotated[bool, _option("Replace OUT if it is there.", "--overwrite")] = False,
+    take_over: TakeOverOption = False,
     quirks: Annotated[
         bool, _option("As untidy as real copies: burnt-in counter, stray files, ...", "--quirks")
     ] = False,
@@ -71,8 +75,15 @@ def synth(
     """Make a CK+-shaped release of drawn faces with known motion, for those without CK+."""
     from shard_builder.commands.synth import run_synth
 
-    drawn = ReleaseOptions(**release)
-    run_synth(out, drawn, workers=workers, overwrite=overwrite, quirks=quirks, broken=broken)
+    run_synth(
+        out,
+        ReleaseOptions(**release),
+        workers=workers,
+        overwrite=overwrite,
+        take_over=take_over,
+        quirks=quirks,
+        broken=broken,
+    )
 
 
 @app.command()
@@ -91,6 +102,7 @@ def build(
     overwrite: Annotated[
         bool, _option("Replace the dataset if there is one.", "--overwrite")
     ] = False,
+    take_over: TakeOverOption = False,
     scheduler: Annotated[
         str, _option("Dask cluster to build on, tcp://host:8786; its workers see both folders.")
     ] = "",
@@ -115,6 +127,7 @@ def build(
         ),
         workers=workers,
         overwrite=overwrite,
+        take_over=take_over,
         yes=yes,
         scheduler=scheduler,
     )
@@ -137,12 +150,13 @@ def prepare(
         Path, typer.Argument(help="Folder for the trees; finished sequences in it are kept.")
     ],
     workers: WorkersOption = 0,
+    take_over: TakeOverOption = False,
     **options: Any,
 ) -> None:
     """Write the original's PNG trees, rgb/CODE/KEY/ and flow/CODE/KEY/x_flow|y_flow."""
     from shard_builder.commands.prepare import run_prepare
 
-    run_prepare(src, out, BuildOptions(**options), workers=workers)
+    run_prepare(src, out, BuildOptions(**options), workers=workers, take_over=take_over)
 
 
 @app.command()

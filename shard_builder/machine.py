@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import TypeVar
 
 from shard_builder.errors import BuildError, InputError
@@ -32,8 +35,12 @@ def num_workers(workers: int) -> int:
 
 def run_in_processes(
     function: Callable[[Item], Result], items: list[Item], *, workers: int, kept: str
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Run a function on all items in local processes; yield the results as they come.
+
+    An interrupt, an error or the death of a process ends all of them at once, in the middle of what
+    they do: so the function gives a file its name when it is whole. They end with this process too,
+    however it ends.
 
     Args:
         function: What to run; it and the items must be picklable.
@@ -49,23 +56,73 @@ def run_in_processes(
         yield from map(function, items)
         return
     # Not forked: a child would inherit OpenCV's threads and locks in whatever state they are in.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    is_done = False
     try:
         yield from run_on(pool, function, items)
+        is_done = True
     except BrokenExecutor:
         raise BuildError(
             f"a worker process died (out of memory, or killed)\n  {kept} Run the same again, with"
             " smaller workers=N if memory was short."
         ) from None
     finally:
+        if not is_done:
+            _kill_workers(pool)
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _kill_workers(pool: ProcessPoolExecutor) -> None:
+    if hasattr(pool, "kill_workers"):  # since Python 3.14
+        pool.kill_workers()
+        return
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+
+
+def _end_with_parent() -> None:
+    """Start the watch that ends a worker with its parent, whose pipes alone would not tell it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Hold Ctrl-C back until the end of the block; processes started meanwhile never see it.
+
+    It must not leave a pool half started; and a terminal sends it to all processes, each of which
+    would print a traceback of its own.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    received: list[int] = []
+    # The mask is what children inherit; threads of libraries have none and may catch it for us.
+    handler = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if received:
+        signal.raise_signal(signal.SIGINT)
 
 
 def run_on(
     executor: Executor, function: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Run a function on all items; yield the results as they come, cancel the rest on an error."""
-    futures = [executor.submit(function, item) for item in items]
+    with _interrupts_deferred():
+        futures = [executor.submit(function, item) for item in items]
     try:
         for future in as_completed(futures):
             yield future.result()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from shard_builder.building.shard_task import ShardResult, ShardTask, run_shard_
 from shard_builder.errors import BuildError, InputError
 from shard_builder.format.manifest import BUILD_FOLDER, MANIFEST_NAME, Manifest
 from shard_builder.format.streams import num_stored_frames
+from shard_builder.lock import locked
 from shard_builder.machine import num_workers, run_in_processes, run_on
 from shard_builder.sources.sequence import FaceSequence, Source
 
@@ -54,6 +56,7 @@ def build_dataset(
     *,
     workers: int = 1,
     overwrite: bool = False,
+    take_over: bool = False,
     executor: Executor | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BuildReport:
@@ -69,30 +72,33 @@ def build_dataset(
         options: What decides the bytes.
         workers: Local processes, if no executor is given; 0 takes all cores.
         overwrite: Whether a finished dataset in ``dataset_dir`` may be replaced.
+        take_over: See :func:`shard_builder.lock.locked`.
         executor: Any executor whose workers see both folders; a Dask cluster's, for instance.
         on_progress: Called with (sequences done, sequences in all) after each shard.
 
     Raises:
         InputError: If ``dataset_dir`` is not empty and neither an unfinished build nor to be
-            overwritten.
+            overwritten, or if another process writes it.
         SourceError: If an image cannot be read.
         BuildError: If the disk is full or a worker died; finished shards are kept for the next run.
     """
     workers = num_workers(workers)
     source_root, dataset_dir = Path(source_root), Path(dataset_dir)
-    _prepare_folder(dataset_dir, overwrite=overwrite)
-    tasks = cut_tasks(source, source_root, dataset_dir, options)
-    num_done = 0
-    results = []
-    for result in _run(tasks, workers, executor):
-        results.append(result)
-        num_done += len(tasks[result.number].sequences)
-        on_progress(num_done, len(source.sequences))
-    results.sort(key=lambda result: result.number)
-    try:
-        manifest = finish_dataset(source, dataset_dir, options, results)
-    except OSError as error:
-        raise _disk_error(error, dataset_dir) from error
+    with locked(dataset_dir, take_over=take_over):
+        _prepare_folder(dataset_dir, overwrite=overwrite)
+        tasks = cut_tasks(source, source_root, dataset_dir, options)
+        num_done = 0
+        results = []
+        with closing(_run(tasks, workers, executor)) as finished:
+            for result in finished:
+                results.append(result)
+                num_done += len(tasks[result.number].sequences)
+                on_progress(num_done, len(source.sequences))
+        results.sort(key=lambda result: result.number)
+        try:
+            manifest = finish_dataset(source, dataset_dir, options, results)
+        except OSError as error:
+            raise _disk_error(error, dataset_dir) from error
     rows = [row for result in results for row in result.rows]
     return BuildReport(
         manifest=manifest,
@@ -171,7 +177,9 @@ def _prepare_folder(dataset_dir: Path, *, overwrite: bool) -> None:
         leftover.unlink()
 
 
-def _run(tasks: list[ShardTask], workers: int, executor: Executor | None) -> Iterator[ShardResult]:
+def _run(
+    tasks: list[ShardTask], workers: int, executor: Executor | None
+) -> Generator[ShardResult, None, None]:
     """Run the tasks here, in local processes or on the executor; yield results as they come."""
     try:
         if executor is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -16,13 +18,17 @@ from shard_builder.building.flow import make_flow_estimator
 from shard_builder.building.options import FlowMethod
 from shard_builder.errors import InputError
 from shard_builder.faces.frames import iter_frames
+from shard_builder.files import write_atomically
 from shard_builder.format.codecs import encode_image
 from shard_builder.format.levels import quantize_flow
 from shard_builder.images import to_gray
+from shard_builder.lock import locked
 from shard_builder.machine import num_workers, run_in_processes
 from shard_builder.sources.sequence import FaceSequence, Source
 
 SCRATCH = ".prepare"
+RECORD_NAME = ".prepare.json"
+"""What the folder's flow was made with, written first: what is kept must be of the same kind."""
 AXES = ("x_flow", "y_flow")
 NUM_CODES = 8
 """The original makes the folders 0 to 7; no sequence of CK+ has code 0."""
@@ -54,6 +60,7 @@ def prepare_trees(
     flow_method: FlowMethod = "farneback",
     bound_px: float = 10.0,
     workers: int = 1,
+    take_over: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PrepareReport:
     """Write the original's two trees.
@@ -68,10 +75,12 @@ def prepare_trees(
         flow_method: ``farneback`` or ``dis``.
         bound_px: Displacement at which flow saturates.
         workers: Processes; 0 takes all cores.
+        take_over: See :func:`shard_builder.lock.locked`.
         on_progress: Called with (sequences done, sequences in all).
 
     Raises:
-        InputError: If the source is no CK+ release, or ``out`` holds other files.
+        InputError: If the source is no CK+ release, ``out`` holds other files, or another process
+            writes it.
         SourceError: If an image cannot be read.
         BuildError: If a worker died.
 
@@ -80,26 +89,18 @@ def prepare_trees(
     workers = num_workers(workers)
     if source.kind != "ckplus":
         raise InputError(f"prepare writes trees of a CK+ release, but this is {source.kind}")
-    entries = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    foreign = [name for name in entries if name not in ("rgb", "flow", SCRATCH)]
-    if foreign or out.is_file():
-        raise InputError(
-            f"{out}: holds {foreign[0] if foreign else 'a file'}, expected a new folder or one of"
-            " ckshard prepare"
-        )
-    shutil.rmtree(out / SCRATCH, ignore_errors=True)
-    for stream in ("rgb", "flow"):
-        for code in range(NUM_CODES):
-            (out / stream / str(code)).mkdir(parents=True, exist_ok=True)
-    left = [sequence for sequence in source.sequences if not is_prepared(out, sequence)]
-    num_kept = len(source.sequences) - len(left)
-    prepare = partial(prepare_sequence, out=out, flow_method=flow_method, bound_px=bound_px)
-    kept = "Finished sequences are kept."
-    results = []
-    for result in run_in_processes(prepare, left, workers=workers, kept=kept):
-        results.append(result)
-        on_progress(num_kept + len(results), len(source.sequences))
-    shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    with locked(out, take_over=take_over):
+        _prepare_folder(out, {"flow_method": flow_method, "bound_px": float(bound_px)})
+        left = [sequence for sequence in source.sequences if not is_prepared(out, sequence)]
+        num_kept = len(source.sequences) - len(left)
+        prepare = partial(prepare_sequence, out=out, flow_method=flow_method, bound_px=bound_px)
+        kept = "Finished sequences are kept."
+        results = []
+        with closing(run_in_processes(prepare, left, workers=workers, kept=kept)) as finished:
+            for result in finished:
+                results.append(result)
+                on_progress(num_kept + len(results), len(source.sequences))
+        shutil.rmtree(out / SCRATCH, ignore_errors=True)
     return PrepareReport(
         num_written=len(left),
         num_kept=num_kept,
@@ -109,11 +110,41 @@ def prepare_trees(
     )
 
 
+def _prepare_folder(out: Path, settings: dict[str, object]) -> None:
+    """Make the folders, or make sure that what is in them was made with the same settings."""
+    entries = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    foreign = [name for name in entries if name not in ("rgb", "flow", SCRATCH, RECORD_NAME)]
+    if foreign or out.is_file():
+        raise InputError(
+            f"{out}: holds {foreign[0] if foreign else 'a file'}, expected a new folder or one of"
+            " ckshard prepare"
+        )
+    record = out / RECORD_NAME
+    if any(out.glob("flow/*/*")):
+        made = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        for name, value in settings.items():
+            if made.get(name) != value:
+                raise InputError(
+                    f"{name}={value!r}, but {out} was prepared with {made.get(name, 'unknown')!r}\n"
+                    "  Finished sequences would be kept: choose another folder."
+                )
+    shutil.rmtree(out / SCRATCH, ignore_errors=True)
+    for stream in ("rgb", "flow"):
+        for code in range(NUM_CODES):
+            (out / stream / str(code)).mkdir(parents=True, exist_ok=True)
+    write_atomically(record, (json.dumps(settings) + "\n").encode())
+
+
 def is_prepared(out: Path, sequence: FaceSequence) -> bool:
-    """Return whether both folders of a sequence are there; they appear whole, flow last."""
-    return all(
-        (out / stream / str(sequence.code) / sequence.key).is_dir() for stream in ("rgb", "flow")
-    )
+    """Return whether a sequence's two folders are there and hold what this release would give.
+
+    They appear whole, flow last. The frames are copies: they have the release's names and sizes.
+    """
+    rgb, flow = (out / stream / str(sequence.code) / sequence.key for stream in ("rgb", "flow"))
+    if not (rgb.is_dir() and flow.is_dir()):
+        return False
+    sizes = {path.name: path.stat().st_size for path in rgb.iterdir()}
+    return sizes == {path.name: path.stat().st_size for path in sequence.frames}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ def run_build(
     *,
     workers: int,
     overwrite: bool,
+    take_over: bool = False,
     yes: bool = False,
     scheduler: str = "",
 ) -> None:
@@ -62,6 +63,7 @@ def run_build(
             options,
             workers=workers,
             overwrite=overwrite,
+            take_over=take_over,
             executor=executor,
             on_progress=on_progress,
         )

@@ -13,7 +13,9 @@ from shard_builder.progress import progress_bar
 from shard_builder.sources.ckplus import scan_ckplus
 
 
-def run_prepare(src: Path, out: Path, options: BuildOptions, *, workers: int) -> None:
+def run_prepare(
+    src: Path, out: Path, options: BuildOptions, *, workers: int, take_over: bool
+) -> None:
     """Prepare and print; of the options, flow method, bound and on_error count."""
     console = make_console()
     source = scan_ckplus(src, on_error=options.on_error)
@@ -26,6 +28,7 @@ def run_prepare(src: Path, out: Path, options: BuildOptions, *, workers: int) ->
             flow_method=options.flow_method,
             bound_px=options.bound_px,
             workers=workers,
+            take_over=take_over,
             on_progress=on_progress,
         )
     seconds = time.monotonic() - begin

@@ -11,7 +11,14 @@ from shard_builder.synth.release import write_release
 
 
 def run_synth(
-    out: Path, options: ReleaseOptions, *, workers: int, overwrite: bool, quirks: bool, broken: str
+    out: Path,
+    options: ReleaseOptions,
+    *,
+    workers: int,
+    overwrite: bool,
+    take_over: bool,
+    quirks: bool,
+    broken: str,
 ) -> None:
     """Draw and print."""
     console = make_console()
@@ -21,6 +28,7 @@ def run_synth(
             options,
             workers=workers,
             overwrite=overwrite,
+            take_over=take_over,
             quirks=quirks,
             broken=broken,
             on_progress=report,

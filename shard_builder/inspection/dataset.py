@@ -17,7 +17,7 @@ from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import Manifest, read_manifest
 from shard_builder.images import Image, decode_gray, decode_rgb
 from shard_builder.inspection.flow_picture import flow_to_rgb
-from shard_builder.page import jpeg_address, write_html
+from shard_builder.inspection.page import jpeg_address, write_html
 
 TEMPLATE = "inspect.html.j2"
 NUM_PER_CLASS = 2

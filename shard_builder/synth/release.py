@@ -8,7 +8,8 @@ pixels; only the motion and the shape of the peak frame tell the class. Everythi
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from shard_builder.checks import check_choice
 from shard_builder.errors import InputError
+from shard_builder.lock import locked
 from shard_builder.machine import num_workers, run_in_processes
 from shard_builder.sources.sequence import CKPLUS_EMOTIONS
 from shard_builder.synth.face import Face, draw_face
@@ -47,6 +49,7 @@ def write_release(
     *,
     workers: int = 1,
     overwrite: bool = False,
+    take_over: bool = False,
     quirks: bool = False,
     broken: str = "",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -60,47 +63,55 @@ def write_release(
         options: What to draw.
         workers: Processes; 0 takes all cores.
         overwrite: Whether ``out`` may be replaced.
+        take_over: See :func:`shard_builder.lock.locked`.
         quirks: Make it as untidy as copies in the wild.
         broken: Name of a fault to put into its first sequence.
         on_progress: Called with (subjects done, subjects in all).
 
     Raises:
-        InputError: If ``out`` is not empty and not to be overwritten, or the fault is unknown.
+        InputError: If ``out`` is not empty and not to be overwritten, another process writes it, or
+            the fault is unknown.
     """
     if broken:
         check_choice("broken", broken, FAULTS)
     workers = num_workers(workers)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
-        raise InputError(
-            f"{out}: exists, expected a new folder\n"
-            "  Choose another OUT, or replace it with overwrite=True."
-        )
-    temporary = out.with_name(out.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    lengths = []
-    try:
-        write = partial(write_subject, temporary, options)
-        numbers = list(range(options.num_subjects))
-        for subject_lengths in run_in_processes(
-            write, numbers, workers=workers, kept="Nothing is kept."
-        ):
-            lengths.append(subject_lengths)
-            on_progress(len(lengths), options.num_subjects)
-        if broken:
-            break_release(broken, temporary / IMAGES, temporary / LABELS)
-        if quirks:
-            add_quirks(temporary / IMAGES, temporary / LABELS)
-        if out.exists():
-            shutil.rmtree(out)
-        temporary.replace(out)
-    finally:
+    with locked(out, take_over=take_over):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
+            raise InputError(
+                f"{out}: exists, expected a new folder\n"
+                "  Choose another OUT, or replace it with overwrite=True."
+            )
+        temporary = out.with_name(out.name + ".tmp")
         shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        lengths = []
+        try:
+            for subject_lengths in _write_subjects(temporary, options, workers):
+                lengths.append(subject_lengths)
+                on_progress(len(lengths), options.num_subjects)
+            if broken:
+                break_release(broken, temporary / IMAGES, temporary / LABELS)
+            if quirks:
+                add_quirks(temporary / IMAGES, temporary / LABELS)
+            if out.exists():
+                shutil.rmtree(out)
+            temporary.replace(out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return ReleaseSummary(
         num_subjects=options.num_subjects,
         num_sequences=sum(map(len, lengths)),
         num_frames=sum(map(sum, lengths)),
     )
+
+
+def _write_subjects(root: Path, options: ReleaseOptions, workers: int) -> Iterator[list[int]]:
+    """Write all subjects in processes; yield their sequences' lengths in frames."""
+    write = partial(write_subject, root, options)
+    numbers = list(range(options.num_subjects))
+    kept = "Nothing is kept."
+    with closing(run_in_processes(write, numbers, workers=workers, kept=kept)) as finished:
+        yield from finished
 
 
 def subject_name(number: int, options: ReleaseOptions) -> str:

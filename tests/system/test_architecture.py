@@ -36,7 +36,7 @@ def tracked_files() -> list[Path]:
 
 FLOORS = {
     "shard_builder": (
-        "errors checks machine keys files lists images videos provenance progress console page",
+        "errors checks machine lock keys files lists images videos provenance progress console",
         "sources format",
         "faces",
         "split synth building inspection",

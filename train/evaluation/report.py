@@ -12,7 +12,7 @@ from models.fusion import deciding
 from pipelines.dataset import Dataset, open_dataset
 from shard_builder.errors import DatasetError, InputError
 from shard_builder.format.manifest import manifest_sha256
-from shard_builder.page import png_address, write_html
+from shard_builder.inspection.page import png_address, write_html
 from train.evaluation.cv_summary import SUMMARY_NAME, fold_dir, read_summary, series_dir
 from train.evaluation.evaluate import PREDICTIONS_NAME, TEST_NAME, TITLES, evaluate_runs
 from train.evaluation.report_page import Page

@@ -1,0 +1,128 @@
+"""Work in processes ends at once with an interrupt, an error, a dead worker or its parent; one
+writer a folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+
+from shard_builder.errors import BuildError, InputError
+from shard_builder.lock import lock_path, locked
+from shard_builder.machine import run_in_processes
+
+CKSHARD = str(Path(sys.executable).with_name("ckshard"))
+AT_ONCE_S = 20.0
+"""What a crowded machine may take for what takes far less; the work itself would take minutes."""
+
+
+def work(what: str) -> str:
+    if what == "die":
+        os._exit(9)
+    if what == "fail":
+        raise InputError("bad item")
+    time.sleep(300)
+    return what
+
+
+@pytest.mark.parametrize(
+    ("what", "error"), [("die", BuildError), ("fail", InputError), ("stop", KeyboardInterrupt)]
+)
+@pytest.mark.timeout(60)
+def test_a_pool_ends_at_once(what: str, error: type[BaseException]) -> None:
+    if what == "stop":
+        threading.Timer(3, os.kill, [os.getpid(), signal.SIGINT]).start()
+    items = ["sleep", what, "sleep"]
+    with pytest.raises(error):
+        list(run_in_processes(work, items, workers=3, kept="All is kept."))
+    assert psutil.Process().children(recursive=True) == [] or not any(
+        "spawn_main" in " ".join(child.cmdline()) for child in psutil.Process().children()
+    )
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [CKSHARD, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_workers(process: subprocess.Popen[str], number: int) -> list[psutil.Process]:
+    while True:
+        assert process.poll() is None, process.communicate()
+        children = psutil.Process(process.pid).children()
+        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        if len(workers) == number:
+            return workers
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("command", ["synth", "build", "prepare"])
+@pytest.mark.parametrize("to_all", [False, True], ids=["one", "terminal"])
+def test_ctrl_c_ends_a_command_with_workers(
+    command: str, to_all: bool, tiny_release: Path, tmp_path: Path
+) -> None:
+    source = [] if command == "synth" else [str(tiny_release)]
+    more = ["--subjects", "900"] if command == "synth" else []
+    process = start(command, *source, str(tmp_path / "out"), "--workers", "2", *more)
+    workers = wait_for_workers(process, 2)
+    os.kill(-process.pid if to_all else process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=AT_ONCE_S)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert psutil.wait_procs(workers, timeout=AT_ONCE_S)[1] == []
+    assert not lock_path(tmp_path / "out").exists()
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    process = start("synth", str(tmp_path / "out"), "--workers", "2", "--subjects", "900")
+    workers = wait_for_workers(process, 2)
+    time.sleep(2)
+    process.kill()
+    process.communicate(timeout=AT_ONCE_S)
+    assert psutil.wait_procs(workers, timeout=AT_ONCE_S)[1] == []
+
+
+@pytest.mark.parametrize("command", ["synth", "build", "prepare"])
+def test_a_folder_that_another_process_writes_is_refused(
+    command: str, tiny_release: Path, tmp_path: Path
+) -> None:
+    source = [] if command == "synth" else [str(tiny_release)]
+    with locked(tmp_path / "out"):
+        process = start(command, *source, str(tmp_path / "out"), "--workers", "1")
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert f"is being written by process {os.getpid()} on " in errors and "since " in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_prepared_sequences_are_kept_only_if_they_would_be_the_same(
+    tiny_release: Path, tmp_path: Path
+) -> None:
+    from shard_builder.building.prepare import prepare_trees
+    from shard_builder.sources.ckplus import scan_ckplus
+
+    source = scan_ckplus(tiny_release)
+    out = tmp_path / "trees"
+    few = type(source)(kind=source.kind, sequences=source.sequences[:2], classes=source.classes)
+    prepare_trees(few, out, flow_method="dis")
+    assert prepare_trees(few, out, flow_method="dis").num_kept == 2
+    with pytest.raises(InputError, match=r"bound_px=5.0, but .* was prepared with 10.0"):
+        prepare_trees(few, out, flow_method="dis", bound_px=5)
+    with pytest.raises(InputError, match="flow_method='farneback', but"):
+        prepare_trees(few, out)
+    copy = next(out.glob("rgb/*/*/*.png"))
+    cv2.imwrite(str(copy), np.zeros((8, 8), np.uint8))
+    report = prepare_trees(few, out, flow_method="dis")
+    assert (report.num_kept, report.num_written) == (1, 1)
