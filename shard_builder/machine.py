@@ -6,10 +6,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from typing import TypeVar
+from concurrent.futures import Executor, as_completed
+from contextlib import contextmanager, suppress
+from itertools import islice
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
 
 from shard_builder.errors import BuildError, InputError
 
@@ -40,7 +44,8 @@ def run_in_processes(
 
     An interrupt, an error or the death of a process ends all of them at once, in the middle of what
     they do: so the function gives a file its name when it is whole. They end with this process too,
-    however it ends.
+    however it ends. The standard library's pools wait for what runs, and share queues whose locks a
+    killed process may hold; here each process has a pipe of its own.
 
     Args:
         function: What to run; it and the items must be picklable.
@@ -57,40 +62,74 @@ def run_in_processes(
         return
     # Not forked: a child would inherit OpenCV's threads and locks in whatever state they are in.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
-    is_done = False
+    left = iter(items)
+    processes: list[BaseProcess] = []
+    pipes: dict[Connection, None] = {}
     try:
-        yield from run_on(pool, function, items)
-        is_done = True
-    except BrokenExecutor:
+        with _interrupts_deferred():
+            for _ in range(workers):
+                own, others = context.Pipe()
+                processes.append(context.Process(target=_serve, args=(others, function)))
+                processes[-1].start()
+                others.close()  # so that the end of the process ends the pipe
+                pipes[own] = None
+        for pipe, item in zip(list(pipes), left, strict=False):
+            pipe.send(item)
+        while pipes:
+            for pipe in pipes.keys() & set(wait(list(pipes))):
+                result, error, place = pipe.recv()
+                if error is not None:
+                    raise _WorkError(error, place)
+                for item in islice(left, 1):
+                    pipe.send(item)
+                    break
+                else:
+                    del pipes[pipe]
+                yield result
+    except _WorkError as work_error:
+        error, place = work_error.args
+        raise error from RuntimeError(place)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
         raise BuildError(
             f"a worker process died (out of memory, or killed)\n  {kept} Run the same again, with"
             " smaller workers=N if memory was short."
         ) from None
     finally:
-        if not is_done:
-            _kill_workers(pool)
-        pool.shutdown(wait=True, cancel_futures=True)
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
 
 
-def _kill_workers(pool: ProcessPoolExecutor) -> None:
-    if hasattr(pool, "kill_workers"):  # since Python 3.14
-        pool.kill_workers()
-        return
-    for process in list((pool._processes or {}).values()):
-        process.kill()
+class _WorkError(Exception):
+    """An error in a worker's work, as against one of its pipe: the error, its traceback."""
 
 
-def _end_with_parent() -> None:
-    """Start the watch that ends a worker with its parent, whose pipes alone would not tell it."""
+def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
+    """Run the function on what comes through the pipe, until it ends; a worker's main function."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def watch() -> None:
+    def watch() -> None:  # in the middle of its work it would not notice that nobody waits
         parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    with suppress(EOFError):
+        while True:
+            item = pipe.recv()
+            result, raised = None, None
+            try:
+                result = function(item)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is raised in the parent
+                raised, place = error, traceback.format_exc()
+            if raised is None:
+                pipe.send((result, None, ""))
+                continue
+            try:
+                pipe.send((None, raised, place))
+            except Exception:  # noqa: BLE001 - an error that cannot be pickled still has a name
+                pipe.send((None, RuntimeError(f"{type(raised).__name__}: {raised}"), place))
 
 
 @contextmanager
@@ -121,8 +160,7 @@ def run_on(
     executor: Executor, function: Callable[[Item], Result], items: Iterable[Item]
 ) -> Generator[Result, None, None]:
     """Run a function on all items; yield the results as they come, cancel the rest on an error."""
-    with _interrupts_deferred():
-        futures = [executor.submit(function, item) for item in items]
+    futures = [executor.submit(function, item) for item in items]
     try:
         for future in as_completed(futures):
             yield future.result()

@@ -25,17 +25,35 @@ AT_ONCE_S = 20.0
 """What a crowded machine may take for what takes far less; the work itself would take minutes."""
 
 
+class OddError(Exception):
+    """One that cannot be pickled."""
+
+    def __init__(self, number: int, *, lock: object) -> None:
+        super().__init__(number, lock)
+
+
 def work(what: str) -> str:
     if what == "die":
         os._exit(9)
     if what == "fail":
         raise InputError("bad item")
+    if what == "end":
+        raise EOFError("cut short")
+    if what == "odd":
+        raise OddError(1, lock=threading.Lock())
     time.sleep(300)
     return what
 
 
 @pytest.mark.parametrize(
-    ("what", "error"), [("die", BuildError), ("fail", InputError), ("stop", KeyboardInterrupt)]
+    ("what", "error"),
+    [
+        ("die", BuildError),
+        ("fail", InputError),
+        ("end", EOFError),
+        ("odd", RuntimeError),
+        ("stop", KeyboardInterrupt),
+    ],
 )
 @pytest.mark.timeout(60)
 def test_a_pool_ends_at_once(what: str, error: type[BaseException]) -> None:
@@ -44,9 +62,8 @@ def test_a_pool_ends_at_once(what: str, error: type[BaseException]) -> None:
     items = ["sleep", what, "sleep"]
     with pytest.raises(error):
         list(run_in_processes(work, items, workers=3, kept="All is kept."))
-    assert psutil.Process().children(recursive=True) == [] or not any(
-        "spawn_main" in " ".join(child.cmdline()) for child in psutil.Process().children()
-    )
+    children = psutil.Process().children()
+    assert not any("spawn_main" in " ".join(child.cmdline()) for child in children)
 
 
 def start(*words: str) -> subprocess.Popen[str]:

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shard_builder.inspection.page import jpeg_address, png_address
-
 from models.fusion import deciding
 from pipelines.dataset import Dataset
 from shard_builder.images import Image, decode_gray, decode_rgb
 from shard_builder.inspection.flow_picture import flow_to_rgb
+from shard_builder.inspection.page import jpeg_address, png_address
 from train.evaluation.statistics import ClassMetrics, Metrics
 from train.evaluation.table_cells import metric_cells
 from train.running.run_folder import FIGURES_NAME, read_metrics
