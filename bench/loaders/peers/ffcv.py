@@ -1,4 +1,4 @@
-"""FFCV: windows as arrays or tall JPEGs in one .beton file, mapped, decoded and cut by threads.
+"""FFCV: windows as arrays in one .beton file, mapped and cut by threads.
 
 It is compiled on installation, with pkg-config, libopencv-dev and libturbojpeg0-dev.
 """
@@ -13,8 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from ffcv.fields import BytesField, NDArrayField
-from ffcv.fields.bytes import BytesDecoder
+from ffcv.fields import NDArrayField
 from ffcv.fields.ndarray import NDArrayDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.pipeline.allocation_query import AllocationQuery
@@ -61,16 +60,14 @@ class CutWindows(Operation):  # type: ignore[misc]
 
 @contextmanager
 def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
-    """Deliver windows from the system's page cache, in random order."""
+    """Deliver windows from the system's page cache, in random order; arrays only."""
     start_worker(0)
-    is_raw, threads, path = codec == "raw", windows.num_workers, windows.folder / f"{codec}.beton"
-    field = NDArrayField(UINT8, SHAPE) if is_raw else BytesField()
-    stored = windows.encoded(codec)
-    samples = [(window if is_raw else np.frombuffer(window, np.uint8),) for window in stored]
+    threads, path = windows.num_workers, windows.folder / f"{codec}.beton"
+    samples = [(window,) for window in windows]
     tqdm.monitor_interval = 0  # else a thread stays behind
     with redirect_stderr(io.StringIO()):
-        DatasetWriter(str(path), {"window": field}, num_workers=1).from_indexed_dataset(samples)
-    decoder = NDArrayDecoder() if is_raw else BytesDecoder()
+        writer = DatasetWriter(str(path), {"window": NDArrayField(UINT8, SHAPE)}, num_workers=1)
+        writer.from_indexed_dataset(samples)
     with ThreadPoolExecutor(threads, thread_name_prefix="ffcv-cut") as pool:
         loader = Loader(
             str(path),
@@ -78,6 +75,6 @@ def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
             num_workers=threads,
             order=OrderOption.RANDOM,
             os_cache=True,
-            pipelines={"window": [decoder, CutWindows(pool, threads), ToTensor()]},
+            pipelines={"window": [NDArrayDecoder(), CutWindows(pool, threads), ToTensor()]},
         )
         yield lambda: (batch for (batch,) in loader)
