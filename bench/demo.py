@@ -146,11 +146,10 @@ def main() -> None:
     table = Table("stream", "accuracy")
     for name in ("flow", "rgb", "fused"):
         table.add_row(name, f"{100 * summary[f'{name}_accuracy']:.1f} %")
-    num_sequences = summary["num_test_sequences"]
-    console.print(f"{num_sequences} sequences of subjects never trained on (chance is 1/7):")
+    sequences, seconds_of_work = summary["num_test_sequences"], summary["seconds"]
+    console.print(f"{sequences} sequences of subjects never trained on (chance is 1/7):")
     console.print(table)
-    work = f"{summary['seconds']} s of work"
-    console.print(f"{work}; summary.json and the figures are in {options.out}/")
+    console.print(f"{seconds_of_work} s of work; summary.json and figures: {options.out}/")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import importlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ import torch
 
 import pipelines.engines.dali_graph  # noqa: F401  DALI's memory pool: the first pipeline of the process fixes it, and that is a peer's
 from bench.loaders.report import loader_blocks, plot_loaders
-from bench.loaders.windows import BATCH_SIZE, Windows, draw_windows
+from bench.loaders.windows import BATCH_SIZE, RandomCut, Windows, draw_windows
 from bench.records import Record, make_parser, provenance, write_record
 from pipelines.dataset import open_dataset
 from pipelines.loader import make_loader
@@ -32,11 +33,14 @@ from shard_builder.progress import progress_bar
 
 
 class Peer(NamedTuple):
-    """A row of the comparison: a module of ``bench.loaders.peers`` and what it stores."""
+    """A row of the comparison: a module of ``bench.loaders.peers``, what it stores, what it cuts
+    with.
+    """
 
     name: str
     module: str
     codec: str
+    new_cut: Callable[[], RandomCut] = RandomCut
 
 
 class Own(NamedTuple):
@@ -79,7 +83,7 @@ OURS = (
 def open_peer(row: Peer, windows: Windows) -> Iterator[Contender]:
     """Open a peer; its batches are (N, 224, 224, 10)."""
     module = importlib.import_module(f"bench.loaders.peers.{row.module}")
-    with module.epochs(windows, row.codec) as start_epoch:
+    with module.epochs(replace(windows, new_cut=row.new_cut), row.codec) as start_epoch:
         yield Contender(
             name=row.name,
             engine=row.module.replace("_", "-"),
@@ -118,6 +122,7 @@ def open_own(row: Own, windows: Windows, device: str) -> Iterator[Contender]:
                 codec=row.codec,
                 dtype=str(dtype).removeprefix("torch."),
                 run_epoch=run_epoch,
+                end_turn=loader._stop_reading,
             )
 
 

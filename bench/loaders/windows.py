@@ -19,6 +19,7 @@ from pipelines.engines.crop_resize import SampleCutter
 from pipelines.engines.planes import open_planes
 from pipelines.plan.crops import multi_scale_crops
 from pipelines.streams import FLOW, UInt8
+from shard_builder.format.codecs import parse_npy_header
 from shard_builder.format.manifest import MANIFEST_NAME
 from shard_builder.machine import num_usable_cores
 
@@ -26,8 +27,29 @@ BATCH_SIZE, STACK_LENGTH = 32, 5
 SHAPE = NUM_PLANES, HEIGHT, WIDTH = 2 * STACK_LENGTH, 256, 340
 CUT_SHAPE = 224, 224, NUM_PLANES
 CODECS = ("raw", "jpg")
+NPY_MAGIC = b"\x93NUMPY"
 JPEG_QUALITY = 95
 CROPS = multi_scale_crops(height=HEIGHT, width=WIDTH, ratios=FLOW.crop_ratios).tolist()
+
+
+class RandomCut:
+    """One random crop and flip of a window with cv2; its scratch memory serves one thread. Pickled
+    to worker processes.
+    """
+
+    def __init__(self) -> None:
+        self._cutter = SampleCutter(NUM_PLANES)
+
+    def __call__(self, stored: Any) -> torch.Tensor:
+        """Decode and cut to (224, 224, 10) ``uint8``: so batching copies and does not transpose."""
+        levels = np.empty(CUT_SHAPE, np.uint8)
+        self.cut_into(stored, levels)
+        return torch.from_numpy(levels)
+
+    def cut_into(self, stored: Any, levels: UInt8) -> None:
+        """Decode, and write the cut into (224, 224, 10)."""
+        box, is_mirrored = tuple(random.choice(CROPS)), random.random() < 0.5
+        self._cutter.cut(list(decode(stored)), box, is_mirrored, levels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +63,13 @@ class Windows:
             planes of 640x490, a file each), and what the peers write in their own formats.
         num_samples: Samples of an epoch, a multiple of the batch.
         num_workers: Worker processes of the peers, threads of the engines.
+        new_cut: Makes what cuts, for each worker or thread of a peer.
     """
 
     folder: Path
     num_samples: int = 1024
     num_workers: int = field(default_factory=num_usable_cores)
+    new_cut: Callable[[], RandomCut] = RandomCut
 
     def __iter__(self) -> Iterator[UInt8]:
         """Yield an epoch of windows (10, 256, 340), the sequences again and again."""
@@ -80,33 +104,15 @@ def encode(window: UInt8, codec: str) -> bytes:
 
 
 def decode(stored: Any) -> UInt8:
-    """Return (10, 256, 340) from what a library hands back: a window, or bytes of an image."""
+    """Return (10, 256, 340) from what a library hands back: a window, bytes of an image or npy."""
     array = np.frombuffer(stored, np.uint8) if isinstance(stored, bytes) else np.asarray(stored)
+    if isinstance(stored, bytes) and stored.startswith(NPY_MAGIC):
+        array = array[parse_npy_header(stored)[0] :]
     if array.size != NUM_PLANES * HEIGHT * WIDTH:
         image = cv2.imdecode(array, cv2.IMREAD_GRAYSCALE)
         assert image is not None
         array = image
     return array.reshape(SHAPE).astype(np.uint8, copy=False)
-
-
-class RandomCut:
-    """One random crop and flip of a window, with the engine's own code; holds scratch memory, so
-    each thread needs its own. Pickled to worker processes.
-    """
-
-    def __init__(self) -> None:
-        self._cutter = SampleCutter(NUM_PLANES)
-
-    def __call__(self, stored: Any) -> torch.Tensor:
-        """Decode and cut to (224, 224, 10) ``uint8``: so batching copies and does not transpose."""
-        levels = np.empty(CUT_SHAPE, np.uint8)
-        self.cut_into(stored, levels)
-        return torch.from_numpy(levels)
-
-    def cut_into(self, stored: Any, levels: UInt8) -> None:
-        """Decode, and write the cut into (224, 224, 10)."""
-        box, is_mirrored = tuple(random.choice(CROPS)), random.random() < 0.5
-        self._cutter.cut(list(decode(stored)), box, is_mirrored, levels)
 
 
 @contextmanager

@@ -178,6 +178,7 @@ def _loader(
             codec=dataset.stream(stream).codec,
             dtype=str(options.dtype).removeprefix("torch."),
             run_epoch=run_epoch,
+            end_turn=loader._stop_reading,
         )
 
 

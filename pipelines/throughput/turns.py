@@ -18,13 +18,17 @@ from shard_builder.provenance import processor_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """Something to measure: ``run_epoch(epoch)`` delivers an epoch and returns its samples."""
+    """Something to measure: ``run_epoch(epoch)`` delivers an epoch and returns its samples.
+
+    ``end_turn()`` stops what would go on in the background, at the expense of the next one's turn.
+    """
 
     name: str
     engine: str
     codec: str
     dtype: str
     run_epoch: Callable[[int], int]
+    end_turn: Callable[[], None] = lambda: None
 
 
 def measure_in_turns(
@@ -48,9 +52,11 @@ def measure_in_turns(
     rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for contender in contenders:
         contender.run_epoch(0)
+        contender.end_turn()
     for repeat in range(repeats):
         for place, contender in enumerate(contenders):
             rates[contender.name].append(_measure(contender, repeat, seconds))
+            contender.end_turn()
             on_progress(repeat * len(contenders) + place + 1, repeats * len(contenders))
     return rates
 

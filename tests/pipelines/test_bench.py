@@ -17,6 +17,7 @@ from pipelines.plan.crops import multi_scale_crops
 from pipelines.streams import FLOW, KINDS
 from pipelines.throughput.command import run_bench_command
 from pipelines.throughput.png_tree import CKPLUS_SIZE, PngTree, write_png_tree
+from pipelines.throughput.turns import Contender, measure_in_turns
 from shard_builder.errors import InputError
 from tests.reference_loader import ReferenceLoader
 
@@ -43,6 +44,29 @@ def run_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
         *map(str, arguments),
     ]
     return subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+def test_turns_are_taken_and_ended() -> None:
+    """What reads ahead must not do so in another's turn."""
+    events: list[str] = []
+
+    def contender(name: str) -> Contender:
+        def run_epoch(epoch: int) -> int:
+            events.append(name)
+            return 1
+
+        return Contender(
+            name=name,
+            engine=name,
+            codec="raw",
+            dtype="uint8",
+            run_epoch=run_epoch,
+            end_turn=lambda: events.append(f"{name} ended"),
+        )
+
+    rates = measure_in_turns([contender("a"), contender("b")], repeats=2, seconds=0)
+    assert events == 3 * ["a", "a ended", "b", "b ended"]
+    assert {name: len(runs) for name, runs in rates.items()} == {"a": 2, "b": 2}
 
 
 @pytest.mark.slow

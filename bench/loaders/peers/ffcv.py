@@ -23,7 +23,7 @@ from ffcv.transforms import ToTensor
 from ffcv.writer import DatasetWriter
 from tqdm import tqdm
 
-from bench.loaders.windows import BATCH_SIZE, CUT_SHAPE, SHAPE, RandomCut, Windows, start_worker
+from bench.loaders.windows import BATCH_SIZE, CUT_SHAPE, SHAPE, Windows, start_worker
 from pipelines.streams import UInt8
 
 UINT8 = np.dtype("uint8")
@@ -34,9 +34,9 @@ class CutWindows(Operation):  # type: ignore[misc]
     channels only.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, num_threads: int) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, windows: Windows) -> None:
         super().__init__()
-        self._pool, self._cuts = pool, [RandomCut() for _ in range(num_threads)]
+        self._pool, self._cuts = pool, [windows.new_cut() for _ in range(windows.num_workers)]
 
     def generate_code(self) -> Callable[[UInt8, UInt8], UInt8]:
         """Return what runs for each batch."""
@@ -75,6 +75,6 @@ def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
             num_workers=threads,
             order=OrderOption.RANDOM,
             os_cache=True,
-            pipelines={"window": [NDArrayDecoder(), CutWindows(pool, threads), ToTensor()]},
+            pipelines={"window": [NDArrayDecoder(), CutWindows(pool, windows), ToTensor()]},
         )
         yield lambda: (batch for (batch,) in loader)

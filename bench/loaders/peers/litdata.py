@@ -10,7 +10,7 @@ import torch
 from litdata import StreamingDataLoader, StreamingDataset
 from litdata.streaming.writer import BinaryWriter
 
-from bench.loaders.windows import BATCH_SIZE, RandomCut, Windows, worker_loader
+from bench.loaders.windows import BATCH_SIZE, Windows, worker_loader
 
 
 def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
@@ -23,5 +23,7 @@ def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
         writer[number] = stored if isinstance(stored, bytes) else torch.from_numpy(stored)
     writer.done()
     writer.merge()
-    dataset = StreamingDataset(str(folder), shuffle=True, transform=RandomCut(), batch_decode=0)
+    dataset = StreamingDataset(
+        str(folder), shuffle=True, transform=windows.new_cut(), batch_decode=0
+    )
     return worker_loader(StreamingDataLoader, dataset, windows, batch_size=BATCH_SIZE)

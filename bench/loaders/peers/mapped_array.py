@@ -18,8 +18,8 @@ from pipelines.streams import UInt8
 class MappedWindows(Dataset[torch.Tensor]):
     """Windows of an array (n, 10, 256, 340); each worker maps it for itself."""
 
-    def __init__(self, path: Path, length: int) -> None:
-        self._path, self._length, self._cut = path, length, RandomCut()
+    def __init__(self, path: Path, length: int, cut: RandomCut) -> None:
+        self._path, self._length, self._cut = path, length, cut
         self._windows: UInt8 | None = None
 
     def __len__(self) -> int:
@@ -38,5 +38,5 @@ def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
     for number, window in enumerate(windows):
         stored[number] = window
     stored.flush()
-    dataset = MappedWindows(path, windows.num_samples)
+    dataset = MappedWindows(path, windows.num_samples, windows.new_cut())
     return worker_loader(DataLoader, dataset, windows, batch_size=BATCH_SIZE, shuffle=True)

@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from spdl.pipeline import PipelineBuilder
 
-from bench.loaders.windows import BATCH_SIZE, CUT_SHAPE, RandomCut, Windows, start_worker
+from bench.loaders.windows import BATCH_SIZE, CUT_SHAPE, Windows, start_worker
 
 
 class CutBatches:
     """Reads, decodes and cuts the windows of a batch into one tensor; any thread may call it."""
 
-    def __init__(self, path: Path, ends: list[int]) -> None:
+    def __init__(self, path: Path, ends: list[int], windows: Windows) -> None:
         self._bytes = np.memmap(path, np.uint8, mode="r")
-        self._ends, self._own = ends, threading.local()
+        self._ends, self._new_cut, self._own = ends, windows.new_cut, threading.local()
 
     def __call__(self, indices: list[int]) -> torch.Tensor:
         """Give (B, 224, 224, 10)."""
         if not hasattr(self._own, "cut"):
-            self._own.cut = RandomCut()
+            self._own.cut = self._new_cut()
         levels = np.empty((len(indices), *CUT_SHAPE), np.uint8)
         for row, index in enumerate(indices):
             stored = self._bytes[self._ends[index] : self._ends[index + 1]]
@@ -63,7 +63,7 @@ def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
             ends.append(ends[-1] + file.write(stored))
     order, threads = Order(windows.num_samples), windows.num_workers
     builder = PipelineBuilder().add_source(order, continuous=True)
-    builder = builder.pipe(CutBatches(path, ends), concurrency=threads).add_sink()
+    builder = builder.pipe(CutBatches(path, ends, windows), concurrency=threads).add_sink()
     pipeline = builder.build(num_threads=threads)
 
     def start_epoch() -> Any:

@@ -16,9 +16,9 @@ from bench.loaders.windows import BATCH_SIZE, SHAPE, RandomCut, Windows, worker_
 class StreamedWindows(StreamingDataset):  # type: ignore[misc]
     """Samples (224, 224, 10)."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, cut: RandomCut) -> None:
         super().__init__(local=folder, shuffle=True, batch_size=BATCH_SIZE)
-        self._cut = RandomCut()
+        self._cut = cut
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return self._cut(super().__getitem__(index)["window"])
@@ -32,5 +32,5 @@ def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
     with MDSWriter(out=folder, columns={"window": column}) as writer:
         for stored in windows.encoded(codec):
             writer.write({"window": stored})
-    dataset = StreamedWindows(folder)
+    dataset = StreamedWindows(folder, windows.new_cut())
     return worker_loader(DataLoader, dataset, windows, batch_size=BATCH_SIZE)

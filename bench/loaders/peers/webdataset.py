@@ -5,29 +5,16 @@ ten planes, or an npy array.
 from __future__ import annotations
 
 import io
+import operator
 import tarfile
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
-import numpy as np
 import torch
 from webdataset import WebDataset, WebLoader
 
-from bench.loaders.windows import BATCH_SIZE, RandomCut, Windows, worker_loader
-from shard_builder.format.codecs import encode_raw, parse_npy_header
-
-
-class CutMember:
-    """One member's bytes to a sample; pickled to the workers."""
-
-    def __init__(self, suffix: str) -> None:
-        self._is_npy, self._cut = suffix == "npy", RandomCut()
-
-    def __call__(self, sample: tuple[bytes]) -> torch.Tensor:
-        """Decode and cut."""
-        (data,) = sample
-        offset = parse_npy_header(data)[0] if self._is_npy else 0
-        return self._cut(np.frombuffer(data, np.uint8, offset=offset))
+from bench.loaders.windows import BATCH_SIZE, Windows, worker_loader
+from shard_builder.format.codecs import encode_raw
 
 
 def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
@@ -45,7 +32,8 @@ def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
         WebDataset(list(map(str, paths)), shardshuffle=False, empty_check=False)
         .shuffle(100)
         .to_tuple(suffix)
-        .map(CutMember(suffix))
+        .map_tuple(windows.new_cut())
+        .map(operator.itemgetter(0))
         .batched(BATCH_SIZE, collation_fn=torch.stack)
     )
     return worker_loader(WebLoader, dataset, windows, batch_size=None)
