@@ -20,7 +20,7 @@ def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
     # optimize() of the library would leave threads behind
     writer = BinaryWriter(str(folder), chunk_bytes="64MB")
     for number, stored in enumerate(windows.encoded(codec)):
-        writer[number] = stored if isinstance(stored, bytes) else torch.from_numpy(stored)
+        writer[number] = stored if isinstance(stored, bytes) else torch.tensor(stored)
     writer.done()
     writer.merge()
     dataset = StreamingDataset(
