@@ -15,12 +15,12 @@ from shard_builder.errors import InputError
 Stream = Literal["rgb", "flow"]
 
 
-def changeable(default: Any, help: str, **rules: float) -> Any:
+def changeable(default: Any, help: str, **limits: float) -> Any:
     """Declare an option that may differ when a run is resumed.
 
     It does not decide which weights a given step gives, but for float noise.
     """
-    return option(default, help, changeable=True, **rules)
+    return option(default, help, changeable=True, **limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,18 +141,3 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 def _refused(name: str, value: object, expected: str) -> InputError:
     return InputError(f"{name}={value}, expected {expected}")
-
-
-def parse_lr_steps(text: str) -> tuple[int, ...]:
-    """Parse ``100,200`` or ``100 200``; an empty text means a constant learning rate.
-
-    >>> parse_lr_steps("100,200")
-    (100, 200)
-
-    Raises:
-        InputError: If a part is not an integer.
-    """
-    try:
-        return tuple(int(part) for part in text.replace(",", " ").split())
-    except ValueError:
-        raise InputError(f"lr_steps={text!r}, expected epochs such as 100,200") from None

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from shard_builder.commands.options import values_of, with_options_of
 from shard_builder.console import make_console
-from shard_builder.errors import InputError
 from train.commands.options import (
     DatasetArgument,
-    ViewsOption,
+    parse_integers,
     training_config,
     with_training_options,
 )
 from train.commands.tables import make_table
+from train.evaluation.cv_options import CvOptions
 from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 @with_training_options(without=("split", "folds", "fold", "subject"))
+@with_options_of(CvOptions)
 def cross_validate(
     context: typer.Context,
     stream: Annotated[str, typer.Argument(help="rgb or flow.")],
@@ -31,66 +33,32 @@ def cross_validate(
     out: Annotated[
         Path, typer.Option(help="Cross-validation folder; finished folds in it are kept.")
     ],
-    folds: Annotated[int, typer.Option(help="Number of folds.")] = 10,
-    only: Annotated[
-        str, typer.Option(help="Folds of this process, such as 0,3; else all that are free.")
-    ] = "",
-    split: Annotated[
-        str,
-        typer.Option(
-            metavar="subject-kfold|original-random", help="original-random to measure its leak."
-        ),
-    ] = "subject-kfold",
-    select: Annotated[
-        str,
-        typer.Option(
-            metavar="fixed|inner",
-            help="fixed tests the last epoch; inner chooses it on a further fold left out.",
-        ),
-    ] = "fixed",
-    views: ViewsOption = "ten",
     **options: Any,
 ) -> None:
     """Cross-validate one stream by subjects; killed and started again, it resumes.
 
     Processes and hosts may share one folder: each takes folds that nobody works on.
     """
-    from train.evaluation.cross_validate import CvOptions, run_folds
+    from train.evaluation.cross_validate import run_folds
     from train.evaluation.cv_summary import SUMMARY_NAME, summarize
 
-    config, given = training_config(context, stream, options)
-    cv = CvOptions(
-        split=split,  # type: ignore[arg-type]
-        folds=folds,
-        only=parse_folds(only),
-        select=select,  # type: ignore[arg-type]
-        views=views,  # type: ignore[arg-type]
-    )
+    values = values_of(CvOptions, options)
+    cv = CvOptions(**values | {"only": parse_integers("only", values["only"])})
+    training = {name: value for name, value in options.items() if name not in values}
+    config, given = training_config(context, stream, training)
     console = make_console()
 
     def print_fold(fold: int, result: str) -> None:
-        console.print(f"{stream}, {split}, fold {fold} of {folds}: {result}")
+        console.print(f"{stream}, {cv.split}, fold {fold} of {cv.folds}: {result}")
 
     code = run_folds(config, dataset, out, cv, given=given, on_fold=print_fold)
-    summary = summarize(out, num_folds=folds)
+    summary = summarize(out, num_folds=cv.folds)
     if summary is not None:
-        console.print(series_table(summary, folds))
+        console.print(series_table(summary, cv.folds))
         for line in leak_lines(summary):
             console.print(line)
         console.print(f"{out / SUMMARY_NAME}")
     raise typer.Exit(code)
-
-
-def parse_folds(text: str) -> tuple[int, ...] | None:
-    """Parse ``0,3`` or ``0 3``; an empty text means all folds.
-
-    Raises:
-        InputError: If a part is not an integer.
-    """
-    try:
-        return tuple(int(part) for part in text.replace(",", " ").split()) or None
-    except ValueError:
-        raise InputError(f"only={text!r}, expected fold numbers such as 0,3") from None
 
 
 def series_table(summary: CvSummary, num_folds: int) -> Table:

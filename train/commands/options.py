@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from shard_builder.commands.options import Command, with_options_of
-from train.config import TrainConfig, parse_lr_steps
+from shard_builder.errors import InputError
+from train.config import TrainConfig
 
 DatasetArgument = Annotated[Path, typer.Argument(help="Dataset folder made by ckshard build.")]
 CheckpointOption = Annotated[
@@ -43,7 +44,22 @@ def training_config(
         InputError: If a value cannot be.
     """
     if "lr_steps" in options:
-        options = options | {"lr_steps": parse_lr_steps(options["lr_steps"])}
+        options = options | {"lr_steps": parse_integers("lr_steps", options["lr_steps"])}
     sources = {name: context.get_parameter_source(name) for name in options}
     given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
     return TrainConfig(stream=stream, **options), given  # type: ignore[arg-type]
+
+
+def parse_integers(argument: str, text: str) -> tuple[int, ...]:
+    """Parse ``100,200`` or ``100 200``; an empty text holds none.
+
+    >>> parse_integers("lr_steps", "100,200")
+    (100, 200)
+
+    Raises:
+        InputError: If a part is not an integer.
+    """
+    try:
+        return tuple(int(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise InputError(f"{argument}={text!r}, expected numbers such as 100,200") from None

@@ -3,54 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from pipelines.dataset import Dataset, open_dataset
-from pipelines.views import Views
-from shard_builder.checks import check_choice, check_integer
-from shard_builder.errors import InputError
 from shard_builder.split import Split, make_split, subject_folds, write_split
 from train.config import TrainConfig
-from train.evaluation.cv_summary import CvSplit, fold_dir, is_finished
+from train.evaluation.cv_options import CvOptions
+from train.evaluation.cv_summary import fold_dir, is_finished
 from train.evaluation.evaluate import check_unseen, score_sequences, write_evaluation
 from train.evaluation.fold_lock import claim
 from train.prediction.stream_model import check_fits, load_stream_model
 from train.running.train_run import run_train
-
-Selection = Literal["fixed", "inner"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CvOptions:
-    """How a cross-validation is run.
-
-    Args:
-        split: ``subject-kfold``, or ``original-random``: the original's random sequence split,
-            drawn with the fold's number as its seed.
-        folds: Folds in all.
-        only: The folds this process takes; None takes all.
-        select: ``fixed`` tests the last epoch; ``inner`` leaves the next fold out of training too,
-            and chooses the epoch on it.
-        views: ``ten`` or ``original``.
-    """
-
-    split: CvSplit = "subject-kfold"
-    folds: int = 10
-    only: tuple[int, ...] | None = None
-    select: Selection = "fixed"
-    views: Views = "ten"
-
-    def __post_init__(self) -> None:
-        check_choice("split", self.split, CvSplit)
-        check_choice("select", self.select, Selection)
-        if self.folds < 2:
-            raise InputError(f"folds={self.folds}, expected 2 or more")
-        for fold in self.only or ():
-            check_integer("only", fold, low=0, high=self.folds - 1)
-        if self.select == "inner" and (self.split != "subject-kfold" or self.folds < 3):
-            raise InputError("select='inner' needs split='subject-kfold' and at least 3 folds")
 
 
 def run_folds(

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from models.fusion import DEFAULT_WEIGHTS, late_fusion
 from shard_builder.errors import InputError
 from shard_builder.files import write_json
 from train.evaluation.confusion import write_confusion_figure
+from train.evaluation.cv_options import CV_SPLITS
 from train.evaluation.evaluate import TEST_NAME
 from train.evaluation.scores import SCORES_NAME, SequenceScores, read_sequences
 from train.evaluation.statistics import Metrics, compute_metrics
@@ -23,8 +24,6 @@ from train.evaluation.statistics import Metrics, compute_metrics
 SUMMARY_NAME = "cv.json"
 SUMMARY_FORMAT = "ckshard-cv"
 SUMMARY_VERSION = 1
-CvSplit = Literal["subject-kfold", "original-random"]
-CV_SPLITS: tuple[CvSplit, ...] = get_args(CvSplit)
 STREAM_ORDER = ("rgb", "flow", "fused")
 Folds = dict[int, SequenceScores]
 """A stream's finished folds by their numbers, from 0."""

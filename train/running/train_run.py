@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.dataset import Dataset, open_dataset
+from pipelines.dataset import open_dataset
 from pipelines.engines.cutter import CUTTER
 from shard_builder.errors import InputError
 from shard_builder.format.manifest import manifest_sha256
@@ -108,7 +108,14 @@ def open_run(
             config, split = resumed_options(config, out, given)
         else:
             check_new(out)
-            split = split_of(config, opened)
+            split = make_split(
+                opened,
+                config.split,
+                folds=config.folds,
+                fold=config.fold,
+                subject=config.subject,
+                seed=config.seed,
+            )
         ranks.wait_for_all()  # no rank may find the folder that another has just made
         with (
             closing(open_session(config, opened, split, ranks)) as session,
@@ -145,18 +152,6 @@ def resumed_options(
     now = replace(begun, **{name: getattr(config, name) for name in given})
     now.check_resumes(begun)
     return now, split
-
-
-def split_of(config: TrainConfig, dataset: Dataset) -> Split:
-    """Make the split that the options describe."""
-    return make_split(
-        dataset,
-        config.split,
-        folds=config.folds,
-        fold=config.fold,
-        subject=config.subject,
-        seed=config.seed,
-    )
 
 
 def run_record(session: Session) -> dict[str, Any]:

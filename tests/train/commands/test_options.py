@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -70,18 +69,12 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the library is called with, in place of a training."""
     calls: dict[str, Any] = {}
 
-    @contextmanager
-    def open_run(config: TrainConfig, *arguments: object, **options: object) -> Any:
-        calls.update(options, config=config)
-        raise Stopped
-        yield
-
-    def run_folds(config: TrainConfig, *arguments: object, **options: object) -> int:
+    def stop(config: TrainConfig, *arguments: object, **options: object) -> None:
         calls.update(options, config=config)
         raise Stopped
 
-    monkeypatch.setattr("train.running.train_run.open_run", open_run)
-    monkeypatch.setattr("train.evaluation.cross_validate.run_folds", run_folds)
+    monkeypatch.setattr("train.running.train_run.open_run", stop)
+    monkeypatch.setattr("train.evaluation.cross_validate.run_folds", stop)
     return calls
 
 
@@ -126,7 +119,7 @@ def test_help_says_what_each_field_is(cktrain: Cktrain) -> None:
     [
         ("--lr=0", "--lr 0.0, expected a number above 0"),
         ("--lr-steps=200,100", "--lr-steps 200,100, expected rising epochs"),
-        ("--lr-steps=x", "--lr-steps x, expected epochs such as 100,200"),
+        ("--lr-steps=x", "--lr-steps x, expected numbers such as 100,200"),
         ("--precision=fp8", "--precision fp8, expected one of auto, bf16, fp16, fp32"),
         ("--loader=torch", "--loader torch, expected one of auto, dali, cpu"),
         ("--device=tpu", "--device tpu, expected cpu or cuda"),

@@ -12,7 +12,8 @@ from pipelines.dataset import open_dataset
 from shard_builder.errors import InputError
 from tests.train.tiny_net import SHORT
 from train.config import TrainConfig
-from train.evaluation.cross_validate import CvOptions, fold_splits, run_folds
+from train.evaluation.cross_validate import fold_splits, run_folds
+from train.evaluation.cv_options import CvOptions
 from train.evaluation.cv_summary import fold_dir, summarize
 
 

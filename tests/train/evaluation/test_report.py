@@ -13,7 +13,8 @@ import pytest
 from shard_builder.errors import InputError
 from tests.train.tiny_net import SHORT
 from train.config import TrainConfig
-from train.evaluation.cross_validate import CvOptions, run_folds
+from train.evaluation.cross_validate import run_folds
+from train.evaluation.cv_options import CvOptions
 from train.evaluation.cv_summary import summarize
 from train.evaluation.report import write_report
 from train.running.train_run import run_train
