@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,7 @@ from shard_builder.console import name_flags
 from shard_builder.errors import CkError, InputError
 from shard_builder.split import make_split
 from shard_builder.synth.options import ReleaseOptions
-
-CKSHARD = str(Path(sys.executable).with_name("ckshard"))
+from tests.programs import assert_refused, ckshard
 
 
 def test_an_input_error_is_a_value_error_and_names_the_argument() -> None:
@@ -64,11 +61,8 @@ def test_a_command_prints_the_flag(
         "full": tmp_path / "full",
         "out": tmp_path / "out",
     }
-    command = [CKSHARD, *(word.format(**places) for word in words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert done.stderr.startswith("ckshard: error: ") and "Traceback" not in done.stderr
-    assert expected.format(**places) in done.stderr
+    done = ckshard(*(word.format(**places) for word in words))
+    assert_refused(done, expected.format(**places))
     assert not (tmp_path / "out").exists()
 
 

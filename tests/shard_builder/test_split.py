@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from shard_builder.split import (
     subject_folds,
     write_split,
 )
+from tests.programs import ckshard
 
 SUBJECTS = st.lists(st.integers(1, 999).map(lambda n: f"S{n:03d}"), min_size=12, max_size=80)
 
@@ -94,7 +93,7 @@ def test_the_originals_split_takes_a_tenth_of_each_class_rounded_down() -> None:
     assert leaking_subjects(split, {key: key[:4] for key in keys})
 
 
-def test_a_list_in_the_seeds_form_names_the_validation_part() -> None:
+def test_a_list_in_the_originals_form_names_the_validation_part() -> None:
     keys = ["S005_001", "S010_004", "S011_002"]
     text = "/data/flow/3/S010_004/x_flow 16 3\n\n"
     split = split_from_list(keys, text, name="val_flow_split.txt")
@@ -119,48 +118,22 @@ def test_a_split_refuses_an_overlap_and_survives_its_file(tmp_path: Path) -> Non
         read_split(tmp_path / "split.json")
 
 
-def test_the_command_writes_json_and_the_seeds_four_lists_and_warns(
+def test_the_command_writes_json_and_the_originals_four_lists_and_warns(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    program = str(Path(sys.executable).with_name("ckshard"))
-    done = subprocess.run(
-        [
-            program,
-            "split",
-            str(tiny_dataset),
-            "--folds",
-            "3",
-            "--fold",
-            "1",
-            "--out",
-            str(tmp_path / "split.json"),
-        ]
-        + ["--original-format", str(tmp_path / "lists")],
-        capture_output=True,
-        text=True,
-    )
+    lists = tmp_path / "lists"
+    words = ("--folds", "3", "--fold", "1", "--out", tmp_path / "split.json")
+    done = ckshard("split", tiny_dataset, *words, "--original-format", lists)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stdout
     val = json.loads((tmp_path / "split.json").read_text())["val"]
-    lines = (tmp_path / "lists" / "val_flow_split.txt").read_text().splitlines()
+    lines = (lists / "val_flow_split.txt").read_text().splitlines()
     assert len(lines) == len(val) == 14
     path, count, label = lines[0].split()
-    assert (
-        path.split("/")[-1] == "x_flow"
-        and path.split("/")[-2] in val
-        and int(count) > 4
-        and label in "1234567"
-    )
-    assert len(list((tmp_path / "lists").iterdir())) == 4
-    listed = subprocess.run(
-        [
-            program,
-            "split",
-            str(tiny_dataset),
-            "--kind",
-            str(tmp_path / "lists" / "val_rgb_split.txt"),
-        ],
-        capture_output=True,
-        text=True,
-    )
+    assert path.split("/")[-1] == "x_flow" and path.split("/")[-2] in val
+    assert int(count) > 4 and label in "1234567"
+    assert len(list(lists.iterdir())) == 4
+    listed = ckshard("split", tiny_dataset, "--kind", lists / "val_rgb_split.txt")
     assert listed.returncode == 0 and "14" in listed.stdout
+    drawn = ckshard("split", tiny_dataset, "--kind", "original-random")
+    assert drawn.returncode == 2 and "no class has 10 sequences" in drawn.stderr

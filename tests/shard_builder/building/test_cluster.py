@@ -1,5 +1,4 @@
-"""Building on a real Dask scheduler with two workers, one killed in the middle, gives the bytes of
-a local build."""
+"""A Dask scheduler with two workers, one killed on the way, gives the bytes of a local build."""
 
 from __future__ import annotations
 
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from shard_builder.files import digest_file
+from tests.programs import CKSHARD, assert_refused, ckshard, digests
 
-BIN = Path(sys.executable).parent
 OPTIONS = ["--shard-bytes", "1000000"]
 
 
@@ -39,11 +37,7 @@ def start(*words: str, pattern: str) -> tuple[subprocess.Popen[str], re.Match[st
 def test_a_cluster_that_loses_a_worker_gives_the_local_bytes(
     tiny_release: Path, tmp_path: Path
 ) -> None:
-    local = subprocess.run(
-        [str(BIN / "ckshard"), "build", str(tiny_release), str(tmp_path / "local"), *OPTIONS],
-        capture_output=True,
-        text=True,
-    )
+    local = ckshard("build", tiny_release, tmp_path / "local", *OPTIONS)
     assert local.returncode == 0, local.stderr
     running: list[subprocess.Popen[str]] = []
     try:
@@ -57,16 +51,9 @@ def test_a_cluster_that_loses_a_worker_gives_the_local_bytes(
             running.append(
                 start(*words, "--local-directory", str(tmp_path), pattern=r"Registered to:")[0]
             )
+        command = [CKSHARD, "build", str(tiny_release), str(tmp_path / "cluster"), *OPTIONS]
         build = subprocess.Popen(
-            [
-                str(BIN / "ckshard"),
-                "build",
-                str(tiny_release),
-                str(tmp_path / "cluster"),
-                *OPTIONS,
-                "--scheduler",
-                match[1],
-            ],
+            [*command, "--scheduler", match[1]],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -85,35 +72,13 @@ def test_a_cluster_that_loses_a_worker_gives_the_local_bytes(
             process.wait()
             assert process.stderr is not None
             process.stderr.close()
-    digests = [
-        {
-            path.name: digest_file(path).sha256
-            for path in (tmp_path / name).iterdir()
-            if path.is_file()
-        }
-        for name in ("local", "cluster")
-    ]
-    assert digests[0] == digests[1] and len(digests[0]) > 10
+    built = digests(tmp_path / "cluster")
+    assert built == digests(tmp_path / "local") and len(built) > 10
 
 
 def test_a_scheduler_that_does_not_answer_is_one_clear_line(
-    tiny_release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_release: Path, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [
-            str(BIN / "ckshard"),
-            "build",
-            str(tiny_release),
-            str(tmp_path / "dataset"),
-            "--scheduler",
-            "tcp://127.0.0.1:9",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (
-        done.returncode == 2
-        and "--scheduler tcp://127.0.0.1:9: no scheduler answers" in done.stderr
-    )
-    assert "Traceback" not in done.stderr and not (tmp_path / "dataset").exists()
+    words = ("build", tiny_release, tmp_path / "dataset", "--scheduler", "tcp://127.0.0.1:9")
+    assert_refused(ckshard(*words), "--scheduler tcp://127.0.0.1:9: no scheduler answers")
+    assert not (tmp_path / "dataset").exists()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ from shard_builder.files import digest_file
 from shard_builder.format.index import INDEX_NAME, read_index, write_index
 from shard_builder.format.manifest import MANIFEST_NAME, read_manifest
 from shard_builder.format.verify import verify_dataset
+from tests.programs import ckshard
 
 STREAMS = ("rgb", "flow")
 
@@ -216,13 +215,9 @@ def test_a_sequence_of_over_a_thousand_frames_has_no_faults(tmp_path: Path) -> N
         writer.write(np.full((16, 16, 3), level % 256, np.uint8))
     writer.release()
     dataset = tmp_path / "dataset"
-    program = str(Path(sys.executable).with_name("ckshard"))
-    for words in (
-        ["build", str(tmp_path / "videos"), str(dataset), "--size", "16x16"]
-        + ["--flow-method", "dis", "--subject-pattern", "/(anna)", "--yes"],
-        ["verify", str(dataset)],
-    ):
-        done = subprocess.run([program, *words], capture_output=True, text=True, timeout=120)
+    flags = ("--size", "16x16", "--flow-method", "dis", "--subject-pattern", "/(anna)", "--yes")
+    for words in (("build", tmp_path / "videos", dataset, *flags), ("verify", dataset)):
+        done = ckshard(*words)
         assert done.returncode == 0, done.stdout + done.stderr
     with tarfile.open(dataset / "flow-000000.tar") as tar:
         assert "happy_anna.flow-0999.jpg" in tar.getnames()
@@ -242,11 +237,10 @@ def test_a_future_version_is_refused_and_named(dataset: Path) -> None:
 
 
 def test_the_command_exits_1_with_the_place_and_0_when_all_is_well(dataset: Path) -> None:
-    program = str(Path(sys.executable).with_name("ckshard"))
-    done = subprocess.run([program, "verify", str(dataset)], capture_output=True, text=True)
+    done = ckshard("verify", dataset)
     assert done.returncode == 0 and "all promises hold" in done.stdout
     words = flipped_bit_in_a_jpeg(dataset)[0]
-    done = subprocess.run([program, "verify", str(dataset)], capture_output=True, text=True)
+    done = ckshard("verify", dataset)
     assert done.returncode == 1 and words in done.stdout and "1 faults" in done.stdout
     assert read_manifest(dataset).num_sequences == 42
     assert isinstance(read_index(dataset / INDEX_NAME, streams=STREAMS, version=2), pa.RecordBatch)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.ckplus_release import write_sequence
 from tests.face_sets import SETS, write_images, write_video
+from tests.programs import ckshard
 
-CKSHARD = str(Path(sys.executable).with_name("ckshard"))
 SMALL = ("--size", "64x48", "--flow-method", "dis")
 
 
 def build(root: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    dataset = root.parent / "dataset"
-    command = [CKSHARD, "build", str(root), str(dataset), *SMALL, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return ckshard("build", root, root.parent / "dataset", *SMALL, *words)
 
 
 def write_clips(root: Path, *names: str) -> None:
@@ -94,8 +91,7 @@ def test_a_class_of_one_subject_in_a_table_has_its_line(tmp_path: Path) -> None:
     write_clips(tmp_path / "clips", "a1.avi", "a2.avi", "b1.avi")
     table = tmp_path / "clips" / "table.csv"
     table.write_text("path,label,subject\na1.avi,joy,a\na2.avi,sad,a\nb1.avi,joy,b\n")
-    command = [CKSHARD, "build", str(table), str(tmp_path / "dataset")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = ckshard("build", table, tmp_path / "dataset")
     first = done.stderr.splitlines()[0]
     assert done.returncode == 2
     assert f"{table}, line 3: class 'sad' has one subject only, 'a'" in first
@@ -158,9 +154,7 @@ def test_stills_become_an_rgb_only_dataset(tmp_path: Path) -> None:
     done = build(tmp_path / "clips", *layout)
     assert done.returncode == 0 and "stills have no flow: an rgb-only dataset" in done.stdout
     assert not list((tmp_path / "dataset").glob("flow-*"))
-    verified = subprocess.run(
-        [CKSHARD, "verify", str(tmp_path / "dataset")], capture_output=True, text=True, timeout=60
-    )
+    verified = ckshard("verify", tmp_path / "dataset")
     assert verified.returncode == 0, verified.stdout
     refused = build(tmp_path / "clips", *layout, "--streams", "flow", "--overwrite")
     assert refused.returncode == 2 and "--streams flow, but these are stills" in refused.stderr

@@ -6,26 +6,20 @@ import csv
 import io
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from shard_builder.sources.known import KNOWN_SETS, resembles
 from tests.face_sets import SETS, write_images
+from tests.programs import ckshard
 
-CKSHARD = str(Path(sys.executable).with_name("ckshard"))
 PAGE = Path(__file__).parents[3] / "docs" / "datasets.md"
 RECIPES = {known.name: known.options for known in KNOWN_SETS}
 TYPED = {  # what the page shortens, as one would type it for these trees
     "DFEW": {".../": "data_affine/single_label/label/"},
     "mmaction2 rawframes": {"rawframes.txt'": "rawframes.txt' --no-subjects"},
 }
-
-
-def ckshard(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([CKSHARD, *map(str, words)], capture_output=True, text=True, timeout=120)
 
 
 def recipe(name: str) -> list[str]:

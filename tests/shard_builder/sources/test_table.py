@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,7 @@ from shard_builder.sources.options import ScanOptions
 from shard_builder.sources.sequence import FaceSequence, Source
 from tests.ckplus_release import write_small_release
 from tests.face_sets import SETS, write_frames, write_images, write_video
-
-CKSHARD = str(Path(sys.executable).with_name("ckshard"))
+from tests.programs import ckshard
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +136,7 @@ def test_every_fault_of_a_table_has_its_line(
 def test_a_missing_file_ends_the_command_with_one_line(root: Path, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text(HEAD + "nowhere.avi,joy,A\n")
-    words = [CKSHARD, "build", str(table), str(tmp_path / "dataset"), "--root", str(root)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = ckshard("build", table, tmp_path / "dataset", "--root", root)
     assert done.returncode == 2 and "table.csv, line 3: 'nowhere.avi' is not in" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "dataset").exists()
     skipped = scan(root, tmp_path, table.read_text(), on_error="skip").skipped
@@ -185,9 +181,7 @@ def test_a_build_from_what_list_wrote_is_the_same(
     flags = []
     for option, value in options.items():
         flags += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
-    done = subprocess.run(
-        [CKSHARD, "list", str(root), *flags], capture_output=True, text=True, timeout=60
-    )
+    done = ckshard("list", root, *flags)
     assert done.returncode == 0 and f"--root {root}" in done.stderr
     second = scan(root, tmp_path, done.stdout, no_subjects=not first.has_subjects)
     assert [facts(s) for s in first.sequences] == [facts(s) for s in second.sequences]
@@ -196,10 +190,5 @@ def test_a_build_from_what_list_wrote_is_the_same(
 def test_a_name_that_no_table_can_hold_is_refused_by_name(tmp_path: Path) -> None:
     write_video(tmp_path / "p1.avi")
     (tmp_path / "p1.avi").rename(tmp_path / "caf\udce9_joy.avi")
-    done = subprocess.run(
-        [CKSHARD, "list", str(tmp_path), "--layout", "{subject}_{label}.avi"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = ckshard("list", tmp_path, "--layout", "{subject}_{label}.avi")
     assert done.returncode == 2 and r"caf\xe9_joy.avi: its name is not UTF-8" in done.stderr
