@@ -17,6 +17,7 @@ from pipelines.engines.cpu import CpuEngine
 from pipelines.engines.damage import DamagePolicy
 from pipelines.engines.delivery import Delivery, Engine
 from pipelines.engines.planes import PlaneReader, open_planes
+from pipelines.engines.resident import ResidentEngine
 from pipelines.engines.transfer import to_device
 from pipelines.plan.permutation import Int64
 from pipelines.plan.plan import PLAN_VERSION, Plan
@@ -249,8 +250,9 @@ def make_loader(
             f"batch_size={batch_size}, but the training part has {len(rows)} sequences; expected"
             " that many or fewer"
         )
-    cache_bytes = reading.cache_bytes if reading.cache == "ram" else 0
-    reader = open_planes(dataset, kind, stack_length=sampling.stack_length, cache_bytes=cache_bytes)
+    reader = open_planes(
+        dataset, kind, stack_length=sampling.stack_length, cache_bytes=reading.ram_bytes
+    )
     num_stored = reader.members.num_stored
     plan = make_plan(
         kind,
@@ -295,4 +297,4 @@ def _engine_class(reading: Reading) -> Callable[[PlaneReader, int, Reading, Dama
         from pipelines.engines.dali import DaliEngine
 
         return DaliEngine
-    return CpuEngine
+    return ResidentEngine if reading.cache == "device" else CpuEngine

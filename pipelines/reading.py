@@ -13,8 +13,9 @@ from shard_builder.errors import InputError
 from shard_builder.machine import num_usable_cores
 
 EngineName = Literal["auto", "dali", "cpu"]
-Cache = Literal["none", "ram"]
+Cache = Literal["none", "ram", "device"]
 OnError = Literal["raise", "skip"]
+RAM_BYTES = 4 << 30
 DTYPES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -28,8 +29,10 @@ class Reading:
         dtype: ``torch.uint8`` levels, or ``float32``, ``bfloat16``, ``float16``: normalised.
         num_threads: Decoding threads; None takes all cores of this process.
         prefetch_depth: Batches in progress ahead of the one handed over.
-        cache: ``ram`` keeps decoded planes; ``dali`` then takes them from there.
-        cache_bytes: Limit of that cache.
+        cache: ``ram`` keeps decoded planes; ``dali`` then takes them from there. ``device`` keeps
+            those of the whole part in the device's memory and cuts them there, without DALI.
+        cache_bytes: Limit of that cache; None is 4 GiB in ``ram``, and 40 % of what is free on the
+            ``device``.
         on_error: ``raise``, or ``skip``: a damaged sample is replaced by its neighbour in the plan
             and listed in ``Loader.errors``; more than 1 % of an epoch stop the loader.
 
@@ -43,7 +46,7 @@ class Reading:
     num_threads: int | None = None
     prefetch_depth: int = 2
     cache: Cache = "none"
-    cache_bytes: int = 4 << 30
+    cache_bytes: int | None = None
     on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
@@ -55,8 +58,14 @@ class Reading:
         if self.num_threads is not None:
             check_integer("num_threads", self.num_threads, low=1, high=4096)
         check_integer("prefetch_depth", self.prefetch_depth, low=1, high=1024)
-        check_integer("cache_bytes", self.cache_bytes, low=0, high=1 << 50)
+        if self.cache_bytes is not None:
+            check_integer("cache_bytes", self.cache_bytes, low=0, high=1 << 50)
         object.__setattr__(self, "device", find_device(self.device))
+        if self.engine == "dali" and self.cache == "device":
+            raise InputError(
+                "engine='dali' with cache='device', but planes on the device are cut without DALI\n"
+                "  Use engine='auto', or cache='ram'."
+            )
         if self.engine == "dali" and not has_dali():
             raise InputError(
                 "engine='dali', but NVIDIA DALI is not installed\n  Install it, or use the cpu"
@@ -74,9 +83,16 @@ class Reading:
         return self.num_threads or num_usable_cores()
 
     @property
+    def ram_bytes(self) -> int:
+        """Limit of the cache in memory; 0 keeps none."""
+        if self.cache != "ram":
+            return 0
+        return RAM_BYTES if self.cache_bytes is None else self.cache_bytes
+
+    @property
     def uses_dali(self) -> bool:
         """Whether the engine is DALI; ``auto`` takes it where a GPU and DALI are."""
-        on_gpu = self.torch_device.type == "cuda"
+        on_gpu = self.torch_device.type == "cuda" and self.cache != "device"
         return self.engine == "dali" or (self.engine == "auto" and on_gpu and has_dali())
 
 

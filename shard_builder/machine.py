@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 from shard_builder.errors import BuildError, InputError
@@ -24,6 +25,16 @@ Result = TypeVar("Result")
 def num_usable_cores() -> int:
     """Return the number of cores that this process may use: those of its affinity, not all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def num_available_bytes() -> int:
+    """Return how much memory is free or easily freed; where Linux does not say, half of all."""
+    path = Path("/proc/meminfo")
+    for line in path.read_text(encoding="ascii").splitlines() if path.is_file() else ():
+        name, _, amount = line.partition(":")
+        if name == "MemAvailable":
+            return int(amount.split()[0]) << 10
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def num_workers(workers: int) -> int:

@@ -25,10 +25,13 @@ class DamagePolicy:
     Args:
         plan: Says which samples are neighbours.
         on_error: ``raise`` or ``skip``.
+
+    Attributes:
+        plan: As given.
     """
 
     def __init__(self, plan: Plan, on_error: OnError) -> None:
-        self._plan, self._on_error = plan, on_error
+        self.plan, self._on_error = plan, on_error
         self._lock = threading.Lock()
         # Engines read ahead over the border of epochs, so each epoch counts its own. A position
         # that is met again (padding, a batch fed twice) counts once.
@@ -74,8 +77,8 @@ class DamagePolicy:
             self._report(error, request.epoch, position)
             last = error
         for attempt in range(1, MAX_SUBSTITUTES + 1):
-            at = np.array([(position + attempt) % len(self._plan)], np.int64)
-            (draw,) = draws_of(self._plan.table(at, epoch=request.epoch))
+            at = np.array([(position + attempt) % len(self.plan)], np.int64)
+            (draw,) = draws_of(self.plan.table(at, epoch=request.epoch))
             try:
                 return read(draw.row, draw.start), draw
             except DamagedMemberError as another:
@@ -88,8 +91,8 @@ class DamagePolicy:
         with self._lock:
             damaged = self._errors.setdefault(epoch, {})
             damaged.setdefault(position, error)
-            if len(damaged) > MAX_FRACTION * len(self._plan):
+            if len(damaged) > MAX_FRACTION * len(self.plan):
                 raise DatasetError(
-                    f"{len(damaged)} of {len(self._plan)} samples of this epoch are damaged, over"
+                    f"{len(damaged)} of {len(self.plan)} samples of this epoch are damaged, over"
                     f" the {MAX_FRACTION:.0%} that on_error='skip' allows; the last one: {error}"
                 ) from error

@@ -90,6 +90,20 @@ class PlaneReader:
             return images[0]
         return np.concatenate(images).reshape(self.shape)
 
+    def item(self, row: int, number: int) -> UInt8:
+        """Return the planes of a pair, (2, H, W), or a frame, (H, W, 3).
+
+        Raises:
+            DamagedMemberError: If its member cannot be read or decoded.
+        """
+        if not self.members.is_raw:
+            return self._decoded(row, number).reshape(
+                self.kind.array_shape(1, self.height, self.width)[-3:]
+            )
+        count = int(self.members.num_stored[row])
+        array = self.members.read_array(row, self.kind.array_shape(count, self.height, self.width))
+        return array[2 * number : 2 * number + 2] if self.kind.has_pairs else array[number]
+
     def encoded_window(self, row: int, start: int) -> list[UInt8]:
         """Return the encoded members of a window, ``uint8`` (n,) each.
 

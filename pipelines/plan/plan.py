@@ -79,6 +79,13 @@ class Plan:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def start_bounds(self) -> tuple[Int64, Int64]:
+        """Return the first and the last window start that each of the rows may get, (n,) each."""
+        if self.is_training:
+            return self.first_starts, self.first_starts + self.num_starts - 1
+        centre = self.first_starts + self.num_starts // 2
+        return centre, centre
+
     def table(self, positions: Int64, *, epoch: int) -> PlanTable:
         """Compute the plan at any positions of an epoch.
 
@@ -91,7 +98,7 @@ class Plan:
             return PlanTable(
                 positions=positions,
                 rows=self.rows[positions],
-                starts=self.first_starts[positions] + self.num_starts[positions] // 2,
+                starts=self.start_bounds()[0][positions],
                 boxes=np.repeat(self.crops[:1], len(positions), axis=0),
                 mirrored=np.zeros(len(positions), bool),
             )

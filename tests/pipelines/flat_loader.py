@@ -13,9 +13,15 @@ from pipelines.loader import Loader, make_loader
 from pipelines.plan.sampling import Sampling
 from pipelines.reading import Reading
 
+ENGINES = ("cpu", "dali", "resident")
+
 
 def flat_loader(dataset: Dataset, stream: str = "flow", **options: Any) -> Loader:
-    """Make a loader; words of Sampling and Reading go into these records."""
+    """Make a loader; words of Sampling and Reading go into these records.
+
+    The engine ``resident`` is asked for by its cache."""
+    if options.get("engine") == "resident":
+        options |= {"engine": "auto", "cache": "device"}
     records = {}
     for name, record in (("sampling", Sampling), ("reading", Reading)):
         words = {field.name for field in fields(record)} & set(options)

@@ -13,7 +13,7 @@ from pipelines.dataset import open_dataset
 from pipelines.engines.damage import DamagePolicy
 from pipelines.plan.requests import BatchRequest, iter_requests
 from shard_builder.errors import DamagedMemberError, DatasetError
-from tests.pipelines.flat_loader import NUM, loader_of
+from tests.pipelines.flat_loader import ENGINES, NUM, loader_of
 
 
 def damaged_copy(source: Path, target: Path) -> tuple[str, str, int]:
@@ -36,7 +36,7 @@ def damaged_copy(source: Path, target: Path) -> tuple[str, str, int]:
     raise AssertionError(f"no member {key}.{member}")
 
 
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_damaged_member_is_named_with_shard_offset_member_and_key(
     engine: str, tiny_dataset: Path, tmp_path: Path
 ) -> None:
@@ -53,7 +53,7 @@ def test_a_damaged_member_is_named_with_shard_offset_member_and_key(
     )
 
 
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_skip_takes_a_neighbour_and_counts(
     engine: str, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +72,7 @@ def test_skip_takes_a_neighbour_and_counts(
         assert labels[3] == dataset.labels[4]
 
 
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_more_than_one_percent_stops_the_run(
     engine: str, tiny_dataset: Path, tmp_path: Path
 ) -> None:
@@ -167,7 +167,7 @@ def test_a_missing_tar_is_named(tiny_dataset: Path, tmp_path: Path) -> None:
             list(loader)
 
 
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_what_is_read_ahead_of_a_damaged_batch_is_handed_over_first(
     engine: str, tiny_dataset: Path, tmp_path: Path
 ) -> None:

@@ -18,19 +18,19 @@ from pipelines.engines.cutter import CUTTER
 from pipelines.loader import make_loader
 from pipelines.reading import Reading
 from pipelines.streams import KINDS
-from tests.pipelines.flat_loader import flat_loader
+from tests.pipelines.flat_loader import ENGINES, flat_loader
 from tests.reference_loader import ReferenceLoader
 
 # Levels that an engine may differ from cv2's. cv2 interpolates with weights of 11 bits, the cpu
-# engine's kernel of 8 (rows) and 16 (columns), DALI in float32; each rounds to the nearest level,
+# engine's kernel of 8 (rows) and 16 (columns), DALI and torch in float32; each rounds to the nearest level,
 # so they may fall on either side of a half. All decode with libjpeg-turbo on the CPU, so JPEG adds
 # nothing. Where cv2 cuts, the cpu engine gives its very levels.
-TOLERANCE = {"cpu": 0 if CUTTER == "cv2" else 1, "dali": 1}
+TOLERANCE = {"cpu": 0 if CUTTER == "cv2" else 1, "dali": 1, "resident": 1}
 
 
 @pytest.mark.parametrize("stream", ["flow", "rgb"])
 @pytest.mark.parametrize("codec", ["jpg", "png", "raw"])
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_engines_give_what_the_reference_gives(
     engine: str,
     codec: str,
@@ -68,7 +68,7 @@ def test_engines_give_what_the_reference_gives(
 
 
 @pytest.mark.parametrize("stream", ["flow", "rgb"])
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_floats_are_the_levels_normalised(
     engine: str, stream: str, dtype: torch.dtype, raw_dataset: Path
@@ -173,7 +173,7 @@ def test_the_cpu_engine_on_every_geometry(
             assert (found - expected).abs().max() <= allowed
 
 
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_loop_that_is_left_leaves_nothing_behind(engine: str, tiny_dataset: Path) -> None:
     import gc
 

@@ -10,7 +10,7 @@ import torch
 
 from pipelines.dataset import open_dataset
 from shard_builder.errors import InputError
-from tests.pipelines.flat_loader import NUM, loader_of
+from tests.pipelines.flat_loader import ENGINES, NUM, loader_of
 
 LONG = 10
 
@@ -49,7 +49,7 @@ def test_ranks_partition_each_global_batch_and_validation_sees_every_sample_once
                 assert {part[2] for part in parts} == {len(keys)}
 
 
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_each_loop_is_the_next_epoch_in_another_order(engine: str, tiny_dataset: Path) -> None:
     with open_dataset(tiny_dataset) as dataset, loader_of(dataset, engine=engine) as loader:
         orders = []
@@ -69,7 +69,7 @@ def dataset_keys(order: list[str]) -> list[str]:
     return order
 
 
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_loop_that_was_left_does_not_shorten_the_next(engine: str, tiny_dataset: Path) -> None:
     with open_dataset(tiny_dataset) as dataset, loader_of(dataset, engine=engine) as loader:
         loader.set_epoch(1)
@@ -95,7 +95,7 @@ def test_a_string_is_no_list_of_keys(tiny_dataset: Path) -> None:
         dataset.rows_of(dataset.keys[0])
 
 
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_clone_stays_when_the_buffers_are_used_again(engine: str, tiny_dataset: Path) -> None:
     with open_dataset(tiny_dataset) as dataset, loader_of(dataset, engine=engine) as loader:
         clones = [batch.clone() for batch in loader]
@@ -176,7 +176,7 @@ def test_a_closed_loader_says_so(tiny_dataset: Path) -> None:
             next(iter(loader))
 
 
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("depth", [1, 2, 7])
 def test_any_prefetch_depth_gives_the_same_batches(
     engine: str, depth: int, tiny_dataset: Path

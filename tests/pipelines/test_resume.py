@@ -13,10 +13,10 @@ import torch
 
 from pipelines.dataset import open_dataset
 from shard_builder.errors import InputError
-from tests.pipelines.flat_loader import NUM, loader_of
+from tests.pipelines.flat_loader import ENGINES, NUM, loader_of
 
 
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_resume_after_any_step_gives_the_remaining_batches(engine: str, tiny_dataset: Path) -> None:
     with open_dataset(tiny_dataset) as dataset:
         with loader_of(dataset, engine=engine) as loader:
@@ -124,7 +124,7 @@ def test_a_state_at_the_very_end_of_an_epoch_gives_an_empty_rest(tiny_dataset: P
             assert [batch.keys for batch in loader] == following and loader.epoch == 1
 
 
-@pytest.mark.parametrize("engine", ["cpu", "dali"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_there_is_one_iteration_at_a_time(engine: str, tiny_dataset: Path) -> None:
     with open_dataset(tiny_dataset) as dataset, loader_of(dataset, engine=engine) as loader:
         whole = [[batch.keys for batch in loader] for _ in range(2)]
