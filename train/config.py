@@ -74,7 +74,12 @@ class TrainConfig:
         0, "Initial weights, order, augmentation, dropout, original-random follow from it.", least=0
     )
     loader: Literal["auto", "dali", "cpu"] = changeable("auto", "The engine that decodes.")
-    cache: Literal["none", "ram"] = changeable("none", "ram: keep decoded planes.")
+    cache: Literal["none", "ram", "device"] = changeable(
+        "none", "Keep decoded planes: in ram, or on the device, where they are then cut."
+    )
+    cache_bytes: int | None = changeable(
+        None, "Limit of that: 4 GiB in ram, 40 % of what is free on the device unless given."
+    )
     workers: int = changeable(0, "Decoding threads of a rank; 0 takes all cores.", least=0)
     on_error: Literal["raise", "skip"] = changeable("raise", "skip damaged samples (at most 1 %).")
 

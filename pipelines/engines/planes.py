@@ -96,13 +96,11 @@ class PlaneReader:
         Raises:
             DamagedMemberError: If its member cannot be read or decoded.
         """
-        if not self.members.is_raw:
-            return self._decoded(row, number).reshape(
-                self.kind.array_shape(1, self.height, self.width)[-3:]
-            )
-        count = int(self.members.num_stored[row])
-        array = self.members.read_array(row, self.kind.array_shape(count, self.height, self.width))
-        return array[2 * number : 2 * number + 2] if self.kind.has_pairs else array[number]
+        if self.members.is_raw:
+            array = self._raw(row)
+            return array[2 * number : 2 * number + 2] if self.kind.has_pairs else array[number]
+        shape = self.kind.window_shape(1, self.height, self.width)
+        return self._decode(row, number).reshape(shape)
 
     def encoded_window(self, row: int, start: int) -> list[UInt8]:
         """Return the encoded members of a window, ``uint8`` (n,) each.

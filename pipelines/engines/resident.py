@@ -192,5 +192,5 @@ def _check_fits(
         raise InputError(
             f"cache='device': {num_planes} planes of {num_sequences} sequences take"
             f" {num_planes} x {plane_bytes} = {num_planes * plane_bytes} bytes, but {allowed}\n"
-            "  Use cache='ram', or cache_bytes= with a larger number."
+            "  Use cache='ram', or allow more: cache_bytes=N"
         )

@@ -22,9 +22,9 @@ from tests.pipelines.flat_loader import ENGINES, flat_loader
 from tests.reference_loader import ReferenceLoader
 
 # Levels that an engine may differ from cv2's. cv2 interpolates with weights of 11 bits, the cpu
-# engine's kernel of 8 (rows) and 16 (columns), DALI and torch in float32; each rounds to the nearest level,
-# so they may fall on either side of a half. All decode with libjpeg-turbo on the CPU, so JPEG adds
-# nothing. Where cv2 cuts, the cpu engine gives its very levels.
+# engine's kernel of 8 (rows) and 16 (columns), DALI and torch in float32; each rounds to the
+# nearest level, so they may fall on either side of a half. All decode with libjpeg-turbo on the
+# CPU, so JPEG adds nothing. Where cv2 cuts, the cpu engine gives its very levels.
 TOLERANCE = {"cpu": 0 if CUTTER == "cv2" else 1, "dali": 1, "resident": 1}
 
 

@@ -250,6 +250,7 @@ def loader_of(
             dtype=DTYPES[precision],
             num_threads=config.workers or None,
             cache=config.cache,
+            cache_bytes=config.cache_bytes,
             on_error=config.on_error,
         ),
         rank=ranks.rank,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 
+from pipelines.engines.resident import ResidentEngine
 from pipelines.plan.sampling import Augmentation
 from pipelines.reading import Cache, EngineName, OnError
-from tests.train.tiny_net import Cktrain
+from tests.train.tiny_net import OPTIONS, Cktrain
 from train.config import CHOICES, TrainConfig
+from train.running.run_folder import read_metrics
 
 GIVEN = {
     "arch": "resnet18",
@@ -41,6 +45,7 @@ GIVEN = {
     "seed": 9,
     "loader": "cpu",
     "cache": "ram",
+    "cache_bytes": 1 << 20,
     "workers": 2,
     "on_error": "skip",
     "precision": "fp32",
@@ -125,16 +130,57 @@ def test_help_says_what_each_field_is(cktrain: Cktrain) -> None:
         ("--device=tpu", "--device tpu, expected cpu or cuda"),
         ("--split=kfold", "--split kfold, expected subject-kfold, loso"),
         ("--batch-size=64", "--batch-size 64, but the training part has 28"),
+        ("--cache=disk", "--cache disk, expected one of none, ram, device"),
+        ("--cache-bytes=-1", "--cache-bytes -1, expected an integer from 0"),
+        ("--cache=device --cache-bytes=1000", "--cache device: "),
+        ("--cache=device --loader=dali", "--loader dali with --cache device, but"),
         ("--aug=mixup", "--aug mixup, expected one of standard, original"),
     ],
 )
 def test_errors_name_flags(
     cktrain: Cktrain, tiny_dataset: Path, tmp_path: Path, option: str, words: str
 ) -> None:
-    line = ("--weights", "none", "--folds", 3, option)
+    line = ("--weights", "none", "--folds", 3, *option.split())
     code, _, error = cktrain("flow", tiny_dataset, "--out", tmp_path / "run", *line)
     assert code == 2 and error.startswith(f"cktrain: error: {words}")
     assert not (tmp_path / "run").exists()
+
+
+def test_planes_that_do_not_fit_on_the_device_are_refused_with_their_sum(
+    cktrain: Cktrain, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    line = ("--weights", "none", "--folds", 3, "--cache", "device", "--cache-bytes", 1000)
+    code, _, error = cktrain("flow", tiny_dataset, "--out", tmp_path / "run", *line)
+    planes = re.search(
+        r"--cache device: (\d+) planes of 28 sequences take (\d+) x 87040 = (\d+) bytes, but"
+        r" --cache-bytes 1000 are allowed\n  Use --cache ram, or allow more: --cache-bytes N",
+        error,
+    )
+    assert code == 2 and planes
+    assert planes[1] == planes[2] and int(planes[1]) * 87040 == int(planes[3])
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_a_run_with_its_planes_on_the_device_is_the_same_but_for_rounding(
+    cktrain: Cktrain,
+    tiny_dataset: Path,
+    tmp_path: Path,
+    stream: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuts = []
+    cut = ResidentEngine._cut
+    monkeypatch.setattr(ResidentEngine, "_cut", lambda *a: cuts.append(a) or cut(*a))
+    losses = []
+    for cache in ("none", "device"):
+        out = tmp_path / cache
+        line = [word for name, value in OPTIONS.items() for word in words(name, value)]
+        code, _, error = cktrain(stream, tiny_dataset, "--out", out, "--cache", cache, *line)
+        assert code == 0, error
+        rows = [row for row in read_metrics(out) if row["kind"] == "epoch"]
+        losses.append([(row["loss"], row["val_loss"]) for row in rows])
+        assert (len(cuts) > 0) == (cache == "device")
+    assert len(losses[0]) == 2 and np.allclose(*losses, atol=1e-3)
 
 
 def test_choices_are_those_of_the_loader() -> None:
