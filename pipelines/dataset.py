@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from pipelines.members import StreamMembers
 from pipelines.plan.permutation import Int64
 from pipelines.streams import UInt8, kind_of
 from shard_builder.errors import DatasetError, InputError
-from shard_builder.format.index import INDEX_NAME, read_index
+from shard_builder.format.index import INDEX_NAME, MOST_FRAMES, checked_column, read_index
 from shard_builder.format.manifest import Stream, manifest_sha256, read_manifest
 from shard_builder.format.streams import NUM_LAST_FRAMES
 
@@ -50,13 +50,12 @@ class Dataset:
         path: The folder.
         manifest: Its manifest.
         labels: Class index of each row, ``int64`` (n,).
-        num_frames: Frames of each sequence, ``int64`` (n,).
-        num_pairs: Flow pairs of each sequence, ``int64`` (n,).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest = read_manifest(path)
+        self._columns: dict[str, Any] = {}
         self._batch = read_index(
             path / INDEX_NAME, streams=self.manifest.streams, version=self.manifest.version
         )
@@ -66,14 +65,7 @@ class Dataset:
                 f" {self.manifest.num_sequences} as in manifest.json\n"
                 f"  Run: ckshard verify {path}, then build the dataset again."
             )
-        self.labels = self._integers("label")
-        self.num_frames = self._integers("num_frames")
-        self.num_pairs = self._integers("num_pairs")
-        num_classes = len(self.manifest.classes)
-        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < num_classes:
-            raise DatasetError(
-                f"{path / INDEX_NAME}: labels outside the manifest's {num_classes} classes"
-            )
+        self.labels = self._integers("label", low=0, high=len(self.manifest.classes) - 1)
         self._members: dict[str, StreamMembers] = {}
 
     def __len__(self) -> int:
@@ -111,6 +103,24 @@ class Dataset:
         return manifest_sha256(self.path)
 
     @cached_property
+    def num_frames(self) -> Int64:
+        """Frames of each sequence, ``int64`` (n,).
+
+        Raises:
+            DatasetError: If one is less than 1 or more than ``MOST_FRAMES``.
+        """
+        return self._integers("num_frames", low=1, high=MOST_FRAMES)
+
+    @cached_property
+    def num_pairs(self) -> Int64:
+        """Flow pairs of each sequence, ``int64`` (n,).
+
+        Raises:
+            DatasetError: If one is negative or more than ``MOST_FRAMES``.
+        """
+        return self._integers("num_pairs", low=0, high=MOST_FRAMES)
+
+    @cached_property
     def keys(self) -> list[str]:
         """Key of each row."""
         return self._strings("key")
@@ -123,7 +133,7 @@ class Dataset:
     @cached_property
     def apex(self) -> Int64:
         """The strongest frame of each sequence, from 0, ``int64`` (n,); in version 1 the last."""
-        return self._integers("apex")
+        return self._integers("apex", low=0, high=MOST_FRAMES)
 
     @cached_property
     def folds(self) -> list[str]:
@@ -132,7 +142,7 @@ class Dataset:
 
     def keys_of(self, rows: Int64) -> tuple[str, ...]:
         """Return the keys of some rows without making a list of all."""
-        return tuple(self._batch.column("key").take(pa.array(rows)).to_pylist())
+        return tuple(self._column("key").take(pa.array(rows)).to_pylist())
 
     def rows_of(self, keys: Iterable[str]) -> Int64:
         """Return the rows of some keys, in the order of the keys, ``int64`` (k,).
@@ -143,7 +153,7 @@ class Dataset:
         if isinstance(keys, str):
             raise InputError(f"keys={keys!r}: a string, expected several keys\n  Pass [{keys!r}].")
         wanted = pa.array(list(keys), pa.string())
-        rows = pc.index_in(wanted, self._batch.column("key"))
+        rows = pc.index_in(wanted, self._column("key"))
         if rows.null_count:
             missing = wanted.filter(pc.is_null(rows))
             raise InputError(
@@ -183,7 +193,8 @@ class Dataset:
                 self.path,
                 stream,
                 entry,
-                self._batch,
+                {name: self._column(name) for name in StreamMembers.columns(stream)},
+                geometry=self.manifest.geometry,
                 num_stored=num_stored,
                 first_stored=total - num_stored,
                 num_bytes={name: file.num_bytes for name, file in self.manifest.files.items()},
@@ -219,8 +230,21 @@ class Dataset:
         geometry = self.manifest.geometry
         return make_web_pipeline(self.path, kind_of(stream), self.stream(stream), geometry)
 
-    def _integers(self, name: str) -> Int64:
-        return np.asarray(self._batch.column(name).to_numpy(zero_copy_only=True)).astype(np.int64)
+    def _integers(self, name: str, *, low: int, high: int) -> Int64:
+        values = np.asarray(self._column(name).to_numpy(zero_copy_only=True))
+        if len(values) and not low <= values.min() <= values.max() <= high:
+            raise DatasetError(
+                f"{self.path / INDEX_NAME}: {name} {values.min()} to {values.max()}, expected"
+                f" {low} to {high}\n  Run: ckshard verify {self.path}, then build it again."
+            )
+        return values.astype(np.int64)
 
     def _strings(self, name: str) -> list[str]:
-        return [str(value) for value in self._batch.column(name).to_pylist()]
+        strings: list[str] = self._column(name).to_pylist()
+        return strings
+
+    def _column(self, name: str) -> Any:
+        """Return a column of the index; what it holds is checked when it is first used."""
+        if name not in self._columns:
+            self._columns[name] = checked_column(self.path / INDEX_NAME, self._batch, name)
+        return self._columns[name]

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+import stat
 import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.plan.permutation import Int64
 from pipelines.streams import UInt8
 from shard_builder.errors import DamagedMemberError, DatasetError
+from shard_builder.files import name_of_open, open_regular
 from shard_builder.format.codecs import parse_npy_header
-from shard_builder.format.index import INDEX_NAME
-from shard_builder.format.manifest import Stream
+from shard_builder.format.index import INDEX_NAME, LISTS
+from shard_builder.format.manifest import Geometry, Stream
+from shard_builder.untrusted.image_header import header_fault
 
+IMAGE_CODECS = ("jpg", "png")
 SECONDS_BETWEEN_CHECKS = 1.0
 
 
@@ -31,7 +37,8 @@ class StreamMembers:
         folder: The dataset folder.
         name: ``rgb`` or ``flow``.
         stream: The manifest's entry.
-        batch: The rows of ``index.arrow``.
+        columns: Those of ``index.arrow`` that :meth:`columns` names, checked.
+        geometry: Of every plane and frame.
         num_stored: Frames or pairs that each row stores, ``int64`` (n,).
         first_stored: Number of each row's first stored frame or pair, ``int64`` (n,).
         num_bytes: Size of each tar by its name, as the manifest has it.
@@ -47,8 +54,9 @@ class StreamMembers:
         folder: Path,
         name: str,
         stream: Stream,
-        batch: pa.RecordBatch,
+        columns: Mapping[str, Any],
         *,
+        geometry: Geometry,
         num_stored: Int64,
         first_stored: Int64,
         num_bytes: Mapping[str, int],
@@ -57,22 +65,47 @@ class StreamMembers:
         self.is_raw = stream.codec == "raw"
         self._folder, self._stream, self._first_stored = folder, stream, first_stored
         self._num_bytes, self._checked_at = num_bytes, -math.inf
-        self._keys = batch.column("key")
-        self._shards = np.asarray(batch.column(f"{name}_shard").to_numpy(zero_copy_only=True))
-        offsets = batch.column(f"{name}_offset")
-        self._bounds = np.asarray(offsets.offsets.to_numpy(zero_copy_only=True))
-        self._offsets = np.asarray(offsets.values.to_numpy(zero_copy_only=True))
-        self._sizes, self._crcs = (
-            np.asarray(batch.column(f"{name}_{column}").values.to_numpy(zero_copy_only=True))
-            for column in ("size", "crc32")
+        self._height = geometry.height * (2 if name == "flow" else 1)
+        self._width, self._channels = geometry.width, 1 if name == "flow" else 3
+        self._keys = columns["key"]
+        self._shards = np.asarray(columns[f"{name}_shard"].to_numpy(zero_copy_only=True))
+        lists = [columns[f"{name}_{column}"] for column in LISTS]
+        bounds = [np.asarray(entry.offsets.to_numpy(zero_copy_only=True)) for entry in lists]
+        self._bounds = bounds[0]
+        self._offsets, self._sizes, self._crcs = (
+            np.asarray(entry.values.to_numpy(zero_copy_only=True)) for entry in lists
         )
-        if not len(self._offsets) == len(self._sizes) == len(self._crcs):
-            raise DatasetError(
-                f"{folder / INDEX_NAME}: the lists of {name} members differ in length"
-            )
+        self._check_lists(bounds)
         self._is_checked = np.zeros(len(self._offsets), bool)
         self._array_begins = np.zeros(len(self._shards), np.int64)
         self._maps: dict[int, UInt8] = {}
+
+    @staticmethod
+    def columns(name: str) -> list[str]:
+        """Return the columns of the index that say where a stream's members lie."""
+        return ["key", f"{name}_shard", *(f"{name}_{column}" for column in LISTS)]
+
+    def _check_lists(self, bounds: list[npt.NDArray[np.int32]]) -> None:
+        """Make sure that the lists of members are as long as the sequences say, and equally long.
+
+        Raises:
+            DatasetError: If one is not.
+        """
+        expected = np.ones_like(self.num_stored) if self.is_raw else self.num_stored
+        counts = np.diff(bounds[0])
+        wrong = np.flatnonzero(counts != expected)
+        if len(wrong) or any(not np.array_equal(bounds[0], other) for other in bounds[1:]):
+            row = int(wrong[0]) if len(wrong) else 0
+            what = (
+                f"sequence {self._keys[row].as_py()} lists {counts[row]} {self.name} members,"
+                f" expected {expected[row]}"
+                if len(wrong)
+                else f"the lists of {self.name} members differ in length"
+            )
+            raise DatasetError(
+                f"{self._folder / INDEX_NAME}: {what}\n"
+                f"  Run: ckshard verify {self._folder}, then build the dataset again."
+            )
 
     def close(self) -> None:
         """Drop the maps; one is closed when the last array on it is gone."""
@@ -92,12 +125,15 @@ class StreamMembers:
         for shard in self._stream.shards:
             path, expected = self._folder / shard.name, self._num_bytes[shard.name]
             try:
-                found = path.stat().st_size
+                status = path.lstat()
             except OSError as error:
                 raise DatasetError(
                     f"{path}: {error.strerror}, expected a tar of {expected} bytes\n"
                     f"  Run: ckshard verify {self._folder}, then build the dataset again."
                 ) from None
+            if not stat.S_ISREG(status.st_mode):
+                raise DatasetError(f"{path}: is a link or no regular file, expected a tar")
+            found = status.st_size
             if found != expected:
                 raise DatasetError(
                     f"{path}: {found} bytes, expected {expected} as in manifest.json\n"
@@ -126,8 +162,22 @@ class StreamMembers:
             found, expected = zlib.crc32(data.data), int(self._crcs[place])
             if found != expected:
                 raise self.damage(row, number, f"CRC-32 is {found:08x}, expected {expected:08x}")
+            if self.codec in IMAGE_CODECS:
+                self._check_header(row, number, data)
             self._is_checked[place] = True
         return data
+
+    def _check_header(self, row: int, number: int, data: UInt8) -> None:
+        """Compare format and size of an image with the manifest's, before any engine decodes it."""
+        fault = header_fault(
+            data.data,
+            format=self.codec,
+            height=self._height,
+            width=self._width,
+            channels=self._channels,
+        )
+        if fault:
+            raise self.damage(row, number, fault)
 
     def read_array(self, row: int, shape: tuple[int, ...]) -> UInt8:
         """Return a raw row's array as a view of the mapped tar: flow (2n, H, W), rgb (k, H, W, 3).
@@ -192,11 +242,21 @@ class StreamMembers:
                 f" expected 0 to {len(shards) - 1}"
             )
         path = self._folder / shards[number].name
+        expected = self._num_bytes[path.name]
         try:
             # Arrow's map, for unlike Python's own it keeps no file open: thousands of shards would
             # use up the process's descriptors.
-            with pa.memory_map(str(path)) as file:
+            with (
+                open_regular(path, error=DatasetError) as opened,
+                pa.memory_map(name_of_open(opened)) as file,
+            ):
+                if file.size() != expected:
+                    raise ValueError(f"{file.size()} bytes, expected {expected}")
                 return np.frombuffer(file.read_buffer(), np.uint8)
+        except DatasetError as error:
+            raise DatasetError(
+                f"{error}\n  Run: ckshard verify {self._folder}, then build the dataset again."
+            ) from None
         except (OSError, ValueError) as error:
             raise DatasetError(
                 f"{path}: cannot be mapped ({error})\n"

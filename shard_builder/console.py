@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from shard_builder.errors import CkError
+from shard_builder.untrusted.text import clean, clean_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 FILE_WIDTH = 120
+MOST_SHOWN = 4000
+"""Characters of a line or a cell."""
 ARGUMENT = re.compile(
     r"(?<![\w./\\'\"=-])(?P<name>[a-z]\w*)=(?P<value>True\b|'[\w.:/\\-]+'|\([^()]*\)|)"
 )
@@ -108,16 +111,30 @@ def name_flags(message: str, flags: Mapping[str, str], *, words: Sequence[str] =
 
 
 def print_error(prog_name: str, message: str) -> None:
-    """Write ``PROG: error: MESSAGE`` to standard error."""
-    sys.stderr.write(f"{prog_name}: error: {message}\n")
+    """Write ``PROG: error: MESSAGE`` to standard error.
+
+    Of its line breaks those are ours that two blanks follow; what a stranger's name holds is shown
+    as text.
+    """
+    lines = (clean_line(line) for line in re.split(r"\n(?=  )", message))
+    sys.stderr.write(f"{prog_name}: error: " + "\n".join(lines) + "\n")
     sys.stderr.flush()
 
 
 def make_console(*, quiet: bool = False) -> Console:
-    """Return a console that breaks no line and colours no word; in a file tables are 120 wide."""
-    from rich.console import Console
+    """Return a console that breaks no line and colours no word; in a file tables are 120 wide.
 
-    console = Console(soft_wrap=True, quiet=quiet, highlight=False)
+    Every string it shows is one line of visible characters, and no markup: names of strangers are
+    among them.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    class CleanConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(clean(text, most=MOST_SHOWN), **options)
+
+    console = CleanConsole(soft_wrap=True, quiet=quiet, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = FILE_WIDTH
     return console

@@ -24,7 +24,10 @@ def _decode(data: bytes | memoryview | Image, flags: int) -> Image | None:
     array = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
     if not array.size:  # OpenCV raises on nothing, but returns None for anything else
         return None
-    image = cv2.imdecode(array, flags)
+    try:
+        image = cv2.imdecode(array, flags)
+    except cv2.error:  # larger than OpenCV reads
+        return None
     return None if image is None else image.astype(np.uint8, copy=False)
 
 

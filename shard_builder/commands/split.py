@@ -39,7 +39,7 @@ def run_split(dataset: Path, *, out: Path | None, original_format: Path | None, 
     console = make_console()
     console.print(split_table(split, manifest, dict(zip(keys, labels, strict=True)), subject_of))
     if warning := leak_warning(split, subject_of):
-        console.print(f"[bold red]{warning}[/]")
+        console.print(warning, style="bold red")
     if out:
         write_split(out, split)
         console.print(f"written: {out}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,11 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL.Image
 
 from shard_builder.errors import SourceError
 from shard_builder.images import Image
 from shard_builder.videos import is_video, open_video
 
+MOST_PIXELS = 1 << 26
+MOST_FILE_BYTES = 1 << 29
 CAMERA_BITS = (8, 10, 12, 14, 16)
 """Bits a camera delivers; what has more than eight is stored in files of sixteen."""
 
@@ -107,19 +112,49 @@ def _decode(path: Path, *, gray: bool = False) -> npt.NDArray[Any]:
     try:
         if not path.is_file():  # a pipe would be waited for
             raise SourceError(f"{path}: no such file, expected an image")
+        if path.stat().st_size > MOST_FILE_BYTES:
+            raise SourceError(f"{path}: has more than {MOST_FILE_BYTES} bytes, expected an image")
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+    check_claimed_size(path, data)
     flags = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB
-    pixels = cv2.imdecode(data, flags | cv2.IMREAD_ANYDEPTH) if data.size else None
-    if pixels is not None and pixels.dtype not in (np.uint8, np.uint16):
-        pixels = cv2.imdecode(data, flags)
+    try:
+        pixels = cv2.imdecode(data, flags | cv2.IMREAD_ANYDEPTH) if data.size else None
+        if pixels is not None and pixels.dtype not in (np.uint8, np.uint16):
+            pixels = cv2.imdecode(data, flags)
+    except cv2.error:
+        pixels = None
     if pixels is None:
         raise SourceError(
             f"{path}: cannot be decoded, expected a whole image ({data.size} bytes found)\n"
             "  Copy the file from the release again."
         )
     return pixels
+
+
+def check_claimed_size(path: Path, data: npt.NDArray[np.uint8]) -> None:
+    """Make sure that an image does not claim more pixels than a picture of a face has.
+
+    A decoder allocates what the header claims. What Pillow cannot name is left to OpenCV, which
+    reads far fewer formats here than it could: see ``IMAGE_SUFFIXES``.
+
+    Raises:
+        SourceError: If it does.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PIL.Image.open(io.BytesIO(data.data)) as image:
+                width, height = image.size
+    except PIL.Image.DecompressionBombError:
+        raise SourceError(f"{path}: claims more than {MOST_PIXELS} pixels") from None
+    except Exception:  # noqa: BLE001 - no image by its header, in any of Pillow's ways to say so
+        return
+    if width * height > MOST_PIXELS:
+        raise SourceError(
+            f"{path}: claims {width}x{height} pixels, expected at most {MOST_PIXELS} in all"
+        )
 
 
 def _bits_in_use(pixels: npt.NDArray[Any]) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import math
+import re
 
 import cv2
 import lz4.block
@@ -13,6 +13,12 @@ import numpy.typing as npt
 
 from shard_builder.format.streams import Codec
 from shard_builder.images import Image
+
+NPY_HEADER = re.compile(
+    rb"\{'descr': '\|u1', 'fortran_order': False, 'shape': \(((?:\d{1,9}, ?)*\d{0,9})\), \} *\n"
+)
+"""As NumPy writes it."""
+
 
 # Flow planes are smooth: run lengths make them smaller (44 against 54 kB at 640x490) and faster
 # (2.7 against 5.1 ms).
@@ -93,14 +99,8 @@ def parse_npy_header(data: bytes | memoryview) -> tuple[int, tuple[int, ...]]:
     if head[:8] != b"\x93NUMPY\x01\x00":
         raise ValueError(f"not an npy file of version 1.0 (begins with {head[:8]!r})")
     offset = 10 + int.from_bytes(head[8:10], "little")
-    try:
-        header = ast.literal_eval(bytes(view[10:offset]).decode("latin1"))
-        descr, order, shape = header["descr"], header["fortran_order"], tuple(header["shape"])
-    except (ValueError, SyntaxError, KeyError, TypeError) as error:
-        raise ValueError(f"npy header cannot be parsed ({error})") from None
-    is_shape = all(isinstance(side, int) and side >= 0 for side in shape)
-    if descr not in ("|u1", "u1") or order is not False or not is_shape:
-        raise ValueError(
-            f"npy of {descr!r}, fortran_order {order}, shape {shape}; expected C-ordered uint8"
-        )
-    return offset, shape
+    text = bytes(view[10:offset])
+    match = NPY_HEADER.fullmatch(text)
+    if not match:
+        raise ValueError(f"npy header {text[:80]!r}, expected that of C-ordered uint8")
+    return offset, tuple(int(side) for side in match[1].split(b",") if side.strip())

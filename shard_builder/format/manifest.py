@@ -8,16 +8,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated
+
+from msgspec import Meta
 
 from shard_builder.errors import DatasetError
-from shard_builder.files import FileDigest, write_atomically
+from shard_builder.files import FileDigest, read_regular, write_atomically
 from shard_builder.format.index import LATEST_VERSION
-from shard_builder.format.streams import CODECS, STREAMS, FrameChoice
+from shard_builder.format.streams import STREAMS, Codec, FrameChoice
+from shard_builder.untrusted.records import Count, check_version, parse_record
+from shard_builder.untrusted.text import clean
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = "ckshard-dataset"
 READABLE_VERSIONS = (1, 2)
+MOST_CLASSES = 256
+MOST_BYTES = 1 << 25
+"""Of the file; enough for some 100,000 shards."""
+EXAMPLE = "rgb-000000.tar"
 BUILD_FOLDER = ".build"
 """Scratch of a build in its dataset folder; where it is left over, the build has not finished."""
 FILE_PATTERN = re.compile(r"(rgb|flow)-\d{6}\.(tar|idx)|index\.arrow|skipped\.jsonl")
@@ -27,22 +35,18 @@ FILE_PATTERN = re.compile(r"(rgb|flow)-\d{6}\.(tar|idx)|index\.arrow|skipped\.js
 class EmotionClass:
     """A class: its index, its name, the source's own code and how many sequences have it."""
 
-    label: int
+    label: Annotated[int, Meta(ge=0, lt=MOST_CLASSES)]
     name: str
-    code: int
-    num_sequences: int
+    code: Annotated[int, Meta(ge=-(1 << 31), lt=1 << 31)]
+    num_sequences: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
     """Size of every plane and frame, in pixels."""
 
-    height: int
-    width: int
-
-    def __post_init__(self) -> None:
-        if not (0 < self.height <= 1 << 14 and 0 < self.width <= 1 << 14):
-            raise ValueError(f"geometry {self.width}x{self.height}, expected 1..16384 pixels")
+    height: Annotated[int, Meta(ge=1, le=4096)]
+    width: Annotated[int, Meta(ge=1, le=8192)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +54,9 @@ class FlowSettings:
     """How the flow was computed and quantised, and what its levels are like."""
 
     method: str
-    bound_px: float
-    saturated_fraction: float
-    mean_level: float
-
-    def __post_init__(self) -> None:
-        if not self.bound_px > 0:
-            raise ValueError(f"bound_px {self.bound_px}, expected a positive number")
+    bound_px: Annotated[float, Meta(ge=1e-3, le=1e4)]
+    saturated_fraction: Annotated[float, Meta(ge=0, le=1)]
+    mean_level: Annotated[float, Meta(ge=0, le=255)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,25 +64,19 @@ class Shard:
     """One tar of a stream."""
 
     name: str
-    num_samples: int
+    num_samples: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
     """One stream of the dataset and its shards, by number."""
 
-    codec: str
-    quality: int | None
-    frames: str | None
-    num_members: int
-    num_bytes: int
-    shards: tuple[Shard, ...]
-
-    def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise ValueError(f"codec {self.codec!r}, expected one of {', '.join(CODECS)}")
-        if self.frames not in (None, *get_args(FrameChoice)):
-            raise ValueError(f"frames {self.frames!r}, expected all, last, last3 or null")
+    codec: Codec
+    quality: Annotated[int, Meta(ge=1, le=100)] | None
+    frames: FrameChoice | None
+    num_members: Count
+    num_bytes: Count
+    shards: Annotated[tuple[Shard, ...], Meta(min_length=1)]
 
     @property
     def codec_name(self) -> str:
@@ -94,15 +88,15 @@ class Stream:
 class Manifest:
     """The whole manifest; see docs/format.md for its fields."""
 
-    seed: int
-    num_sequences: int
-    num_subjects: int
-    classes: tuple[EmotionClass, ...]
+    seed: Annotated[int, Meta(ge=0)]
+    num_sequences: Annotated[int, Meta(ge=1, lt=1 << 53)]
+    num_subjects: Annotated[int, Meta(ge=1, lt=1 << 53)]
+    classes: Annotated[tuple[EmotionClass, ...], Meta(min_length=1, max_length=MOST_CLASSES)]
     geometry: Geometry
     crop: str
     flow: FlowSettings | None
-    streams: Mapping[str, Stream]
-    source: Mapping[str, Any]
+    streams: Annotated[Mapping[str, Stream], Meta(min_length=1)]
+    source: Mapping[str, str | bool | Annotated[int, Meta(ge=0, lt=1 << 53)] | None]
     tools: Mapping[str, str]
     files: Mapping[str, FileDigest]
     version: int = LATEST_VERSION
@@ -111,16 +105,26 @@ class Manifest:
         labels = [emotion.label for emotion in self.classes]
         if labels != list(range(len(labels))):
             raise ValueError(f"class labels {labels}, expected 0, 1, 2, ...")
-        for name in self.streams:
-            if name not in STREAMS:
-                raise ValueError(f"stream {name!r}, expected one of {', '.join(STREAMS)}")
         if (self.flow is None) == ("flow" in self.streams):
             raise ValueError(f"flow settings {self.flow}, but streams {', '.join(self.streams)}")
-        shards = (shard.name for stream in self.streams.values() for shard in stream.shards)
+        missing = {"kind", "num_unlabelled", "num_skipped"} - set(self.source)
+        if missing:
+            raise ValueError(f"source lacks {', '.join(sorted(missing))}")
         # A manifest may come from a stranger: no name in it may lead out of its folder.
-        for name in (*self.files, *shards):
+        for name in self.files:
             if not FILE_PATTERN.fullmatch(name):
-                raise ValueError(f"file name {name!r}, expected names like rgb-000000.tar")
+                raise ValueError(f"file name {clean(repr(name))}, expected names like {EXAMPLE}")
+        for stream, entry in self.streams.items():
+            if stream not in STREAMS:
+                raise ValueError(f"stream {clean(stream)!r}, expected {' or '.join(STREAMS)}")
+            for number, shard in enumerate(entry.shards):
+                if shard.name != f"{stream}-{number:06d}.tar":
+                    raise ValueError(
+                        f"file name {clean(repr(shard.name))} of {stream} shard {number},"
+                        f" expected names like {EXAMPLE}"
+                    )
+                if shard.name not in self.files:
+                    raise ValueError(f"files lists no checksum of {shard.name}")
 
     @property
     def has_subjects(self) -> bool:
@@ -158,49 +162,27 @@ def read_manifest(dataset_dir: Path) -> Manifest:
         raise DatasetError(
             f"{dataset_dir}: no such folder, expected a dataset\n  Build it: {command}"
         )
-    if not path.is_file():
+    if not path.is_symlink() and not path.exists():
         is_unfinished = (dataset_dir / BUILD_FOLDER).is_dir()
         what = "a build that did not finish" if is_unfinished else "not a dataset: no manifest.json"
         raise DatasetError(f"{dataset_dir}: {what}\n  Run the same command again: {command}")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DatasetError(f"{path}: is not JSON ({error})\n  Build the dataset again.") from None
-    if not isinstance(record, dict) or record.get("format") != MANIFEST_FORMAT:
-        raise DatasetError(
-            f"{path}: not a manifest of ckshard, expected format {MANIFEST_FORMAT!r}"
-        )
-    version = record.get("version")
-    if version not in READABLE_VERSIONS or isinstance(version, bool):
-        known = " or ".join(map(str, READABLE_VERSIONS))
-        raise DatasetError(
-            f"{path}: version {version!r}, expected {known}\n"
-            "  Use the ckshard that wrote it, or build the dataset again with this one."
-        )
-    try:
-        return _from_record(record)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(
-            f"{path}: {type(error).__name__}: {error}\n  Build the dataset again."
-        ) from None
-
-
-def _from_record(record: dict[str, Any]) -> Manifest:
-    streams = {
-        name: Stream(**stream | {"shards": tuple(Shard(**shard) for shard in stream["shards"])})
-        for name, stream in record["streams"].items()
-    }
-    plain = ("seed", "num_sequences", "num_subjects", "crop", "source", "tools", "version")
-    return Manifest(
-        classes=tuple(EmotionClass(**entry) for entry in record["classes"]),
-        geometry=Geometry(**record["geometry"]),
-        flow=None if record["flow"] is None else FlowSettings(**record["flow"]),
-        streams=streams,
-        files={name: FileDigest(**digest) for name, digest in record["files"].items()},
-        **{name: record[name] for name in plain},
+    data = read_regular(path, most_bytes=MOST_BYTES, error=DatasetError)
+    check_version(
+        data,
+        format=MANIFEST_FORMAT,
+        versions=READABLE_VERSIONS,
+        place=str(path),
+        what="manifest of ckshard",
+        error=DatasetError,
+    )
+    return parse_record(
+        data, Manifest, place=str(path), error=DatasetError, advice="Build the dataset again."
     )
 
 
 def manifest_sha256(dataset_dir: Path) -> str:
-    """Return the SHA-256 of ``manifest.json``; its checksums make it stand for the dataset."""
-    return hashlib.sha256((dataset_dir / MANIFEST_NAME).read_bytes()).hexdigest()
+    """Return the SHA-256 of ``manifest.json``; through its checksums it stands for the whole
+    dataset.
+    """
+    data = read_regular(dataset_dir / MANIFEST_NAME, most_bytes=MOST_BYTES, error=DatasetError)
+    return hashlib.sha256(data).hexdigest()

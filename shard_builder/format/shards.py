@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shard_builder.files import FileDigest, sync_folder, write_atomically
+from shard_builder.files import FileDigest, create_temporary, sync_folder, write_atomically
 from shard_builder.keys import KEY_PATTERN
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
@@ -64,8 +64,7 @@ class ShardWriter:
         self.files: dict[str, FileDigest] = {}
         self._folder = folder
         self._temporary_dir = temporary_dir
-        self._temporary = temporary_dir / f"{name}.tar.tmp"
-        self._file = self._temporary.open("wb", buffering=1 << 20)
+        self._temporary, self._file = create_temporary(temporary_dir, f"{name}.tar")
         self._digest = hashlib.sha256()
         self._index_lines: list[str] = []
 

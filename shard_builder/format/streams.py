@@ -18,6 +18,13 @@ def num_stored_frames(frames: str | None, num_frames: int) -> int:
     return min(num_frames, NUM_LAST_FRAMES.get(frames or "all", num_frames))
 
 
+def num_members(stream: str, *, codec: str, num_frames: int, frames: str | None = None) -> int:
+    """Return how many members a sequence has; see :func:`member_extensions`."""
+    if codec == "raw":
+        return 1
+    return num_frames - 1 if stream == "flow" else num_stored_frames(frames, num_frames)
+
+
 def member_extensions(
     stream: str, *, codec: str, num_frames: int, frames: str | None = None
 ) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,12 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from shard_builder.errors import DatasetError
-from shard_builder.files import digest_file
-from shard_builder.format.index import INDEX_NAME, read_index
-from shard_builder.format.manifest import BUILD_FOLDER, MANIFEST_NAME, Manifest, read_manifest
+from shard_builder.files import FileDigest, digest_file, is_regular
+from shard_builder.format.index import INDEX_NAME, LISTS, MOST_FRAMES, checked_rows, read_index
+from shard_builder.format.manifest import (
+    BUILD_FOLDER,
+    MANIFEST_NAME,
+    Manifest,
+    Stream,
+    read_manifest,
+)
+from shard_builder.format.streams import num_members
 from shard_builder.format.verify_shard import Fault, ShardFindings, StreamChecks, check_shard
 from shard_builder.keys import KEY_PATTERN
 from shard_builder.machine import num_workers
+from shard_builder.untrusted.text import clean
 
 NOT_LISTED = {MANIFEST_NAME, BUILD_FOLDER}
 
@@ -61,17 +70,26 @@ def verify_dataset(
     manifest = read_manifest(path)
     faults = set(check_files(path, manifest, quick=quick))
     num_members = num_decoded = 0
+    if any(fault.file == INDEX_NAME for fault in faults):
+        # What is not what was built says nothing about the shards.
+        return _report(faults, manifest, num_members=0, num_decoded=0)
     try:
         batch = read_index(path / INDEX_NAME, streams=manifest.streams, version=manifest.version)
+        rows = checked_rows(path / INDEX_NAME, batch)
     except DatasetError as error:
         faults.add(Fault(file=INDEX_NAME, what=str(error).splitlines()[0]))
     else:
-        rows = batch.to_pylist()
         faults.update(check_rows(rows, manifest))
         for shard in _check_shards(path, manifest, rows, quick, workers, on_progress):
             faults.update(shard.faults)
             num_members += shard.num_members
             num_decoded += shard.num_decoded
+    return _report(faults, manifest, num_members=num_members, num_decoded=num_decoded)
+
+
+def _report(
+    faults: set[Fault], manifest: Manifest, *, num_members: int, num_decoded: int
+) -> VerifyReport:
     return VerifyReport(
         faults=tuple(sorted(faults, key=lambda f: (f.file, f.offset or 0, f.member or "", f.what))),
         num_files=len(manifest.files),
@@ -99,7 +117,7 @@ def _check_shards(
             pool.submit(check_shard, checks, stream, number)
             for stream, entry in manifest.streams.items()
             for number, shard in enumerate(entry.shards)
-            if (path / shard.name).is_file()
+            if is_regular(path / shard.name)
         ]
         for num_done, future in enumerate(as_completed(futures), start=1):
             yield future.result()
@@ -109,14 +127,8 @@ def _check_shards(
 def check_files(path: Path, manifest: Manifest, *, quick: bool) -> Iterator[Fault]:
     """Compare the folder with the manifest: files missing, additional, of other size or content."""
     for name, expected in manifest.files.items():
-        file = path / name
-        if not file.is_file():
-            yield Fault(file=name, what="is missing")
-        elif (size := file.stat().st_size) != expected.num_bytes:
-            what = f"has {size} bytes, expected {expected.num_bytes} as in the manifest"
+        if what := _file_fault(path / name, expected, quick=quick):
             yield Fault(file=name, what=what)
-        elif not quick and digest_file(file).sha256 != expected.sha256:
-            yield Fault(file=name, what="its SHA-256 differs from the manifest's")
     for file in path.iterdir():
         if file.name not in manifest.files and file.name not in NOT_LISTED:
             yield Fault(file=file.name, what="is not in the manifest")
@@ -125,6 +137,23 @@ def check_files(path: Path, manifest: Manifest, *, quick: bool) -> Iterator[Faul
             for name in (shard.name, shard.name.removesuffix(".tar") + ".idx"):
                 if name not in manifest.files:
                     yield Fault(file=MANIFEST_NAME, what=f"lists no checksum of {name}")
+
+
+def _file_fault(file: Path, expected: FileDigest, *, quick: bool) -> str:
+    """Compare a file with its digest; return what differs. Its size is compared first."""
+    try:
+        status = file.lstat()
+    except OSError:
+        return "is missing"
+    if stat.S_ISLNK(status.st_mode):
+        return f"is a link to {clean(file.readlink())}, expected a regular file"
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    if status.st_size != expected.num_bytes:
+        return f"has {status.st_size} bytes, expected {expected.num_bytes} as in the manifest"
+    if not quick and digest_file(file).sha256 != expected.sha256:
+        return "its SHA-256 differs from the manifest's"
+    return ""
 
 
 def check_rows(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[Fault]:
@@ -146,10 +175,29 @@ def check_rows(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[Fault
         if names.get(label) != row["emotion"]:
             wanted = names.get(label, f"no class: there are {len(names)}")
             yield fault(what=f"emotion {row['emotion']!r}, but label {label} is {wanted}")
+        if not 1 <= num_frames <= MOST_FRAMES:
+            yield fault(what=f"{num_frames} frames, expected 1 to {MOST_FRAMES}")
         if num_pairs != num_frames - 1:
             yield fault(what=f"{num_pairs} pairs of {num_frames} frames, expected one fewer")
         if not 0 <= row["apex"] < num_frames:
             yield fault(what=f"apex {row['apex']}, expected 0 to {num_frames - 1}")
+        for stream, entry in manifest.streams.items():
+            if what := _lists_fault(stream, entry, row):
+                yield fault(what=what)
+
+
+def _lists_fault(stream: str, entry: Stream, row: dict[str, Any]) -> str:
+    """Compare the shard of a row and the lengths of its lists with what they can be."""
+    shard, num_shards = row[f"{stream}_shard"], len(entry.shards)
+    if not 0 <= shard < num_shards:
+        return f"{stream} shard {shard}, expected 0 to {num_shards - 1}"
+    wanted = num_members(
+        stream, codec=entry.codec, num_frames=row["num_frames"], frames=entry.frames
+    )
+    counts = [len(row[f"{stream}_{name}"]) for name in LISTS]
+    if set(counts) != {wanted}:
+        return f"lists {counts[0]} {stream} members, expected {wanted}"
+    return ""
 
 
 def _counts(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[tuple[str, int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import mmap
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shard_builder.format.codecs import parse_npy_header
+from shard_builder.errors import InputError
+from shard_builder.files import open_regular, read_regular
+from shard_builder.format.decoding import decode_member
 from shard_builder.format.index import INDEX_NAME
 from shard_builder.format.manifest import Manifest
-from shard_builder.format.shards import BLOCK_BYTES, INDEX_VERSION
-from shard_builder.format.streams import member_extensions, num_stored_frames
-from shard_builder.images import decode_gray, decode_rgb
+from shard_builder.format.shards import BLOCK_BYTES, INDEX_VERSION, member_header
+from shard_builder.format.streams import member_extensions, num_members
+from shard_builder.untrusted.text import clean
 
 ROW_FIELDS = ("key", "label", "emotion", "subject", "session", "num_frames", "num_pairs")
 LATEST_FIELDS = (*ROW_FIELDS, "fold", "apex")
@@ -40,7 +42,8 @@ class Fault:
 
     def __str__(self) -> str:
         place = f" at byte {self.offset}" if self.offset is not None else ""
-        return f"{self.file}: {self.member + place + ': ' if self.member else ''}{self.what}"
+        member = f"{clean(self.member)}{place}: " if self.member else ""
+        return f"{clean(self.file)}: {member}{clean(self.what, most=1000)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,11 @@ def check_shard(checks: StreamChecks, stream: str, number: int) -> ShardFindings
     name = checks.manifest.streams[stream].shards[number].name
     findings = ShardFindings()
     samples: dict[str, list[_Entry]] = {}
-    content = memoryview((checks.path / name).read_bytes())
+    try:
+        content = _map(checks.path / name)
+    except (InputError, OSError, ValueError) as error:
+        findings.faults.append(Fault(file=name, what=str(error).removeprefix(f"{checks.path}/")))
+        return findings
     for entry in _iter_entries(name, content, findings.faults):
         samples.setdefault(entry.key, []).append(entry)
         findings.num_members += 1
@@ -108,18 +115,25 @@ def check_shard(checks: StreamChecks, stream: str, number: int) -> ShardFindings
     return findings
 
 
+def _map(path: Path) -> memoryview:
+    with open_regular(path) as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
 def _iter_entries(name: str, content: memoryview, faults: list[Fault]) -> Iterator[_Entry]:
     """Yield the members of a tar by its headers; a broken header or missing end is a last fault."""
     position = 0
     while position + BLOCK_BYTES <= len(content):
         block = bytes(content[position : position + BLOCK_BYTES])
         if not any(block):
-            if any(content[position:]):
-                faults.append(Fault(file=name, what=f"data after the end mark at byte {position}"))
+            if what := _end_fault(content, position):
+                faults.append(Fault(file=name, what=what))
             return
         try:
             header = tarfile.TarInfo.frombuf(block, "ascii", "strict")
-        except (tarfile.HeaderError, UnicodeError) as error:
+            if header.size < 0:
+                raise tarfile.HeaderError(f"size {header.size}")
+        except (tarfile.HeaderError, ValueError) as error:
             what = f"header at byte {position} is broken ({error}); the rest is not read"
             faults.append(Fault(file=name, what=what))
             return
@@ -132,21 +146,41 @@ def _iter_entries(name: str, content: memoryview, faults: list[Fault]) -> Iterat
             return
         if not header.isreg():
             faults.append(entry.fault("is not a regular file"))
+        elif block != member_header(header.name, header.size):
+            faults.append(entry.fault("its header has another format, mode, owner or time"))
         yield entry
         position = start + -(-header.size // BLOCK_BYTES) * BLOCK_BYTES
+        if any(content[start + header.size : position]):
+            faults.append(entry.fault("is not padded with zeros"))
     faults.append(Fault(file=name, what="has no end mark: the tar is cut short"))
+
+
+def _end_fault(content: memoryview, position: int) -> str:
+    """Compare the end of a tar with two blocks of zeros, filled up to a record."""
+    num_left = len(content) - position
+    if num_left < 2 * BLOCK_BYTES or len(content) % tarfile.RECORDSIZE:
+        return (
+            f"ends with {num_left} bytes after its members, expected two blocks and a whole record"
+        )
+    if num_left >= tarfile.RECORDSIZE + 2 * BLOCK_BYTES or any(content[position:]):
+        return f"data after the end mark at byte {position}"
+    return ""
 
 
 def _check_idx(tar: Path, samples: dict[str, list[_Entry]]) -> Iterator[Fault]:
     """Compare an ``.idx`` with the tar it belongs to, line by line."""
     path = tar.with_suffix(".idx")
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     expected = [f"{INDEX_VERSION} {len(samples)}"]
     for entries in samples.values():
         groups = (f"{e.extension} {e.offset} {len(e.data)} {e.name}" for e in entries)
         expected.append(" ".join(groups))
+    most_bytes = 2 * sum(map(len, expected)) + BLOCK_BYTES
+    try:
+        data = read_regular(path, most_bytes=most_bytes)
+    except InputError as error:
+        yield Fault(file=path.name, what=str(error).removeprefix(f"{path}: "))
+        return
+    lines = data.decode("ascii", errors="replace").splitlines()
     for number, (line, wanted) in enumerate(zip(lines, expected, strict=False), start=1):
         if line != wanted:
             what = f"line {number} is {line[:60]!r}, expected {wanted[:60]!r} as in {tar.name}"
@@ -177,29 +211,30 @@ def _check_sample(
         if entry is None:
             faults.append(Fault(file=shard, member=f"{key}.{extension}", what="is missing"))
         elif (text := bytes(entry.data).decode(errors="replace")) != wanted:
-            what = f"holds {text!r}, expected {wanted!r} as in {INDEX_NAME}"
+            what = f"holds {clean(text)!r}, expected {clean(wanted)!r} as in {INDEX_NAME}"
             faults.append(entry.fault(what))
     record = checks.manifest.streams[stream]
-    names = member_extensions(
-        stream, codec=record.codec, num_frames=row["num_frames"], frames=record.frames
-    )
+    columns = [row[f"{stream}_{name}"] for name in ("offset", "size", "crc32")]
+    form = {"codec": record.codec, "num_frames": row["num_frames"], "frames": record.frames}
+    if {len(column) for column in columns} != {num_members(stream, **form)}:
+        return  # a fault of the index, found there; a number of it may be anything
+    names = member_extensions(stream, **form)
     if set(by_extension) != set(names):
         odd = min(set(by_extension) ^ set(names))
         what = f"{len(by_extension)} {stream} members, expected {len(names)}; they differ in {odd}"
         faults.append(Fault(file=shard, member=key, what=what))
         return
-    columns = [row[f"{stream}_{name}"] for name in ("offset", "size", "crc32")]
-    if {len(column) for column in columns} != {len(names)}:
-        what = f"lists {len(columns[0])} {stream} members, expected {len(names)}"
-        faults.append(Fault(file=INDEX_NAME, member=key, what=what))
     for name, offset, size, crc32 in zip(names, *columns, strict=False):
         entry = by_extension[name]
         if what := _place_fault(entry, offset, size, crc32):
             faults.append(entry.fault(what))
         if checks.decode:
             findings.num_decoded += 1
-            if what := _decoding_fault(checks.manifest, stream, row, entry.data):
-                faults.append(entry.fault(what))
+            try:
+                geometry = checks.manifest.geometry
+                decode_member(entry.data, stream, record, geometry, row["num_frames"])
+            except ValueError as error:
+                faults.append(entry.fault(str(error)))
 
 
 def _place_fault(entry: _Entry, offset: int, size: int, crc32: int) -> str:
@@ -211,30 +246,4 @@ def _place_fault(entry: _Entry, offset: int, size: int, crc32: int) -> str:
         )
     if (actual := zlib.crc32(entry.data)) != crc32:
         return f"CRC-32 is {actual:08x}, expected {crc32:08x} as in {INDEX_NAME}"
-    return ""
-
-
-def _decoding_fault(manifest: Manifest, stream: str, row: dict[str, Any], data: memoryview) -> str:
-    """Decode a member; return what is wrong with it, or nothing."""
-    height, width = manifest.geometry.height, manifest.geometry.width
-    entry = manifest.streams[stream]
-    if entry.codec == "raw":
-        expected: tuple[int, ...] = (2 * row["num_pairs"], height, width)
-        if stream == "rgb":
-            expected = (num_stored_frames(entry.frames, row["num_frames"]), height, width, 3)
-        try:
-            start, shape = parse_npy_header(data)
-        except ValueError as error:
-            return str(error)
-        if shape != expected or len(data) - start != math.prod(shape):
-            return (
-                f"holds an array of shape {shape} in {len(data) - start} bytes, expected {expected}"
-            )
-        return ""
-    image = decode_gray(data) if stream == "flow" else decode_rgb(data)
-    if image is None:
-        return "cannot be decoded"
-    expected = (2 * height, width) if stream == "flow" else (height, width, 3)
-    if image.shape != expected:
-        return f"holds an image of shape {image.shape}, expected {expected}"
     return ""

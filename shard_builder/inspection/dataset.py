@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_builder.errors import DatasetError
-from shard_builder.format.codecs import parse_npy_header
-from shard_builder.format.index import INDEX_NAME, read_index
+from shard_builder.files import open_regular
+from shard_builder.format.decoding import decode_member
+from shard_builder.format.index import INDEX_NAME, LISTS, checked_rows, read_index
 from shard_builder.format.manifest import Manifest, read_manifest
-from shard_builder.images import Image, decode_gray, decode_rgb
+from shard_builder.format.verify import check_rows
+from shard_builder.images import Image
 from shard_builder.inspection.flow_picture import flow_to_rgb
 from shard_builder.inspection.page import jpeg_address, write_html
+from shard_builder.untrusted.text import clean
 
 TEMPLATE = "inspect.html.j2"
 NUM_PER_CLASS = 2
@@ -85,8 +90,13 @@ def inspect_dataset(path: Path) -> Inspection:
         DatasetError: If the folder is missing, unfinished, damaged or of another version.
     """
     manifest = read_manifest(path)
-    index = read_index(path / INDEX_NAME, streams=manifest.streams, version=manifest.version)
-    return Inspection(path=path, manifest=manifest, rows=index.to_pylist())
+    index = path / INDEX_NAME
+    rows = checked_rows(
+        index, read_index(index, streams=manifest.streams, version=manifest.version)
+    )
+    for fault in check_rows(rows, manifest):
+        raise DatasetError(f"{path}: {fault}\n  Run: ckshard verify {path}")
+    return Inspection(path=path, manifest=manifest, rows=rows)
 
 
 def write_page(
@@ -158,38 +168,51 @@ def flow_histogram(inspection: Inspection) -> Histogram:
 
 
 def read_frame(inspection: Inspection, row: dict[str, Any]) -> Image:
-    """Return a row's peak frame, RGB (H, W, 3)."""
-    data = _member(inspection, "rgb", row, -1)
+    """Return a row's peak frame, RGB (H, W, 3).
+
+    Raises:
+        DatasetError: If it is damaged.
+    """
     if inspection.manifest.streams["rgb"].codec == "raw":
-        frame: Image = _array(data)[-1]
+        frame: Image = _read_member(inspection, "rgb", row, 0)[-1]
         return frame
-    return _decoded(decode_rgb(data), row)
+    return _read_member(inspection, "rgb", row, -1)
 
 
 def read_pair(inspection: Inspection, row: dict[str, Any], number: int) -> Image:
-    """Return a pair's levels, x above y, (2H, W)."""
+    """Return a pair's levels, x above y, (2H, W).
+
+    Raises:
+        DatasetError: If it is damaged.
+    """
     if inspection.manifest.streams["flow"].codec == "raw":
-        stack = _array(_member(inspection, "flow", row, 0))
-        return np.concatenate([stack[2 * number], stack[2 * number + 1]])
-    return _decoded(decode_gray(_member(inspection, "flow", row, number)), row)
+        stack = _read_member(inspection, "flow", row, 0)
+        return np.concatenate(stack[2 * number : 2 * number + 2])
+    return _read_member(inspection, "flow", row, number)
 
 
-def _member(inspection: Inspection, stream: str, row: dict[str, Any], number: int) -> bytes:
-    shard = inspection.manifest.streams[stream].shards[row[f"{stream}_shard"]].name
-    with (inspection.path / shard).open("rb") as file:
-        file.seek(row[f"{stream}_offset"][number])
-        data: bytes = file.read(int(row[f"{stream}_size"][number]))
-    return data
+def _read_member(
+    inspection: Inspection, stream: str, row: dict[str, Any], number: int
+) -> npt.NDArray[np.uint8]:
+    manifest, entry = inspection.manifest, inspection.manifest.streams[stream]
+    try:
+        shard = entry.shards[row[f"{stream}_shard"]].name
+        offset, size, crc32 = (row[f"{stream}_{name}"][number] for name in LISTS)
+    except IndexError:
+        raise _damaged(row, f"{INDEX_NAME} names no {stream} member {number} of it") from None
+    with open_regular(inspection.path / shard, error=DatasetError) as file:
+        num_bytes = os.fstat(file.fileno()).st_size
+        if not 0 < offset <= offset + size <= num_bytes:
+            raise _damaged(row, f"{size} bytes at {offset} of {shard}, which has {num_bytes}")
+        file.seek(offset)
+        data = file.read(size)
+    if zlib.crc32(data) != crc32:
+        raise _damaged(row, f"its {stream} member at {offset} of {shard} has another CRC-32")
+    try:
+        return decode_member(data, stream, entry, manifest.geometry, row["num_frames"])
+    except ValueError as error:
+        raise _damaged(row, f"its {stream} member at {offset} of {shard} {error}") from None
 
 
-def _array(data: bytes) -> npt.NDArray[np.uint8]:
-    start, shape = parse_npy_header(data)
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-
-
-def _decoded(image: Image | None, row: dict[str, Any]) -> Image:
-    if image is None:
-        raise DatasetError(
-            f"{row['key']}: a member cannot be decoded\n  Run: ckshard verify DATASET"
-        )
-    return image
+def _damaged(row: dict[str, Any], what: str) -> DatasetError:
+    return DatasetError(f"{clean(row['key'])}: {what}\n  Run: ckshard verify DATASET")

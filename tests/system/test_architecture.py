@@ -36,7 +36,8 @@ def tracked_files() -> list[Path]:
 
 FLOORS = {
     "shard_builder": (
-        "errors checks machine lock keys files lists images videos provenance progress console",
+        "errors checks machine lock keys files untrusted lists images videos provenance progress"
+        " console",
         "sources format",
         "faces",
         "split synth building inspection",

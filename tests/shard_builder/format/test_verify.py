@@ -157,7 +157,7 @@ def repeated_key(dataset: Path) -> list[str]:
 
 def index_of_another_size(dataset: Path) -> list[str]:
     (dataset / INDEX_NAME).write_bytes(b"ARROW1 but not really")
-    return [f"{INDEX_NAME}: has 21 bytes", "is not a readable Arrow file"]
+    return [f"{INDEX_NAME}: has 21 bytes"]
 
 
 BREAKS = [

@@ -176,5 +176,5 @@ def test_an_apex_outside_the_sequence_is_found(root: Path) -> None:
     rows = read_index(dataset / INDEX_NAME, streams=("rgb", "flow"), version=2).to_pylist()
     rows[0]["apex"] = 9
     write_index(dataset / INDEX_NAME, rows, streams=("rgb", "flow"), temporary_dir=dataset)
-    faults = [str(fault) for fault in verify_dataset(dataset).faults]
+    faults = [str(fault) for fault in verify_dataset(dataset, quick=True).faults]
     assert any("apex 9, expected 0 to 8" in fault for fault in faults)

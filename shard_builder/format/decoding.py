@@ -1,0 +1,60 @@
+"""A member's bytes to its pixels: first what its header says, then whether it decodes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from shard_builder.format.codecs import parse_npy_header
+from shard_builder.format.manifest import Geometry, Stream
+from shard_builder.format.streams import num_stored_frames
+from shard_builder.images import Image, decode_gray, decode_rgb
+from shard_builder.untrusted.image_header import header_fault
+
+
+def decode_member(
+    data: bytes | memoryview, stream: str, entry: Stream, geometry: Geometry, num_frames: int
+) -> Image:
+    """Decode a frame or a pair, or take the array of a whole sequence where it is raw.
+
+    Args:
+        data: Of the member.
+        stream: ``rgb`` or ``flow``.
+        entry: The manifest's entry of the stream.
+        geometry: Of every plane and frame.
+        num_frames: Of the sequence.
+
+    Returns:
+        ``uint8``: a frame (H, W, 3), a pair (2H, W); raw (k, H, W, 3) or (2n, H, W).
+
+    Raises:
+        ValueError: If it is of another format, size or shape, or cannot be decoded.
+    """
+    height, width = geometry.height, geometry.width
+    is_flow = stream == "flow"
+    if entry.codec == "raw":
+        count = num_stored_frames(entry.frames, num_frames)
+        stack = (2 * (num_frames - 1), height, width) if is_flow else (count, height, width, 3)
+        return _take_array(data, stack)
+    shape = (2 * height, width) if is_flow else (height, width, 3)
+    fault = header_fault(
+        data, format=entry.codec, height=shape[0], width=width, channels=1 if is_flow else 3
+    )
+    if fault:
+        raise ValueError(fault)
+    image = decode_gray(data) if is_flow else decode_rgb(data)
+    if image is None:
+        raise ValueError("cannot be decoded")
+    if image.shape != shape:
+        raise ValueError(f"holds an image of shape {image.shape}, expected {shape}")
+    return image
+
+
+def _take_array(data: bytes | memoryview, expected: tuple[int, ...]) -> Image:
+    start, shape = parse_npy_header(data)
+    if shape != expected or len(data) - start != math.prod(shape):
+        raise ValueError(
+            f"holds an array of shape {shape} in {len(data) - start} bytes, expected {expected}"
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

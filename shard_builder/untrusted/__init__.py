@@ -1,0 +1,1 @@
+"""What strangers wrote: text, records and image headers, looked at before they are used."""

@@ -1,0 +1,63 @@
+"""The clean folders that are mutated: small datasets of each codec, an rgb and a flow run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import models.build
+from shard_builder.building.build import build_dataset
+from shard_builder.building.options import BuildOptions
+from shard_builder.sources.ckplus import scan_ckplus
+from shard_builder.synth.release import ReleaseOptions, write_release
+from tests.train.tiny_net import make_tiny_net
+from train.config import TrainConfig
+from train.evaluation.evaluate import evaluate_runs
+from train.running.train_run import run_train
+
+CODECS = ("jpg", "png", "raw")
+TRAINING = {"arch": "tiny", "weights": "none", "epochs": 2, "batch_size": 7, "iter_size": 1}
+TRAINING |= {"workers": 1, "precision": "fp32", "folds": 3, "lr": 0.1, "val_every": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """Clean folders; read only.
+
+    Args:
+        datasets: By codec.
+        runs: By stream, trained on the jpg dataset and tested.
+        frames: A folder of images to predict on.
+    """
+
+    datasets: dict[str, Path]
+    runs: dict[str, Path]
+    frames: Path
+
+
+def make_base(folder: Path) -> Base:
+    """Draw a release, build it with each codec, train the tiny net on both streams."""
+    models.build._torchvision_model = make_tiny_net
+    release = folder / "release"
+    options = ReleaseOptions(num_subjects=4, image_scale=0.2, max_frames=7)
+    write_release(release, options, workers=1)
+    source = scan_ckplus(release)
+    datasets = {}
+    for codec in CODECS:
+        datasets[codec] = folder / codec
+        chosen = BuildOptions(
+            flow_method="dis",
+            width=96,
+            height=64,
+            codec=codec,  # type: ignore[arg-type]
+            shard_bytes={"jpg": 40_000, "png": 160_000, "raw": 300_000}[codec],
+        )
+        build_dataset(source, release, datasets[codec], chosen)
+    runs = {}
+    for stream in ("rgb", "flow"):
+        runs[stream] = folder / f"run-{stream}"
+        config = TrainConfig(stream=stream, **TRAINING)  # type: ignore[arg-type]
+        run_train(config, datasets["jpg"], runs[stream], resume=False)
+        evaluate_runs([runs[stream]], datasets["jpg"], out=runs[stream] / "test", workers=1)
+    frames = next(path for path in sorted(release.glob("*/cohn-kanade-images/*/*")))
+    return Base(datasets=datasets, runs=runs, frames=frames)
