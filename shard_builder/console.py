@@ -1,4 +1,4 @@
-"""What both commands share on the terminal: one way to run an app, one way to print an error."""
+"""What both commands share on the terminal: to run an app, print an error, make a table."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from shard_builder.untrusted.text import clean, clean_line
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 FILE_WIDTH = 120
 MOST_SHOWN = 4000
@@ -138,3 +139,13 @@ def make_console(*, quiet: bool = False) -> Console:
     if not console.is_terminal:
         console.width = FILE_WIDTH
     return console
+
+
+def make_table(title: str, *columns: str, num_left: int = 1, caption: str | None = None) -> Table:
+    """Make an empty table; the first ``num_left`` columns hold words, the others numbers."""
+    from rich.table import Table
+
+    table = Table(title=title or None, caption=caption)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number < num_left else "right")
+    return table

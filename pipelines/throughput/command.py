@@ -14,7 +14,7 @@ from pipelines.reading import DTYPES, find_device
 from pipelines.streams import kind_of
 from pipelines.throughput.measure import BenchOptions, BenchRecord, run_bench
 from shard_builder.checks import check_choice
-from shard_builder.console import make_console
+from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
 from shard_builder.machine import num_usable_cores
@@ -79,16 +79,12 @@ def run_bench_command(
 def records_table(records: list[BenchRecord]) -> Table:
     """Lay out records; the last column compares medians with the PNG tree of the same stream."""
     first = records[0]
-    table = Table(
-        title=(
-            f"samples/s, batches of {first.batch_size}, {first.threads} threads,"
-            f" {first.machine['processor']}"
-        )
+    title = (
+        f"samples/s, batches of {first.batch_size}, {first.threads} threads,"
+        f" {first.machine['processor']}"
     )
-    for name in ("stream", "loader", "codec", "dtype"):
-        table.add_column(name)
-    for name in ("median", "range", "x png tree"):
-        table.add_column(name, justify="right")
+    words, numbers = ("stream", "loader", "codec", "dtype"), ("median", "range", "x png tree")
+    table = make_table(title, *words, *numbers, num_left=len(words))
     trees = {
         record.stream: record.samples_per_s["median"]
         for record in records

@@ -15,7 +15,7 @@ from rich.table import Table
 from shard_builder.building.build import BuildReport, build_dataset
 from shard_builder.building.cluster import cluster_executor
 from shard_builder.building.options import BuildOptions
-from shard_builder.console import make_console
+from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
 from shard_builder.progress import progress_bar
 from shard_builder.sources.detect import scan_source
@@ -83,30 +83,24 @@ def source_table(source: Source) -> Table:
     """Tabulate what a scan found, beside CK+'s official counts if it is as large as CK+."""
     counts = Counter(sequence.code for sequence in source.sequences)
     is_whole = source.kind == "ckplus" and sum(counts.values()) == sum(CKPLUS_NUM_SEQUENCES)
-    table = Table()
-    table.add_column("class")
-    table.add_column("sequences", justify="right")
-    if is_whole:
-        table.add_column("CK+", justify="right")
+    caption = f"{len(source.skipped)} sequences skipped" if source.skipped else None
+    columns = ("class", "sequences", "CK+") if is_whole else ("class", "sequences")
+    table = make_table("", *columns, caption=caption)
     for code, name in source.classes:
         row = [escape(name), str(counts[code])]
         if is_whole:
             official = CKPLUS_NUM_SEQUENCES[code]
             row.append(f"{official}" + ("" if counts[code] == official else "  differs"))
         table.add_row(*row)
-    if source.skipped:
-        table.caption = f"{len(source.skipped)} sequences skipped"
     return table
 
 
 def stream_table(report: BuildReport, *, seconds: float) -> Table:
     """Tabulate size, compression and speed of each stream."""
     manifest = report.manifest
-    table = Table(
-        title=f"built in {seconds:.1f} s, {report.num_pairs / max(seconds, 1e-9):.1f} pairs/s"
-    )
-    for name in ("stream", "codec", "samples", "members", "shards", "MB", "of raw", "saturated"):
-        table.add_column(name, justify="left" if name in ("stream", "codec") else "right")
+    title = f"built in {seconds:.1f} s, {report.num_pairs / max(seconds, 1e-9):.1f} pairs/s"
+    counted = ("samples", "members", "shards", "MB", "of raw", "saturated")
+    table = make_table(title, "stream", "codec", *counted, num_left=2)
     plane = manifest.geometry.height * manifest.geometry.width
     for name, stream in manifest.streams.items():
         saturated = ""

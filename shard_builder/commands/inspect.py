@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich.table import Table
 
-from shard_builder.console import make_console
+from shard_builder.console import make_console, make_table
 from shard_builder.inspection.dataset import Inspection, inspect_dataset, write_page
 from shard_builder.inspection.quality import codec_errors, shuffle_quality
 
@@ -36,30 +36,25 @@ def run_inspect(dataset: Path, *, html: Path | None, lossless: Path | None) -> N
 
 def tables(inspection: Inspection) -> Iterator[Table]:
     """Yield the whole, then classes, lengths, streams and subjects."""
-    yield _table(str(inspection.path), "what value>", overview(inspection), show_header=False)
-    yield _table("classes", "class sequences> subjects>", inspection.classes())
-    lengths = [(name, count) for name, count in inspection.lengths() if count]
-    yield _table("lengths", "frames> sequences>", lengths)
+    whole = make_table(str(inspection.path), "", "")
+    whole.show_header = False
+    yield _filled(whole, overview(inspection))
+    yield _filled(make_table("classes", "class", "sequences", "subjects"), inspection.classes())
+    lengths = [entry for entry in inspection.lengths() if entry[1]]
+    yield _filled(make_table("lengths", "frames", "sequences", num_left=0), lengths)
     streams = [
         (
-            name,
-            stream.codec_name,
-            stream.frames or "",
-            stream.num_members,
-            len(stream.shards),
-            f"{stream.num_bytes / 1e6:.1f}",
+            *(name, entry.codec_name, entry.frames or "", entry.num_members),
+            *(len(entry.shards), f"{entry.num_bytes / 1e6:.1f}"),
         )
-        for name, stream in inspection.manifest.streams.items()
+        for name, entry in inspection.manifest.streams.items()
     ]
-    yield _table("streams", "stream codec frames members> shards> MB>", streams)
-    yield _table("subjects", "subject sequences> frames>", inspection.subjects())
+    columns = ("stream", "codec", "frames", "members", "shards", "MB")
+    yield _filled(make_table("streams", *columns, num_left=3), streams)
+    yield _filled(make_table("subjects", "subject", "sequences", "frames"), inspection.subjects())
 
 
-def _table(title: str, columns: str, rows: Iterable[Sequence[object]], **options: bool) -> Table:
-    """Return a table; a column whose name ends in ``>`` is set to the right."""
-    table = Table(title=title, **options)  # type: ignore[arg-type]
-    for name in columns.split():
-        table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left")
+def _filled(table: Table, rows: Iterable[Iterable[object]]) -> Table:
     for row in rows:
         table.add_row(*map(str, row))
     return table

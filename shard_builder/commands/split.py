@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from rich.table import Table
 
-from shard_builder.console import make_console
+from shard_builder.console import make_console, make_table
 from shard_builder.files import write_atomically
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import Manifest, read_manifest
@@ -53,11 +53,8 @@ def split_table(
 ) -> Table:
     """Tabulate sequences and subjects of both sides by class."""
     parameters = ", ".join(f"{name} {value}" for name, value in split.parameters.items())
-    table = Table(title=f"{split.kind} ({parameters})")
-    table.add_column("class")
+    table = make_table(f"{split.kind} ({parameters})", "class", "train", "val")
     sides = split.train, split.val
-    for name in ("train", "val"):
-        table.add_column(name, justify="right")
     for entry in manifest.classes:
         counts = (sum(label_of[key] == entry.label for key in side) for side in sides)
         table.add_row(entry.name, *map(str, counts))

@@ -9,14 +9,13 @@ import typer
 from rich.table import Table
 
 from shard_builder.commands.options import values_of, with_options_of
-from shard_builder.console import make_console
+from shard_builder.console import make_console, make_table
 from train.commands.options import (
     DatasetArgument,
     parse_integers,
     training_config,
     with_training_options,
 )
-from train.commands.tables import make_table
 from train.evaluation.cv_options import CvOptions
 from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells
 

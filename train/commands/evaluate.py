@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from shard_builder.console import make_console
+from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
 from train.commands.options import CheckpointOption, DeviceOption, ViewsOption, WorkersOption
-from train.commands.tables import make_table
 from train.evaluation.table_cells import METRIC_COLUMNS, metric_cells
 
 if TYPE_CHECKING:

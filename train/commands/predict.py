@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shard_builder.console import make_console
+from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
 from train.commands.options import CheckpointOption, DeviceOption
-from train.commands.tables import make_table
 
 if TYPE_CHECKING:
     from train.prediction.window_predictor import WindowPrediction

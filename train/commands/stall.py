@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from shard_builder.console import make_console
+from shard_builder.console import make_console, make_table
 from shard_builder.files import write_json
 from shard_builder.progress import progress_bar
 from train.commands.options import DatasetArgument, training_config, with_training_options
-from train.commands.tables import make_table
 
 
 @with_training_options(
