@@ -140,6 +140,11 @@ class Dataset:
         """Official fold or part of each row; empty where the source names none."""
         return self._strings("fold")
 
+    @cached_property
+    def sources(self) -> list[str]:
+        """Path of each row in what was built from."""
+        return self._strings("source")
+
     def keys_of(self, rows: Int64) -> tuple[str, ...]:
         """Return the keys of some rows without making a list of all."""
         return tuple(self._column("key").take(pa.array(rows)).to_pylist())

@@ -163,10 +163,16 @@ def prepare(
 def split(
     dataset: DatasetArgument,
     kind: Annotated[
-        str, _option("subject-kfold, loso, original-random (the original's; leaks) or a file.")
+        str,
+        _option("subject-kfold, loso, original-random (leaks), fold (official parts) or a file."),
     ] = "subject-kfold",
     folds: Annotated[int, _option("subject-kfold: number of folds.")] = 10,
-    fold: Annotated[int, _option("subject-kfold: the fold to validate on, from 0.")] = 0,
+    fold: Annotated[
+        int,
+        _option(
+            "The fold to validate on: subject-kfold counts from 0, official ones have numbers."
+        ),
+    ] = 0,
     subject: Annotated[str, _option("loso: the subject to validate on.")] = "",
     seed: Annotated[int, _option("original-random: its seed.")] = 0,
     out: Annotated[Path | None, _option("Write the split to this JSON file.")] = None,

@@ -15,12 +15,14 @@ import numpy.typing as npt
 from shard_builder.checks import check_choice, check_integer
 from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
+from shard_builder.parts.lists import folds_of_lists, keys_of_list
+from shard_builder.parts.official import numbered_folds, sides_of_folds
 
-SplitKind = Literal["subject-kfold", "loso", "original-random", "list"]
+SplitKind = Literal["subject-kfold", "loso", "original-random", "fold", "list"]
 
 
 class LabelledSequences(Protocol):
-    """What a split is made of: key, subject and label of each row. An open dataset is one."""
+    """What a split is made of, of each row. An open dataset is one."""
 
     @property
     def keys(self) -> Sequence[str]:
@@ -34,42 +36,55 @@ class LabelledSequences(Protocol):
     def labels(self) -> Sequence[int] | npt.NDArray[np.int64]:
         """Class index of each row."""
 
+    @property
+    def folds(self) -> Sequence[str]:
+        """Official fold or part of each row."""
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """Path of each row in what the dataset was built from."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
     """Keys of the training and of the validation sequences; both streams use the same one.
 
     Args:
-        kind: ``subject-kfold``, ``loso`` (leave one subject out), ``original-random`` or ``list``.
+        kind: ``subject-kfold``, ``loso`` (leave one subject out), ``original-random``, ``fold``
+            (official parts) or ``list``.
         parameters: What it was made with, for instance ``{"num_folds": 10, "fold": 0}``.
         train: Keys, sorted.
         val: Keys, sorted; none of them in ``train``.
+        test: Keys, sorted, in neither of them: held out of everything but ``cktrain test``.
 
     Raises:
-        InputError: If the kind is unknown or a key is on both sides.
+        InputError: If the kind is unknown or a key is on two sides.
     """
 
     kind: SplitKind
     parameters: Mapping[str, int | str] = field(default_factory=dict)
     train: tuple[str, ...]
     val: tuple[str, ...]
+    test: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, SplitKind)
-        object.__setattr__(self, "train", tuple(sorted(self.train)))
-        object.__setattr__(self, "val", tuple(sorted(self.val)))
-        if both := set(self.train) & set(self.val):
-            raise InputError(
-                f"{len(both)} sequences are in train and in val, the first is {min(both)}"
-            )
+        for side in ("train", "val", "test"):
+            object.__setattr__(self, side, tuple(sorted(getattr(self, side))))
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            if both := set(getattr(self, one)) & set(getattr(self, other)):
+                raise InputError(
+                    f"{len(both)} sequences are in {one} and in {other}, the first is {min(both)}"
+                )
 
     def to_json(self) -> str:
         """Return the split as JSON text."""
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
 
     def sha256(self) -> str:
-        """Hash the keys on both sides; equal for equal splits, however they were made."""
-        return hashlib.sha256(json.dumps([self.train, self.val]).encode()).hexdigest()
+        """Hash the keys on all sides; equal for equal splits, however they were made."""
+        sides = [self.train, self.val, *([self.test] if self.test else [])]
+        return hashlib.sha256(json.dumps(sides).encode()).hexdigest()
 
 
 def make_split(
@@ -84,12 +99,13 @@ def make_split(
     """Split the sequences of a dataset into training and validation.
 
     Args:
-        dataset: An open dataset, or anything else with keys, subjects and labels.
+        dataset: An open dataset, or anything else with the same columns.
         kind: ``subject-kfold``, ``loso`` (leave one subject out), ``original-random`` (the
-            original's own; subjects leak), or a file: JSON of an earlier split, or a list in the
-            original's form.
+            original's own; subjects leak), ``fold`` (the official parts that the source names), or
+            a file: JSON of an earlier split, a list in the original's form, or lists of parts with
+            ``{fold}`` in their name (``{fold}_list.txt``).
         folds: For ``subject-kfold``: number of folds.
-        fold: For ``subject-kfold``: the fold to validate on, from 0.
+        fold: For ``subject-kfold``: the fold to validate on, from 0; for official folds its number.
         subject: For ``loso``: the subject to validate on.
         seed: For ``original-random``.
 
@@ -109,16 +125,21 @@ def make_split(
     if kind == "original-random":
         labels = [int(label) for label in dataset.labels]
         return split_original_random(keys, labels, seed=seed)
+    if kind == "fold":
+        return split_official(keys, dataset.folds, fold=fold)
+    if "{fold}" in str(kind):
+        official = folds_of_lists(str(kind), dataset.sources, subjects)
+        return split_official(keys, official, fold=fold)
     path = Path(kind)
     if not path.is_file():
         raise InputError(
-            f"kind={str(kind)!r}, expected subject-kfold, loso, original-random or a file with a"
-            " split's JSON or 'path count label' lines"
+            f"kind={str(kind)!r}, expected subject-kfold, loso, original-random, fold or a file"
+            " with a split's JSON or 'path count label' lines"
         )
     if path.suffix != ".json":
-        return split_from_list(keys, path.read_text(encoding="utf-8"), name=path.name)
+        return split_from_list(keys, path)
     split = read_split(path)
-    if unknown := {*split.train, *split.val} - set(keys):
+    if unknown := {*split.train, *split.val, *split.test} - set(keys):
         raise InputError(
             f"{path}: {len(unknown)} sequences are not in the dataset, the first is {min(unknown)}"
         )
@@ -189,35 +210,31 @@ def split_original_random(
     return _split("original-random", {"seed": seed}, keys, val)
 
 
-def split_from_list(keys: Sequence[str], text: str, *, name: str) -> Split:
-    """Read validation sequences from a list in the original's form, ``path count label`` a line.
+def split_official(keys: Sequence[str], folds: Sequence[str], *, fold: int) -> Split:
+    """Split by official parts or folds; see :func:`shard_builder.parts.official.sides_of_folds`."""
+    sides = sides_of_folds(folds, fold=fold)
+    train, val, test = (
+        tuple(key for key, own in zip(keys, sides, strict=True) if own == side)
+        for side in ("train", "val", "test")
+    )
+    parameters = {"fold": fold} if numbered_folds(folds) else {}
+    return Split(kind="fold", parameters=parameters, train=train, val=val, test=test)
 
-    All other sequences train. The key is the last part of the path that is one of ``keys`` (the
-    original's flow lists end in ``/x_flow``). A path that is in no dataset is an error: a silently
-    shorter validation list would change the protocol.
+
+def split_from_list(keys: Sequence[str], path: Path) -> Split:
+    """Validate on the sequences of a list in the original's form, and train on all others.
 
     Raises:
-        InputError: If a line has no known key, or nothing is left to train on.
+        InputError: As :func:`shard_builder.parts.lists.keys_of_list`, or if nothing is left to
+            train on.
     """
-    known, val = set(keys), set()
-    for number, line in enumerate(text.splitlines(), start=1):
-        fields = line.split()
-        if not fields:
-            continue
-        path = " ".join(fields[:-2]) if len(fields) >= 3 else fields[0]
-        names = [part for part in path.replace("\\", "/").split("/") if part in known]
-        if not names:
-            raise InputError(
-                f"{name}, line {number}: {line.strip()!r} names no sequence of the dataset,"
-                " expected 'path count label'"
-            )
-        val.add(names[-1])
-    if not val or val == known:
+    val = keys_of_list(keys, path)
+    if not val or val == set(keys):
         raise InputError(
-            f"{name}: {len(val)} of {len(known)} sequences, expected some for validation and some"
-            " to train on"
+            f"{path}: {len(val)} of {len(keys)} sequences, expected some for validation and some to"
+            " train on"
         )
-    return _split("list", {"list": name}, keys, val)
+    return _split("list", {"list": path.name}, keys, val)
 
 
 def _split(
@@ -228,21 +245,28 @@ def _split(
 
 
 def leaking_subjects(split: Split, subject_of: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the subjects that are on both sides of a split, sorted."""
-    train, val = ({subject_of[key] for key in side} for side in (split.train, split.val))
-    return tuple(sorted(train & val))
+    """Return the subjects that train and validate or test as well, sorted."""
+    train, others = (
+        {subject_of[key] for key in side} for side in (split.train, split.val + split.test)
+    )
+    return tuple(sorted(train & others))
 
 
-def leak_warning(split: Split, subject_of: Mapping[str, str]) -> str:
-    """Return a loud line if subjects are on both sides, else an empty one."""
+def leak_warning(split: Split, subject_of: Mapping[str, str], *, has_subjects: bool = True) -> str:
+    """Return a loud line if a face may be on both sides, else an empty one."""
+    if not has_subjects:
+        return (
+            "WARNING: the source names no subjects, so the same face may be in training and in"
+            " validation. Accuracy on this split is not accuracy on new people."
+        )
     leaking = leaking_subjects(split, subject_of)
     if not leaking:
         return ""
-    num_val = sum(subject_of[key] in leaking for key in split.val)
+    num_val = sum(subject_of[key] in leaking for key in split.val + split.test)
     return (
         f"WARNING: {len(leaking)} subjects are in training AND in validation; {num_val} of"
-        f" {len(split.val)} validation sequences show a known face. Accuracy on this split is not"
-        " accuracy on new people."
+        f" {len(split.val + split.test)} validation sequences show a known face. Accuracy on this"
+        " split is not accuracy on new people."
     )
 
 

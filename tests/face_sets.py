@@ -6,6 +6,7 @@ A frame's gray level is ten times its number in the clip plus ten, so that order
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -53,7 +54,7 @@ Expected = set[tuple[str, str, str, str]]
 
 def ck48(root: Path) -> Expected:
     expected: Expected = set()
-    for subject, label in (("S010", "anger"), ("S011", "anger"), ("S010", "happy")):
+    for subject, label in product(("S010", "S011"), ("anger", "happy")):
         for number in (15, 16, 17):
             name = f"CK+48/{label}/{subject}_004_{number:08d}.png"
             write_images([root / name])

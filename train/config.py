@@ -66,9 +66,13 @@ class TrainConfig:
     aug: Literal["standard", "original"] = option(
         "standard", "original: the original's own crop table."
     )
-    split: str = option("subject-kfold", "subject-kfold, loso, original-random (leaks) or a file.")
+    split: str = option(
+        "subject-kfold", "subject-kfold, loso, original-random (leaks), fold or a file."
+    )
     folds: int = option(10, "subject-kfold: number of folds.")
-    fold: int = option(0, "subject-kfold: the fold to validate on, from 0.")
+    fold: int = option(
+        0, "The fold to validate on: subject-kfold counts from 0, official ones have numbers."
+    )
     subject: str = option("", "loso: the subject to validate on.")
     seed: int = option(
         0, "Initial weights, order, augmentation, dropout, original-random follow from it.", least=0

@@ -20,25 +20,28 @@ COLUMNS = ["key", "label", "num_frames", "num_pairs"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequences:
-    """Key, subject and label of each row of an index."""
+    """What a split is made of: columns of an index."""
 
     keys: list[str]
     subjects: list[str]
     labels: list[int]
+    folds: list[str]
+    sources: list[str]
 
 
 def run_split(dataset: Path, *, out: Path | None, original_format: Path | None, **how: Any) -> None:
     """Make, print and write a split; ``how`` are the arguments of ``make_split``."""
     manifest = read_manifest(dataset)
     batch = read_index(dataset / INDEX_NAME, streams=manifest.streams, version=manifest.version)
-    keys, subjects, labels = (
-        batch.column(name).to_pylist() for name in ("key", "subject", "label")
-    )
-    split = make_split(Sequences(keys=keys, subjects=subjects, labels=labels), **how)
-    subject_of = dict(zip(keys, subjects, strict=True))
+    names = ("key", "subject", "label", "fold", "source")
+    columns = {f"{name}s": batch.column(name).to_pylist() for name in names}
+    sequences = Sequences(**columns)
+    split = make_split(sequences, **how)
+    subject_of = dict(zip(sequences.keys, sequences.subjects, strict=True))
+    label_of = dict(zip(sequences.keys, sequences.labels, strict=True))
     console = make_console()
-    console.print(split_table(split, manifest, dict(zip(keys, labels, strict=True)), subject_of))
-    if warning := leak_warning(split, subject_of):
+    console.print(split_table(split, manifest, label_of, subject_of))
+    if warning := leak_warning(split, subject_of, has_subjects=manifest.has_subjects):
         console.print(warning, style="bold red")
     if out:
         write_split(out, split)
@@ -53,8 +56,9 @@ def split_table(
 ) -> Table:
     """Tabulate sequences and subjects of both sides by class."""
     parameters = ", ".join(f"{name} {value}" for name, value in split.parameters.items())
-    table = make_table(f"{split.kind} ({parameters})", "class", "train", "val")
-    sides = split.train, split.val
+    sides = [split.train, split.val, *([split.test] if split.test else [])]
+    names = ("train", "val", "test")[: len(sides)]
+    table = make_table(f"{split.kind} ({parameters})", "class", *names)
     for entry in manifest.classes:
         counts = (sum(label_of[key] == entry.label for key in side) for side in sides)
         table.add_row(entry.name, *map(str, counts))
@@ -67,7 +71,7 @@ def split_table(
 def write_original_lists(
     folder: Path, split: Split, manifest: Manifest, batch: pa.RecordBatch
 ) -> list[Path]:
-    """Write the original's four lists, ``{train,val}_{rgb,flow}_split.txt``.
+    """Write the original's four lists, ``{train,val}_{rgb,flow}_split.txt``, and of a third part.
 
     A line is ``path count label``, with the paths of ``ckshard prepare``'s trees.
 
@@ -77,7 +81,8 @@ def write_original_lists(
     folder.mkdir(parents=True, exist_ok=True)
     row_of = {row["key"]: row for row in batch.select(COLUMNS).to_pylist()}
     written = []
-    for side, keys in (("train", split.train), ("val", split.val)):
+    sides = [("train", split.train), ("val", split.val)]
+    for side, keys in [*sides, *([("test", split.test)] if split.test else [])]:
         for stream, tail, count in (("rgb", "", "num_frames"), ("flow", "/x_flow", "num_pairs")):
             lines = []
             for row in (row_of[key] for key in keys):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from itertools import pairwise
 from statistics import mean
 
 from shard_builder.errors import InputError
 from shard_builder.sources.known import resembles
-from shard_builder.sources.sequence import FaceSequence, Source
+from shard_builder.sources.sequence import FaceSequence, Source, side_of_part
 from shard_builder.sources.walk import FRAME_NUMBER
 
-PARTS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 MIN_RUN = 4
 """Stills whose numbers follow each other in runs of this length on average are frames of clips."""
 
@@ -70,7 +68,8 @@ def check_plausible(source: Source) -> None:
         reasons += _absurd_stills(source.sequences)
     if not reasons:
         return
-    known = resembles(source.sequences[0].source)
+    # Class folders are a guess where nothing was said; a layout or table is what was meant.
+    known = resembles(source.sequences[0].source) if source.kind == "videos" else None
     hint = f"; this resembles {known.name}: {known.options}" if known else ""
     raise InputError(
         f"{'; '.join(reasons)}{hint}\n  Look at ckshard list SRC with the same options; if it is"
@@ -82,7 +81,7 @@ def _absurd_classes(source: Source) -> Iterable[str]:
     names = [name for _, name in source.classes]
     if len(names) == 1:
         yield f"there is only one class, {names[0]!r}, expected at least two"
-    parts = [name for name in names if PARTS & set(re.split(r"[^a-z]+", name.casefold()))]
+    parts = [name for name in names if side_of_part(name)]
     if parts:
         yield (
             f"classes are called {', '.join(parts)}, which are the parts of a split (name them"

@@ -11,7 +11,7 @@ from pathlib import Path
 from shard_builder.errors import InputError, SourceError
 from shard_builder.lists import DELIMITERS, Row, has_header, place, read_lines, read_table
 from shard_builder.sources.clips import Clip
-from shard_builder.sources.matching import ClipNames, Labelled, same_text
+from shard_builder.sources.matching import Labelled, names_of_clips, same_text
 from shard_builder.sources.sequence import SkippedSequence
 from shard_builder.sources.template import Layout
 
@@ -139,7 +139,7 @@ def apply_labels(
     Raises:
         InputError: If a list cannot be read, or a line names several clips.
     """
-    names = ClipNames(clips, root, match=match)
+    names = names_of_clips(clips, root, match=match)
     taken: dict[int, Row] = {}
     merged: dict[int, Clip] = {}
     faults: list[SkippedSequence] = []

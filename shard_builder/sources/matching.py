@@ -26,65 +26,68 @@ class Labelled:
     left_out: dict[str, int]
 
 
-class ClipNames:
-    """Finds clips by the names that lists give them: they shorten paths, drop suffixes and zeros.
+class Names:
+    """Finds what lists name: they shorten paths, drop suffixes and zeros.
 
-    A name fits a clip if one's parts are the last parts of the other; suffixes and the leading
+    A name fits another if one's parts are the last parts of the other; suffixes and the leading
     zeros of a part that is a number do not matter.
 
     Args:
-        clips: What the scan found.
-        root: The folder it was found in.
-        match: How the list names a clip, with a layout's names in braces (``{part}_{number}``);
-            empty: by its path.
+        names: Names with ``/`` between their parts.
+        subjects: Whose each is, to tell two of one name apart; empty where that is not known.
     """
 
-    def __init__(self, clips: Sequence[Clip], root: Path, *, match: str = "") -> None:
-        self._clips = clips
-        self._match = match
-        names = [
-            name_parts(_fill(match, clip) if match else _own_name(clip, root)) for clip in clips
-        ]
-        self._parts = names
+    def __init__(self, names: Sequence[str], subjects: Sequence[str]) -> None:
+        self._names, self._subjects = names, subjects
+        self._parts = [name_parts(name) for name in names]
         self._by_last: dict[str, list[int]] = {}
-        for index, parts in enumerate(names):
+        for index, parts in enumerate(self._parts):
             self._by_last.setdefault(parts[-1], []).append(index)
 
     def find_all(self, name: str) -> list[int]:
-        """Return the positions of the clips that a name fits; of one that it fits whole, only
-        that.
-        """
+        """Return the positions that a name fits; of one that it fits whole, only that."""
         wanted = name_parts(name)
         fitting = [i for i in self._by_last.get(wanted[-1], ()) if _is_tail(wanted, self._parts[i])]
         exact = [index for index in fitting if self._parts[index] == wanted]
         return exact if len(exact) == 1 else fitting
 
     def find(self, name: str, *, subject: str, place: str) -> int | None:
-        """Return the position of the clip that a name stands for, None if there is none.
+        """Return the position that a name stands for, None if there is none.
 
         Args:
             name: The name in the list.
-            subject: Whose clip it is, to tell two of one name apart; empty if the list does not
-                say.
+            subject: Whose it is; empty if the list does not say.
             place: Where the name stands.
 
         Raises:
-            InputError: If several clips fit.
+            InputError: If several fit.
         """
         fitting = self.find_all(name)
         if len(fitting) > 1 and subject:
-            own = [self._clips[index].fields.get("subject", "") for index in fitting]
-            fitting = [
-                i for i, other in zip(fitting, own, strict=True) if same_text(subject, other)
-            ]
+            fitting = [index for index in fitting if same_text(subject, self._subjects[index])]
         if len(fitting) > 1:
-            first, second = (self._clips[index].path for index in fitting[:2])
+            first, second = (self._names[index] for index in fitting[:2])
             raise InputError(
                 f"{place}: {name!r} names {len(fitting)} clips ({first}, {second}), expected one;"
-                " name more of the path"
-                + ("" if self._match else ", or say with match=... how the list names a clip")
+                " name more of the path, or say with match=... how the list names a clip"
             )
         return fitting[0] if fitting else None
+
+
+def names_of_clips(clips: Sequence[Clip], root: Path, *, match: str = "") -> Names:
+    """Return the names that lists may give clips.
+
+    Args:
+        clips: What the scan found.
+        root: The folder it was found in.
+        match: How the list names a clip, with a layout's names in braces (``{part}_{number}``);
+            empty: by its path.
+
+    Raises:
+        InputError: If ``match`` holds a name that the layout has not.
+    """
+    names = [_fill(match, clip) if match else _own_name(clip, root) for clip in clips]
+    return Names(names, [clip.fields.get("subject", "") for clip in clips])
 
 
 def name_parts(name: str) -> tuple[str, ...]:
@@ -131,7 +134,7 @@ def subjects_from_table(clips: Sequence[Clip], root: Path, table: Path) -> Label
     Raises:
         InputError: If the table cannot be read, or names two subjects of one clip.
     """
-    names = ClipNames(clips, root)
+    names = names_of_clips(clips, root)
     rows: dict[int, Row] = {}
     unknown: list[Row] = []
     for row in read_table(table, SUBJECT_COLUMNS, required=("video", "subject")):

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from shard_builder.errors import InputError, SourceError
 from shard_builder.keys import KEY_PATTERN
 from shard_builder.sources.options import OnError, SourceKind
 from shard_builder.sources.walk import natural_key
 from shard_builder.videos import is_video
+
+PARTS: dict[Literal["train", "val", "test"], tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""What official parts are called, by the side of a split that they are."""
 
 CKPLUS_EMOTIONS = (
     "neutral",
@@ -150,6 +159,17 @@ class Source:
     has_subjects: bool = True
     left_out: Mapping[str, int] = field(default_factory=dict)
     skipped: tuple[SkippedSequence, ...] = ()
+
+
+def side_of_part(name: str) -> Literal["train", "val", "test", ""]:
+    """Return the side of a split that an official part is by its name; else nothing.
+
+    >>> side_of_part("Train_AFEW"), side_of_part("fold 3")
+    ('train', '')
+    """
+    words = set(re.split(r"[^a-z]+", name.casefold()))
+    sides = [side for side, names in PARTS.items() if words & set(names)]
+    return sides[0] if len(sides) == 1 else ""
 
 
 def number_classes(names: Collection[str]) -> tuple[tuple[int, str], ...]:

@@ -77,7 +77,11 @@ def test_anything_with_keys_subjects_and_labels_is_split() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
-        ("kfold", {}, "^kind='kfold', expected subject-kfold, loso, original-random or a file"),
+        (
+            "kfold",
+            {},
+            "^kind='kfold', expected subject-kfold, loso, original-random, fold or a file",
+        ),
         ("subject-kfold", {"folds": 3}, "^folds=3, expected 2 to 2"),
         ("subject-kfold", {"folds": 2, "fold": 2}, "^fold=2, expected an integer from 0 to 1"),
         ("loso", {}, "^kind='loso' needs the subject.*subject='A'"),

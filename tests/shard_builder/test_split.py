@@ -93,16 +93,24 @@ def test_the_originals_split_takes_a_tenth_of_each_class_rounded_down() -> None:
     assert leaking_subjects(split, {key: key[:4] for key in keys})
 
 
-def test_a_list_in_the_originals_form_names_the_validation_part() -> None:
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_in_the_originals_form_names_the_validation_part(
+    encoding: str, tmp_path: Path
+) -> None:
     keys = ["S005_001", "S010_004", "S011_002"]
-    text = "/data/flow/3/S010_004/x_flow 16 3\n\n"
-    split = split_from_list(keys, text, name="val_flow_split.txt")
+    path = tmp_path / "list.txt"
+
+    def split_by(text: str) -> Split:
+        path.write_text(text, encoding=encoding)
+        return split_from_list(keys, path)
+
+    split = split_by("/data/flow/3/S010_004/x_flow 16 3\n\n")
     assert split.val == ("S010_004",) and split.train == ("S005_001", "S011_002")
-    assert split_from_list(keys, "S010_004", name="list.txt").val == ("S010_004",)
+    assert split_by("S010_004").val == ("S010_004",)
     with pytest.raises(InputError, match=r"list\.txt, line 2: .*S099_001.*names no sequence"):
-        split_from_list(keys, "S010_004 16 3\nrgb/3/S099_001 17 3\n", name="list.txt")
+        split_by("S010_004 16 3\nrgb/3/S099_001 17 3")
     with pytest.raises(InputError, match="0 of 3 sequences"):
-        split_from_list(keys, "\n", name="list.txt")
+        split_by("")
 
 
 def test_a_split_refuses_an_overlap_and_survives_its_file(tmp_path: Path) -> None:

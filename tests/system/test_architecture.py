@@ -39,7 +39,7 @@ FLOORS = {
         "errors checks machine lock keys files untrusted lists images videos provenance progress"
         " console",
         "sources format",
-        "faces",
+        "faces parts",
         "split synth building inspection",
         "commands",
         "cli",

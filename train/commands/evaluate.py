@@ -41,9 +41,9 @@ def evaluate(
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
 ) -> None:
-    """Test one run, or fuse an rgb and a flow run, on the subjects that their split left out.
+    """Test one run, or fuse an rgb and a flow run, on what their split left out.
 
-    Ten views a sequence.
+    That is its third part if it has one, else the validation part. Ten views a sequence.
     """
     from models.fusion import deciding
     from train.evaluation.evaluate import TITLES, evaluate_runs
@@ -83,7 +83,9 @@ def remarks(report: EvaluationReport) -> Iterator[str]:
             f"McNemar, rgb against flow: p = {test.p_value:.3g}"
             f" ({test.only_first} right in rgb only, {test.only_second} in flow only)"
         )
-    if report.checkpoint == "best":
+    if report.part == "test":
+        yield "These sequences are a third part, which neither trained nor validated."
+    elif report.checkpoint == "best":
         yield "best.pt was chosen on these sequences: its accuracy on them is optimistic."
 
 

@@ -48,14 +48,15 @@ def opening_lines(run: TrainRun) -> list[str]:
     session = run.session
     config, split, num_ranks = session.config, session.split, session.ranks.world_size
     subject_of = dict(zip(session.dataset.keys, session.dataset.subjects, strict=True))
-    train, val = (
+    train, val, test = (
         f"{len(keys)} sequences of {len({subject_of[key] for key in keys})} subjects"
-        for keys in (split.train, split.val)
+        for keys in (split.train, split.val, split.test)
     )
     lines = [
         f"{config.stream} stream: {config.arch} on {device_name(session.device)},"
         f" {session.precision}" + (f", {num_ranks} ranks" if num_ranks > 1 else ""),
         f"training on {train}, validating on {val} ({split.kind})",
+        *([f"held out for cktrain test: {test}"] if split.test else []),
         f"batch {config.batch_size} x {config.iter_size} = {config.step_size} samples a step,"
         f" lr {config.lr:g}, {config.epochs} epochs -> {run.folder.path}",
     ]
@@ -66,7 +67,8 @@ def opening_lines(run: TrainRun) -> list[str]:
             f"notice: {num_short} training sequences have fewer than {config.stack_length} pairs;"
             " their last pair is repeated"
         )
-    if warning := leak_warning(split, subject_of):
+    has_subjects = session.dataset.manifest.has_subjects
+    if warning := leak_warning(split, subject_of, has_subjects=has_subjects):
         lines.append(f"[bold red]{warning}[/]")
     return [*lines, *session.notices]
 

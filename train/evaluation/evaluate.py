@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ TITLES = {
 }
 
 
+Part = Literal["val", "test"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationReport:
     """Result of a test.
@@ -42,6 +45,7 @@ class EvaluationReport:
         num_subjects: Subjects among the tested sequences.
         views: ``ten`` or ``original``.
         checkpoint: ``last`` or ``best``.
+        part: ``val``, or ``test``: a third part that neither trained nor validated.
         results: Metrics by stream; ``fused`` when two runs were tested.
         weights: Fusion weights and their origin; None for a single run.
         mcnemar: Whether the streams differ, rgb first; None for a single run.
@@ -51,6 +55,7 @@ class EvaluationReport:
     num_subjects: int
     views: Views
     checkpoint: str
+    part: Part
     results: dict[str, Metrics]
     weights: FusionWeights | None
     mcnemar: McNemar | None
@@ -70,6 +75,7 @@ class EvaluationReport:
             "classes": list(self.class_names),
             "views": self.views,
             "checkpoint": self.checkpoint,
+            "part": self.part,
             "fusion": asdict(self.weights) if self.weights else None,
             "mcnemar": asdict(self.mcnemar) if self.mcnemar else None,
         }
@@ -88,9 +94,10 @@ def evaluate_runs(
     device: str = "auto",
     fusion: str = "default",
 ) -> EvaluationReport:
-    """Test one run, or an rgb and a flow run together, on the validation part of their split.
+    """Test one run, or an rgb and a flow run together, on what their split left out.
 
-    The epoch must not have been chosen on that part: ``last`` is honest, ``best`` flatters.
+    That is its third part if it has one, else the validation part. The epoch must not have been
+    chosen on the validation part: there ``last`` is honest, ``best`` flatters.
 
     Args:
         runs: One run folder, or two in any order.
@@ -110,7 +117,7 @@ def evaluate_runs(
     """
     models = [load_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
     check_pair(models)
-    keys, names = models[0].val_keys, models[0].class_names
+    keys, names = models[0].test_keys or models[0].val_keys, models[0].class_names
     with open_dataset(dataset) as opened:
         for model in models:
             check_fits(model, opened)
@@ -124,7 +131,13 @@ def evaluate_runs(
             for model in models
         ]
     return write_evaluation(
-        out, scores, class_names=names, views=views, checkpoint=checkpoint, weights=weights
+        out,
+        scores,
+        class_names=names,
+        views=views,
+        checkpoint=checkpoint,
+        part="test" if models[0].test_keys else "val",
+        weights=weights,
     )
 
 
@@ -206,6 +219,7 @@ def write_evaluation(
     class_names: Sequence[str],
     views: Views,
     checkpoint: str,
+    part: Part = "val",
     weights: FusionWeights = DEFAULT_WEIGHTS,
 ) -> EvaluationReport:
     """Compute the metrics of one or two streams and write the test folder, ``test.json`` last.
@@ -216,6 +230,7 @@ def write_evaluation(
         class_names: Names in label order.
         views: ``ten`` or ``original``, for the record.
         checkpoint: ``last`` or ``best``, for the record.
+        part: ``val`` or ``test``, for the record.
         weights: Fusion weights, for two streams.
     """
     first = scores[0]
@@ -230,6 +245,7 @@ def write_evaluation(
         num_subjects=len(set(subjects)),
         views=views,
         checkpoint=checkpoint,
+        part=part,
         results={
             stream: compute_metrics(labels, guess, subjects=subjects, class_names=class_names)
             for stream, guess in predicted.items()

@@ -37,6 +37,7 @@ class StreamModel:
         train_subjects: Subjects it has seen.
         train_keys: Sequences it has seen.
         val_keys: Sequences of the validation part, sorted.
+        test_keys: Sequences of a third part that neither trained nor validated, sorted.
         height: Height of frames and planes before the crop, in pixels.
         width: Width of them.
         flow_method: ``farneback`` or ``dis``; None if the dataset had no flow.
@@ -51,6 +52,7 @@ class StreamModel:
         self.train_subjects = tuple(content["train_subjects"])
         self.train_keys = tuple(content["train_keys"])
         self.val_keys = tuple(sorted(content["val_keys"]))
+        self.test_keys = tuple(sorted(content.get("test_keys", ())))
         self.split_sha256: str = content["split_sha256"]
         self.height, self.width = content["geometry"]["height"], content["geometry"]["width"]
         flow = content["flow"] or {"method": None, "bound_px": 0.0}
@@ -132,7 +134,7 @@ def check_pair(models: Sequence[StreamModel]) -> None:
         if left != right:
             raise InputError(f"{both}: their {what} differ: {left} and {right}, expected the same")
     if one.split_sha256 != other.split_sha256:
-        keys = sorted(set(one.val_keys) ^ set(other.val_keys))
+        keys = sorted({*one.val_keys, *one.test_keys} ^ {*other.val_keys, *other.test_keys})
         named = [f"; {key} (subject {key.partition('_')[0]}) is validated in one" for key in keys]
         raise InputError(
             f"{both}: their splits differ, expected the same{''.join(named[:1])}\n"

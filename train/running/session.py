@@ -114,6 +114,7 @@ class Session:
             "flow": {"method": flow.method, "bound_px": flow.bound_px} if flow else None,
             "train_keys": list(self.split.train),
             "val_keys": list(self.split.val),
+            "test_keys": list(self.split.test),
             "train_subjects": sorted({subject_of[key] for key in self.split.train}),
             **self._origin(),
             "config": self.config.to_record(),

@@ -172,6 +172,7 @@ def run_record(session: Session) -> dict[str, Any]:
             "sha256": split.sha256(),
             "num_train": len(split.train),
             "num_val": len(split.val),
+            "num_test": len(split.test),
         },
         "classes": list(dataset.class_names),
         "num_parameters": sum(parameter.numel() for parameter in session.model.parameters()),
