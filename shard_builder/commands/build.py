@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from shard_builder.building.build import BuildReport, build_dataset
@@ -87,7 +86,7 @@ def source_table(source: Source) -> Table:
     columns = ("class", "sequences", "CK+") if is_whole else ("class", "sequences")
     table = make_table("", *columns, caption=caption)
     for code, name in source.classes:
-        row = [escape(name), str(counts[code])]
+        row = [name, str(counts[code])]
         if is_whole:
             official = CKPLUS_NUM_SEQUENCES[code]
             row.append(f"{official}" + ("" if counts[code] == official else "  differs"))
