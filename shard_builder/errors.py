@@ -68,7 +68,7 @@ def _damaged_member(
 
 
 class BuildError(CkError):
-    """A build could not finish, and not for its input: a full disk, a worker that died."""
+    """A build could not finish although its input is fine: a full disk, a worker that died."""
 
 
 class TrainingError(CkError):
