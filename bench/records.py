@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pipelines.throughput.measure import MIN_REPEATS
+from pipelines.throughput.cases import MIN_REPEATS
 from pipelines.throughput.turns import machine_facts
 from shard_builder.provenance import command_line, git_revision, package_versions
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.throughput.measure import MIN_REPEATS
+from pipelines.throughput.cases import MIN_REPEATS
 
 ROOT = Path(__file__).parent.parent.parent
 MAIN = "import sys; sys.argv[0] = '{0}'; from {1}.cli import main; main()"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from pipelines.dataset import open_dataset
+from pipelines.dataset import Dataset, open_dataset
 from pipelines.reading import DTYPES, find_device
 from pipelines.streams import kind_of
-from pipelines.throughput.measure import BenchOptions, BenchRecord, run_bench
+from pipelines.throughput.cases import BenchOptions
+from pipelines.throughput.consumer import WaitRecord
+from pipelines.throughput.measure import BenchRecord, run_bench
 from shard_builder.checks import check_choice
 from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
@@ -20,12 +25,38 @@ from shard_builder.files import write_atomically
 from shard_builder.machine import num_usable_cores
 from shard_builder.progress import progress_bar
 
-COLOURS = {"png-tree": "#b45f4d", "cpu": "#3b7dd8", "dali": "#5a9e4b"}
+COLOURS = {"png-tree": "#b45f4d", "cpu": "#3b7dd8", "dali": "#5a9e4b", "resident": "#8a63b0"}
 CEILING_COLOUR = "#bbbbbb"
 
 
 def run_bench_command(
-    path: Path,
+    path: Path, *, json_path: Path | None, plot_path: Path | None, **words: Any
+) -> None:
+    """Measure samples a second and show the result.
+
+    Args:
+        path: Dataset folder.
+        json_path: File for the records.
+        plot_path: File for the figure.
+        words: The arguments of :func:`bench_options`.
+
+    Raises:
+        InputError: If an option does not fit the dataset or the machine.
+    """
+    check_targets(json_path, plot_path)
+    console = make_console()
+    with open_dataset(path) as dataset:
+        options = bench_options(dataset, **words)
+        with progress_bar("measurements", console=console) as report:
+            records = run_bench(dataset, options, on_progress=report)
+    console.print(records_table(records))
+    write_records(json_path, records)
+    if plot_path is not None:
+        plot_records(records, plot_path)
+
+
+def bench_options(
+    dataset: Dataset,
     *,
     streams: str,
     batch_size: int,
@@ -34,46 +65,47 @@ def run_bench_command(
     device: str,
     repeats: int,
     seconds: float,
-    json_path: Path | None,
-    plot_path: Path | None,
-) -> None:
-    """Run the benchmark and show its result.
+) -> BenchOptions:
+    """Return the options that a command line makes.
 
     Raises:
-        InputError: If an option does not fit the dataset or the machine.
+        InputError: If one does not fit the dataset or the machine.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     find_device(device)
     kinds = {str(kind).removeprefix("torch."): kind for kind in DTYPES}
     check_choice("dtype", dtype, kinds)
-    for target in (json_path, plot_path):
+    names = streams.split(",") if streams else dataset.manifest.streams
+    return BenchOptions(
+        streams=tuple(kind_of(name).name for name in names),
+        batch_size=batch_size,
+        num_threads=threads or num_usable_cores(),
+        dtype=kinds[dtype],
+        device=device,
+        repeats=repeats,
+        seconds=seconds,
+    )
+
+
+def check_targets(*targets: Path | None) -> None:
+    """Make sure that files can be written when all is measured.
+
+    Raises:
+        InputError: If the folder of one is missing.
+    """
+    for target in targets:
         if target is not None and not target.parent.is_dir():
             raise InputError(
                 f"{target}: no such folder as {target.parent}, expected one\n  Make it first."
             )
-    console = make_console()
-    with open_dataset(path) as dataset:
-        options = BenchOptions(
-            streams=tuple(
-                kind_of(name).name
-                for name in (streams.split(",") if streams else dataset.manifest.streams)
-            ),
-            batch_size=batch_size,
-            num_threads=threads or num_usable_cores(),
-            dtype=kinds[dtype],
-            device=device,
-            repeats=repeats,
-            seconds=seconds,
-        )
-        with progress_bar("measurements", console=console) as report:
-            records = run_bench(dataset, options, on_progress=report)
-    console.print(records_table(records))
-    if json_path is not None:
-        text = json.dumps([record.to_dict() for record in records], indent=1) + "\n"
-        write_atomically(json_path, text.encode())
-    if plot_path is not None:
-        plot_records(records, plot_path)
+
+
+def write_records(path: Path | None, records: Sequence[BenchRecord | WaitRecord]) -> None:
+    """Write records as JSON if there is a file for them."""
+    if path is not None:
+        text = json.dumps([asdict(record) for record in records], indent=1) + "\n"
+        write_atomically(path, text.encode())
 
 
 def records_table(records: list[BenchRecord]) -> Table:

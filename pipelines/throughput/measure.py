@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +16,15 @@ import torch
 
 from pipelines.dataset import Dataset
 from pipelines.engines.planes import open_planes
-from pipelines.loader import make_loader
-from pipelines.plan.sampling import Sampling
-from pipelines.reading import Cache, EngineName, Reading, has_dali
 from pipelines.streams import kind_of
+from pipelines.throughput.cases import BenchOptions, LoaderCase, loader_cases
 from pipelines.throughput.png_tree import PngTree, make_png_loader, write_png_tree
 from pipelines.throughput.turns import Contender, machine_facts, measure_in_turns, spread
-from shard_builder.checks import check_integer, check_number
 from shard_builder.format.streams import StreamName
 from shard_builder.provenance import package_versions
 
-MIN_REPEATS = 5
 MIN_EPOCH_SAMPLES = 512
 TREE_SAMPLES = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchOptions:
-    """What to measure.
-
-    Args:
-        streams: Streams of the dataset.
-        batch_size: Samples of a batch.
-        stack_length: Flow pairs of a sample.
-        num_threads: Threads of the engines, and worker processes of the PNG tree.
-        dtype: Of the engines' images.
-        device: Where ``dali`` and ``cpu`` hand batches over; with CUDA both also run on the CPU.
-        repeats: Measurements of each, at least 5.
-        seconds: Least duration of a measurement.
-    """
-
-    streams: tuple[StreamName, ...]
-    batch_size: int = 32
-    stack_length: int = 5
-    num_threads: int = 2
-    dtype: torch.dtype = torch.uint8
-    device: str = "cpu"
-    repeats: int = MIN_REPEATS
-    seconds: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_integer("repeats", self.repeats, low=MIN_REPEATS, high=10_000)
-        check_integer("threads", self.num_threads, low=1, high=4096)
-        check_integer("batch_size", self.batch_size, low=1, high=1 << 24)
-        check_number("seconds", self.seconds, low=0, high=3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +41,6 @@ class BenchRecord:
     samples_per_s: dict[str, Any]
     machine: dict[str, str | int | None]
     versions: dict[str, str | None]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values for JSON."""
-        return asdict(self)
 
 
 def run_bench(
@@ -120,14 +81,8 @@ def run_bench(
 def _contenders(dataset: Dataset, stream: StreamName, options: BenchOptions) -> Iterator[Any]:
     codec = dataset.stream(stream).codec
     yield _png_tree(dataset, stream, options)
-    yield _loader(dataset, stream, "cpu", "cpu", "none", options)
-    if codec != "raw":
-        yield _loader(dataset, stream, "cpu", "cpu", "ram", options)
-    if has_dali():
-        yield _loader(dataset, stream, "dali", "cpu", "none", options)
-    if options.device != "cpu":
-        yield _loader(dataset, stream, "cpu", options.device, "none", options)
-        yield _loader(dataset, stream, "dali", options.device, "none", options)
+    for case in loader_cases(codec, options.device):
+        yield _loader(case, dataset, stream, options)
     if codec != "raw":
         yield _ceiling(dataset, stream, options, with_decoding=True)
     yield _ceiling(dataset, stream, options, with_decoding=False)
@@ -135,48 +90,24 @@ def _contenders(dataset: Dataset, stream: StreamName, options: BenchOptions) -> 
 
 @contextmanager
 def _loader(
-    dataset: Dataset,
-    stream: StreamName,
-    engine: EngineName,
-    device: str,
-    cache: Cache,
-    options: BenchOptions,
+    case: LoaderCase, dataset: Dataset, stream: StreamName, options: BenchOptions
 ) -> Iterator[Contender]:
     rows = np.arange(len(dataset), dtype=np.int64)
     rows = np.tile(rows, -(-max(MIN_EPOCH_SAMPLES, options.batch_size) // len(rows)))
-    with make_loader(
-        dataset,
-        stream,
-        rows=rows,
-        training=True,
-        batch_size=options.batch_size,
-        sampling=Sampling(stack_length=options.stack_length),
-        reading=Reading(
-            engine=engine,
-            device=device,
-            dtype=options.dtype,
-            num_threads=options.num_threads,
-            cache=cache,
-        ),
-    ) as loader:
+    with case.open(dataset, stream, rows, options) as loader:
 
         def run_epoch(epoch: int) -> int:
             # Each loop is the next epoch, read ahead over the border as in training.
             num_samples = sum(len(batch.keys) for batch in loader)
-            if device != "cpu":
-                torch.cuda.synchronize(device)
+            if case.device != "cpu":
+                torch.cuda.synchronize(case.device)
             return num_samples
 
-        kind = "cpu" if device == "cpu" else "gpu"
-        name = {
-            "dali": f"dali on the {kind}",
-            "cpu": "cpu" if kind == "cpu" else "cpu, to the gpu",
-        }[engine]
         yield Contender(
-            name=name + (", cached" if cache == "ram" else ""),
-            engine=engine,
+            name=case.name,
+            engine=case.engine,
             codec=dataset.stream(stream).codec,
-            dtype=str(options.dtype).removeprefix("torch."),
+            dtype=options.dtype_name,
             run_epoch=run_epoch,
             end_turn=loader._stop_reading,
         )
