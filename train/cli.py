@@ -15,12 +15,7 @@ from train.commands.stall import stall_test
 from train.commands.train import train_stream
 
 HELP = "Train and test two-stream emotion recognition on a dataset of ckshard."
-FLAG_OF = {
-    "kind": "--split",
-    "engine": "--loader",
-    "num_threads": "--workers",
-    "augmentation": "--aug",
-}
+FLAG_OF = {"kind": "--split", "engine": "--loader", "num_threads": "--workers"}
 """Flags of what the library calls otherwise than the command line."""
 app = typer.Typer(
     name="cktrain",

@@ -134,6 +134,7 @@ def test_help_says_what_each_field_is(cktrain: Cktrain) -> None:
         ("--cache-bytes=-1", "--cache-bytes -1, expected an integer from 0"),
         ("--cache=device --cache-bytes=1000", "--cache device: "),
         ("--cache=device --loader=dali", "--loader dali with --cache device, but"),
+        ("--workers=5000", "--workers 5000, expected an integer from 1 to 4096"),
         ("--aug=mixup", "--aug mixup, expected one of standard, original"),
     ],
 )

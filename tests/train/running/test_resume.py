@@ -38,6 +38,14 @@ def test_resume_drops_the_rows_that_a_kill_left_behind(train: Train) -> None:
     assert all(row["loss"] != 9.0 for row in read_metrics(run))
 
 
+def test_resume_drops_a_line_that_a_kill_cut_short(train: Train) -> None:
+    run = train(epochs=1)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "st')
+    train(epochs=2, resume=True)
+    assert [row["epoch"] for row in read_metrics(run) if row["kind"] == "epoch"] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
