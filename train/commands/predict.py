@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
 from train.commands.options import CheckpointOption, DeviceOption
 
 if TYPE_CHECKING:
+    from train.prediction.predict import ClipPrediction
     from train.prediction.window_predictor import WindowPrediction
 
 
@@ -61,10 +63,7 @@ def predict(
         device=device,
         on_window=print_window,
     )
-    table = make_table(f"{source.name}: {clip.emotion}", "class", *clip.probs)
-    for label, name in enumerate(clip.class_names):
-        table.add_row(name, *(f"{100 * values[label]:.1f} %" for values in clip.probs.values()))
-    console.print(table)
+    console.print(clip_table(clip, title=f"{source.name}: {clip.emotion}"))
     for notice in clip.notices:
         console.print(f"notice: {notice}")
     speed = clip.duration_s / clip.seconds if clip.seconds else 0.0
@@ -73,3 +72,11 @@ def predict(
         f" {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s\n"
         f"{out}: predictions.jsonl, bars.png, timeline.png"
     )
+
+
+def clip_table(clip: ClipPrediction, *, title: str) -> Table:
+    """Tabulate the probability of each class, a column for each stream."""
+    table = make_table(title, "class", *clip.probs)
+    for label, name in enumerate(clip.class_names):
+        table.add_row(name, *(f"{100 * values[label]:.1f} %" for values in clip.probs.values()))
+    return table

@@ -1,0 +1,46 @@
+"""``cktrain predict`` through the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.train.tiny_net import Cktrain
+
+
+@pytest.fixture
+def sequence(tiny_release: Path) -> Path:
+    """The folder of a CK+ sequence."""
+    folders = sorted(tiny_release.rglob("S*/0*"))
+    return next(folder for folder in folders if list(folder.glob("*.png")))
+
+
+def test_windows_are_printed_as_they_come_and_the_clip_at_the_end(
+    cktrain: Cktrain, runs: dict[str, Path], sequence: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ("--out", out, "--stride", 3, "--fps", 10, "--device", "cpu")
+    code, text, _ = cktrain("predict", runs["rgb"], runs["flow"], sequence, *words)
+    assert code == 0
+    windows = [line for line in text.splitlines() if " s  frames " in line]
+    assert len(windows) == len((out / "predictions.jsonl").read_text().splitlines()) - 1
+    assert windows[0].startswith("   0.50 s  frames 1 to 6: ")
+    frames = len(list(sequence.glob("*.png")))
+    assert f"{frames} frames ({frames / 10:.1f} s)" in text and "fused" in text
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--stride=0", "--stride 0, expected at least 1 frame"),
+        ("--overlay=video.avi", "--overlay video.avi, expected a file name that ends in .mp4"),
+    ],
+)
+def test_bad_options_are_named_before_anything_is_written(
+    cktrain: Cktrain, runs: dict[str, Path], sequence: Path, tmp_path: Path, option: str, words: str
+) -> None:
+    out = tmp_path / "out"
+    code, _, error = cktrain("predict", runs["flow"], sequence, "--out", out, option)
+    assert code == 2 and error.startswith(f"cktrain: error: {words}")
+    assert not out.exists()
