@@ -21,9 +21,9 @@ from shard_builder.files import name_of_open, open_regular
 from shard_builder.format.codecs import parse_npy_header
 from shard_builder.format.index import INDEX_NAME, LISTS
 from shard_builder.format.manifest import Geometry, Stream
+from shard_builder.format.streams import IMAGE_CODECS
 from shard_builder.untrusted.image_header import header_fault
 
-IMAGE_CODECS = ("jpg", "png")
 SECONDS_BETWEEN_CHECKS = 1.0
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from shard_builder.errors import InputError
-from shard_builder.format.streams import StreamName
-from shard_builder.images import decode_gray, decode_rgb
+from shard_builder.format.streams import StreamName, item_shape
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -26,7 +24,6 @@ class StreamKind:
         mean: Of values in 0..1, per channel, or one for all. rgb: ImageNet's.
         deviation: Likewise. flow: TSN's.
         crop_ratios: Sizes of a training crop as parts of the plane's shorter side.
-        decode: Bytes of a member to its image; None if it is no whole image.
 
     Source: video_transforms.py of two_stream_for_emotion_recognition (values, ratios).
     """
@@ -36,7 +33,6 @@ class StreamKind:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     crop_ratios: tuple[float, ...]
-    decode: Callable[[UInt8], UInt8 | None]
 
     def num_channels(self, stack_length: int) -> int:
         """Return the channels of a sample: 3, or x and y of each pair."""
@@ -44,7 +40,7 @@ class StreamKind:
 
     def item_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Return the shape of a stored item: a pair (2H, W) or a frame (H, W, 3)."""
-        return (2 * height, width) if self.has_pairs else (height, width, 3)
+        return item_shape(self.name, height, width)
 
     def array_shape(self, count: int, height: int, width: int) -> tuple[int, ...]:
         """Return the shape of a raw member: (2n, H, W) or (k, H, W, 3)."""
@@ -69,15 +65,9 @@ RGB = StreamKind(
     mean=(0.485, 0.456, 0.406),
     deviation=(0.229, 0.224, 0.225),
     crop_ratios=(1.0, 0.875, 0.75, 0.66),
-    decode=decode_rgb,
 )
 FLOW = StreamKind(
-    name="flow",
-    has_pairs=True,
-    mean=(0.5,),
-    deviation=(0.226,),
-    crop_ratios=(1.0, 0.875, 0.75),
-    decode=decode_gray,
+    name="flow", has_pairs=True, mean=(0.5,), deviation=(0.226,), crop_ratios=(1.0, 0.875, 0.75)
 )
 KINDS = {kind.name: kind for kind in (RGB, FLOW)}
 

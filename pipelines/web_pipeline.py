@@ -1,4 +1,4 @@
-"""Our shards through plain ``webdataset``: its reader, its pipeline, our two ways to decode."""
+"""Our shards through plain ``webdataset``: its reader, its pipeline, our ways to decode."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import webdataset as wds
 from pipelines.streams import StreamKind
 from shard_builder.errors import DatasetError
 from shard_builder.format.codecs import parse_npy_header
+from shard_builder.format.decoding import decode_item
 from shard_builder.format.manifest import Geometry, Stream
 
 
@@ -24,20 +25,24 @@ def make_web_pipeline(
         return {
             "__key__": sample["__key__"],
             "label": int(sample["cls"]),
-            "planes": _planes(sample, kind, geometry.height, geometry.width),
+            "planes": _planes(sample, kind, stream.codec, geometry),
         }
 
     return wds.WebDataset(paths, shardshuffle=False, empty_check=False).map(decode)
 
 
-def _planes(sample: dict[str, Any], kind: StreamKind, height: int, width: int) -> np.ndarray:
-    names = sorted(name for name in sample if name.startswith(f"{kind.name}-"))
-    if not names:
+def _planes(sample: dict[str, Any], kind: StreamKind, codec: str, geometry: Geometry) -> np.ndarray:
+    if codec == "raw":
         data = sample[f"{kind.name}.npy"]
         start, shape = parse_npy_header(data)
         return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-    images = [kind.decode(np.frombuffer(sample[name], np.uint8)) for name in names]
-    broken = [name for name, image in zip(names, images, strict=True) if image is None]
-    if broken:
-        raise DatasetError(f"{sample['__key__']}.{broken[0]}: cannot be decoded")
-    return np.stack(images).reshape(kind.array_shape(len(names), height, width))  # type: ignore[arg-type]
+    names = sorted(name for name in sample if name.startswith(f"{kind.name}-"))
+    shape = kind.item_shape(geometry.height, geometry.width)
+    images = []
+    for name in names:
+        try:
+            images.append(decode_item(sample[name], codec=codec, shape=shape))
+        except ValueError as error:
+            raise DatasetError(f"{sample['__key__']}.{name}: {error}") from None
+    array_shape = kind.array_shape(len(names), geometry.height, geometry.width)
+    return np.stack(images).reshape(array_shape)

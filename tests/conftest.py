@@ -125,6 +125,12 @@ def tiny_dataset(build_tiny: BuildDataset) -> Path:
 
 
 @pytest.fixture(scope="session")
+def lz4_dataset(build_tiny: BuildDataset) -> Path:
+    """The same with flow as LZ4 blocks."""
+    return build_tiny(codec="jpg", flow_codec="lz4", shard_bytes=32 << 20)
+
+
+@pytest.fixture(scope="session")
 def raw_dataset(build_tiny: BuildDataset) -> Path:
     """The same with codec raw."""
     return build_tiny(codec="raw", shard_bytes=32 << 20)

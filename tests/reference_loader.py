@@ -9,10 +9,12 @@ here, as the engines do it.
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
 import cv2
+import lz4.block
 import numpy as np
 
 from pipelines.plan.plan import Plan
@@ -36,16 +38,23 @@ class ReferenceLoader:
                         self.keys.append(key)
                     elif extension.startswith(stream):
                         self.members.setdefault(key, []).append(data)
+                        self.codec = extension.rpartition(".")[2]
+        geometry = json.loads((dataset / "manifest.json").read_text())["geometry"]
+        self.height, self.width = geometry["height"], geometry["width"]
 
     def planes(self, key: str, start: int) -> list[np.ndarray]:
         """Decode the frame, or the x and y planes of a window; a short sequence repeats its last
         pair."""
         members = self.members[key]
-        if members[0].startswith(b"\x93NUMPY"):
+        if self.codec == "npy":
             stack = np.load(io.BytesIO(members[0]))
             if self.stream == "rgb":
                 return [stack[start]]
             pairs = [stack[2 * k : 2 * k + 2] for k in range(len(stack) // 2)]
+        elif self.codec == "lz4":
+            size, shape = 2 * self.height * self.width, (2, self.height, self.width)
+            blocks = [lz4.block.decompress(data, uncompressed_size=size) for data in members]
+            pairs = [np.frombuffer(block, np.uint8).reshape(shape) for block in blocks]
         else:
             flags = cv2.IMREAD_COLOR if self.stream == "rgb" else cv2.IMREAD_GRAYSCALE
             images = [cv2.imdecode(np.frombuffer(data, np.uint8), flags) for data in members]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.utils.dlpack
 
-from pipelines.engines.dali_graph import build_pipeline, takes_boxes, takes_turns
+from pipelines.engines.dali_graph import build_pipeline, takes_boxes, takes_planes, takes_turns
 from pipelines.engines.damage import DamagePolicy
 from pipelines.engines.delivery import Delivery
 from pipelines.engines.planes import PlaneReader
@@ -30,7 +30,8 @@ _ENGINES: weakref.WeakSet[DaliEngine] = weakref.WeakSet()
 class DaliEngine:
     """Turns batch requests into batches with DALI, some batches ahead.
 
-    The graph decodes (nvJPEG for jpg on the GPU; raw and cached windows need no decoding), resizes
+    The graph decodes (nvJPEG for jpg, nvCOMP for lz4 on the GPU; raw and cached windows need no
+    decoding, LZ4 blocks for the CPU come decoded), resizes
     the crop, and mirrors and normalises in one operator. It writes HWC; its permuted view is
     channels_last without a copy. x flow of mirrored samples is turned by one XOR: on the GPU in the
     graph, level by level; on the CPU afterwards, where NumPy takes a twentieth of the time of
@@ -49,6 +50,7 @@ class DaliEngine:
         self._reader, self._batch_size, self._reading = reader, batch_size, reading
         self._damage, self._device = damage, reading.torch_device
         self._takes_boxes = takes_boxes(reader, self._device)
+        self._takes_planes = takes_planes(reader, self._device)
         self._turns = _turns(reader) if takes_turns(reader, self._device) else None
         plane_bytes = reader.num_channels * reader.height * reader.width
         num_cuts = 0 if self._takes_boxes else batch_size
@@ -168,7 +170,7 @@ class DaliEngine:
         known = self._undecodable.get((row, start))
         if known is not None:
             raise known
-        if self._reader.gives_planes:
+        if self._takes_planes:
             return [self._reader.window(row, start)]
         return self._reader.encoded_window(row, start)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pipelines.dataset import Dataset
 from pipelines.members import StreamMembers
 from pipelines.streams import StreamKind, UInt8
+from shard_builder.format.decoding import decode_item
 
 
 def open_planes(
@@ -146,13 +147,11 @@ class PlaneReader:
 
     def _decode(self, row: int, number: int) -> UInt8:
         """Decode a member: a pair (2H, W) or a frame (H, W, 3)."""
-        image = self.kind.decode(self.members.read(row, number))
-        if image is None:
-            raise self.members.damage(row, number, "cannot be decoded")
-        if image.shape != self._item_shape:
-            what = f"holds an image of shape {image.shape}, expected {self._item_shape}"
-            raise self.members.damage(row, number, what)
-        return image
+        data = self.members.read(row, number)
+        try:
+            return decode_item(data, codec=self.members.codec, shape=self._item_shape)
+        except ValueError as error:
+            raise self.members.damage(row, number, str(error)) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from shard_builder.sources.sequence import FaceSequence, Source
 
 NUM_SHARDS, SHARD_BYTES = 256, (8 << 20, 1 << 30)
 """Shards of a stream where ``shard_bytes`` is 0, and the sizes that bound them."""
-EXPECTED_COMPRESSION = {"raw": 1.0, "png": 0.6, "jpg": 0.15}
+EXPECTED_COMPRESSION = {"raw": 1.0, "png": 0.6, "lz4": 0.4, "jpg": 0.15}
 """Encoded against raw bytes, measured on faces; it decides only where shards are cut."""
 
 
@@ -150,7 +150,12 @@ def _expected_bytes(sequence: FaceSequence, options: BuildOptions) -> int:
         "rgb": 3 * plane * num_stored_frames(options.frames, num_frames),
         "flow": 2 * plane * (num_frames - 1),
     }
-    return int(max(raw[stream] for stream in options.streams) * EXPECTED_COMPRESSION[options.codec])
+    return int(
+        max(
+            raw[stream] * EXPECTED_COMPRESSION[options.codec_of(stream)]
+            for stream in options.streams
+        )
+    )
 
 
 def _prepare_folder(dataset_dir: Path, *, overwrite: bool) -> None:

@@ -14,7 +14,7 @@ from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
 from shard_builder.faces.crop import crop_image, face_box
 from shard_builder.faces.frames import iter_frames, read_image
-from shard_builder.format.codecs import encode_image, encode_raw
+from shard_builder.format.codecs import encode_image, encode_lz4, encode_raw
 from shard_builder.format.levels import quantize_flow
 from shard_builder.format.streams import NUM_LAST_FRAMES, StreamName, member_extensions
 from shard_builder.images import Image, resize_image, to_gray
@@ -119,12 +119,14 @@ class SequenceEncoder:
         self, stream: StreamName, images: list[Image], num_frames: int
     ) -> dict[str, bytes]:
         """Encode the frames or planes of a sequence; one npy of them all with codec raw."""
-        codec, frames = self.options.codec, self.options.frames
+        codec, frames = self.options.codec_of(stream), self.options.frames
         if codec == "raw":
             stack = np.stack(images)
             if stream == "flow":  # x above y in one plane becomes two channels
                 stack = stack.reshape(-1, self.options.height, self.options.width)
             data = [encode_raw(stack)]
+        elif codec == "lz4":
+            data = [encode_lz4(image) for image in images]
         else:
             quality = self.options.quality
             data = [encode_image(image, codec=codec, quality=quality) for image in images]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import lz4
 import numpy as np
 
 from shard_builder.building.flow import LevelStatistics
@@ -113,6 +114,7 @@ def _manifest(
             "ckshard": importlib.metadata.version("ckshard"),
             "numpy": np.__version__,
             "opencv": cv2.__version__,
+            **({"lz4": lz4.library_version_string()} if options.flow_codec == "lz4" else {}),
         },
         files=files,
     )
@@ -133,8 +135,8 @@ def _stream(
     stream: str, options: BuildOptions, results: list[ShardResult], rows: list[dict[str, Any]]
 ) -> Stream:
     return Stream(
-        codec=options.codec,
-        quality=options.quality if options.codec == "jpg" else None,
+        codec=options.codec_of(stream),
+        quality=options.quality if options.codec_of(stream) == "jpg" else None,
         frames=options.frames if stream == "rgb" else None,
         num_members=sum(len(row[f"{stream}_offset"]) for row in rows),
         num_bytes=sum(result.num_bytes[stream] for result in results),

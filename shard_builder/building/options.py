@@ -7,7 +7,14 @@ from typing import Literal
 
 from shard_builder.checks import check_choice, check_integer, check_number, option
 from shard_builder.errors import InputError
-from shard_builder.format.streams import STREAMS, Codec, FrameChoice, StreamName
+from shard_builder.format.streams import (
+    STREAMS,
+    Codec,
+    FlowCodec,
+    FrameChoice,
+    StoredCodec,
+    StreamName,
+)
 from shard_builder.sources.options import OnError
 
 Crop = Literal["none", "landmarks"]
@@ -25,6 +32,9 @@ class BuildOptions:
     """
 
     codec: Codec = option("jpg", "jpg (small), png (lossless) or raw (lossless, fastest to read).")
+    flow_codec: FlowCodec = option(
+        "same", "Of flow: lz4 is lossless, a third of raw, and fast to read; same as --codec."
+    )
     quality: int = option(95, "JPEG quality, 1 to 100.")
     streams: tuple[StreamName, ...] = option(STREAMS, "rgb,flow or one of them.")
     frames: FrameChoice = option("all", "Frames the rgb stream keeps: all, last or last3.")
@@ -52,6 +62,9 @@ class BuildOptions:
         in_order = tuple(stream for stream in STREAMS if stream in self.streams)
         object.__setattr__(self, "streams", in_order)
         check_choice("codec", self.codec, Codec)
+        check_choice("flow_codec", self.flow_codec, FlowCodec)
+        if self.flow_codec == "same":
+            object.__setattr__(self, "flow_codec", self.codec)
         check_choice("frames", self.frames, FrameChoice)
         check_choice("flow_method", self.flow_method, FlowMethod)
         check_choice("crop", self.crop, Crop)
@@ -69,6 +82,13 @@ class BuildOptions:
                 f"height={self.height}, expected a multiple of 8: a JPEG block may not mix x and y"
                 " flow"
             )
+
+    def codec_of(self, stream: str) -> StoredCodec:
+        """Return the codec of a stream."""
+        if stream == "rgb":
+            return self.codec
+        assert self.flow_codec != "same"
+        return self.flow_codec
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -11,7 +11,6 @@ import lz4.block
 import numpy as np
 import numpy.typing as npt
 
-from shard_builder.format.streams import Codec
 from shard_builder.images import Image
 
 NPY_HEADER = re.compile(
@@ -29,12 +28,11 @@ PNG_OF_FLOW = (
 PNG_OF_FRAMES = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 
 
-def encode_image(image: Image, *, codec: Codec, quality: int | None) -> bytes:
+def encode_image(image: Image, *, codec: str, quality: int | None) -> bytes:
     """Encode a gray (H, W) or RGB (H, W, 3) ``uint8`` image as JPEG or PNG.
 
     Raises:
-        ValueError: If the codec has no encoder (``raw`` is written by :func:`encode_raw`) or OpenCV
-            refuses the image.
+        ValueError: If the codec is neither of them, or OpenCV refuses the image.
     """
     if codec not in ("jpg", "png"):
         raise ValueError(f"codec {codec!r} has no image encoder, expected jpg or png")
@@ -61,26 +59,31 @@ def encode_raw(stack: npt.NDArray[np.uint8]) -> bytes:
 def encode_lz4(image: Image) -> bytes:
     """Write the pixels of an image, row by row, as one bare LZ4 block: no size before it.
 
-    Source: the LZ4 block format; level 9 of its high compression.
+    Source: the LZ4 block format. Level 10 is smaller and sooner done than 9; 12 saves another 3 %
+    in six times the time.
     """
+    pixels = np.ascontiguousarray(image)
     return bytes(
-        lz4.block.compress(
-            np.ascontiguousarray(image), mode="high_compression", compression=9, store_size=False
-        )
+        lz4.block.compress(pixels, mode="high_compression", compression=10, store_size=False)
     )
 
 
-def decode_lz4(data: bytes | memoryview | Image, shape: tuple[int, ...]) -> Image | None:
-    """Decode a bare LZ4 block to ``uint8`` of a shape; None if it is no block of that many pixels.
+def decode_lz4(data: bytes | memoryview | Image, shape: tuple[int, ...]) -> Image:
+    """Decode a bare LZ4 block to ``uint8`` of a shape; the array is read-only.
 
-    The interpreter lock is free meanwhile. The array is read-only.
+    The interpreter lock is free meanwhile.
+
+    Raises:
+        ValueError: If it is no block of that many pixels.
     """
     size = math.prod(shape)
     try:
         pixels = lz4.block.decompress(data, uncompressed_size=size)
     except lz4.block.LZ4BlockError:
-        return None
-    return np.frombuffer(pixels, np.uint8).reshape(shape) if len(pixels) == size else None
+        pixels = b""
+    if len(pixels) != size:
+        raise ValueError(f"cannot be decoded as an LZ4 block of {size} bytes")
+    return np.frombuffer(pixels, np.uint8).reshape(shape)
 
 
 def parse_npy_header(data: bytes | memoryview) -> tuple[int, tuple[int, ...]]:

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from shard_builder.format.codecs import parse_npy_header
+from shard_builder.format.codecs import decode_lz4, parse_npy_header
 from shard_builder.format.manifest import Geometry, Stream
-from shard_builder.format.streams import num_stored_frames
+from shard_builder.format.streams import IMAGE_CODECS, item_shape, num_stored_frames
 from shard_builder.images import Image, decode_gray, decode_rgb
 from shard_builder.untrusted.image_header import header_fault
 
@@ -32,18 +32,35 @@ def decode_member(
         ValueError: If it is of another format, size or shape, or cannot be decoded.
     """
     height, width = geometry.height, geometry.width
-    is_flow = stream == "flow"
+    is_flow, shape = stream == "flow", item_shape(stream, height, width)
     if entry.codec == "raw":
         count = num_stored_frames(entry.frames, num_frames)
         stack = (2 * (num_frames - 1), height, width) if is_flow else (count, height, width, 3)
         return _take_array(data, stack)
-    shape = (2 * height, width) if is_flow else (height, width, 3)
-    fault = header_fault(
-        data, format=entry.codec, height=shape[0], width=width, channels=1 if is_flow else 3
-    )
-    if fault:
-        raise ValueError(fault)
-    image = decode_gray(data) if is_flow else decode_rgb(data)
+    if entry.codec in IMAGE_CODECS:
+        channels = 1 if is_flow else 3
+        fault = header_fault(
+            data, format=entry.codec, height=shape[0], width=width, channels=channels
+        )
+        if fault:
+            raise ValueError(fault)
+    return decode_item(data, codec=entry.codec, shape=shape)
+
+
+def decode_item(data: bytes | memoryview | Image, *, codec: str, shape: tuple[int, ...]) -> Image:
+    """Decode a frame or a pair, of which an image's header has been checked.
+
+    Args:
+        data: Of the member.
+        codec: Any but ``raw``.
+        shape: Expected: of a frame (H, W, 3), of a pair (2H, W).
+
+    Raises:
+        ValueError: If it cannot be decoded, or to another shape.
+    """
+    if codec == "lz4":
+        return decode_lz4(data, shape)
+    image = decode_gray(data) if len(shape) == 2 else decode_rgb(data)
     if image is None:
         raise ValueError("cannot be decoded")
     if image.shape != shape:

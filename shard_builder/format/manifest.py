@@ -15,7 +15,7 @@ from msgspec import Meta
 from shard_builder.errors import DatasetError
 from shard_builder.files import FileDigest, read_regular, write_atomically
 from shard_builder.format.index import LATEST_VERSION
-from shard_builder.format.streams import STREAMS, Codec, FrameChoice
+from shard_builder.format.streams import STREAMS, FrameChoice, StoredCodec
 from shard_builder.untrusted.records import Count, check_version, parse_record
 from shard_builder.untrusted.text import clean
 
@@ -71,7 +71,7 @@ class Shard:
 class Stream:
     """One stream of the dataset and its shards, by number."""
 
-    codec: Codec
+    codec: StoredCodec
     quality: Annotated[int, Meta(ge=1, le=100)] | None
     frames: FrameChoice | None
     num_members: Count
@@ -117,6 +117,8 @@ class Manifest:
         for stream, entry in self.streams.items():
             if stream not in STREAMS:
                 raise ValueError(f"stream {clean(stream)!r}, expected {' or '.join(STREAMS)}")
+            if stream == "rgb" and entry.codec == "lz4":
+                raise ValueError("codec 'lz4' of stream rgb, expected it of flow only")
             for number, shard in enumerate(entry.shards):
                 if shard.name != f"{stream}-{number:06d}.tar":
                     raise ValueError(

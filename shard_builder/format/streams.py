@@ -7,10 +7,21 @@ from typing import Literal, get_args
 StreamName = Literal["rgb", "flow"]
 STREAMS: tuple[StreamName, ...] = get_args(StreamName)
 Codec = Literal["jpg", "png", "raw"]
+FlowCodec = Literal["same", "jpg", "png", "raw", "lz4"]
+"""``same`` is that of the frames. ``lz4`` is for flow alone: frames are full of noise, which hardly
+shrinks."""
 CODECS: tuple[Codec, ...] = get_args(Codec)
+StoredCodec = Literal["jpg", "png", "raw", "lz4"]
+IMAGE_CODECS = ("jpg", "png")
+LOSSLESS_CODECS = ("png", "raw", "lz4")
 FrameChoice = Literal["all", "last", "last3"]
 NUM_LAST_FRAMES = {"last": 1, "last3": 3}
 """How many frames of its end a sequence keeps; ``all`` is not in it."""
+
+
+def item_shape(stream: str, height: int, width: int) -> tuple[int, ...]:
+    """Return the shape of a stored item: a pair (2H, W), x above y, or a frame (H, W, 3)."""
+    return (2 * height, width) if stream == "flow" else (height, width, 3)
 
 
 def num_stored_frames(frames: str | None, num_frames: int) -> int:
@@ -32,7 +43,7 @@ def member_extensions(
 
     Args:
         stream: ``rgb`` or ``flow``.
-        codec: ``jpg``, ``png`` or ``raw``.
+        codec: ``jpg``, ``png``, ``raw`` or ``lz4``.
         num_frames: Frames of the sequence.
         frames: The rgb stream's frame choice.
 

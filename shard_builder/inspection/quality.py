@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_builder.errors import InputError
+from shard_builder.format.streams import LOSSLESS_CODECS
 from shard_builder.inspection.dataset import Inspection, read_frame, read_pair
 
 NUM_CONSECUTIVE = 16
@@ -90,9 +91,10 @@ def codec_errors(inspection: Inspection, lossless: Inspection) -> list[CodecErro
     errors = []
     for stream, entry in inspection.manifest.streams.items():
         reference = lossless.manifest.streams.get(stream)
-        if reference is None or reference.codec == "jpg":
-            raise InputError(f"{origin}: has no lossless {stream}, expected codec png or raw")
-        if entry.codec == "jpg":
+        if reference is None or reference.codec not in LOSSLESS_CODECS:
+            names = ", ".join(LOSSLESS_CODECS)
+            raise InputError(f"{origin}: has no lossless {stream}, expected codec {names}")
+        if entry.codec not in LOSSLESS_CODECS:
             pairs = [(row, other[row["key"]]) for row in rows]
             errors.append(_codec_error(stream, inspection, lossless, pairs))
     return errors

@@ -42,6 +42,13 @@ def planes_of(path: Path, row: int) -> np.ndarray:
     return np.concatenate([np.split(pair, 2) for pair in pairs]).reshape(-1, 256, 340)
 
 
+def raw_planes_of(path: Path, row: int) -> np.ndarray:
+    """All planes of a sequence of a raw build."""
+    with open_dataset(path) as dataset:
+        shape = (2 * int(dataset.num_pairs[row]), 256, 340)
+        return dataset.members("flow").read_array(row, shape).copy()
+
+
 def test_every_example_is_short_and_run_here() -> None:
     tests = Path(__file__).read_text(encoding="utf-8")
     examples = sorted(EXAMPLES.glob("*.py"))
@@ -125,19 +132,31 @@ def test_the_readmes_example_runs_as_it_stands(
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file")  # webdataset leaves its tars to be collected
+@pytest.mark.parametrize("codec", ["jpg", "lz4"])
 def test_plain_webdataset_reads_every_sequence(
-    tiny_dataset: Path, run_example: RunExample, capsys: pytest.CaptureFixture[str]
+    codec: str,
+    tiny_dataset: Path,
+    lz4_dataset: Path,
+    raw_dataset: Path,
+    run_example: RunExample,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    module = run_example("read_webdataset.py", tiny_dataset)
+    folder = {"jpg": tiny_dataset, "lz4": lz4_dataset}[codec]
+    module = run_example("read_webdataset.py", folder)
     printed = capsys.readouterr().out.splitlines()
-    with open_dataset(tiny_dataset) as dataset:
+    with open_dataset(folder) as dataset, open_dataset(raw_dataset) as raw:
         keys, labels = list(dataset.keys), dataset.labels.tolist()
+        raw_rows = raw.rows_of(keys).tolist()
     assert sorted(line.split()[0] for line in printed) == sorted(keys)
-    samples = list(module["read"](tiny_dataset))
+    samples = list(module["read"](folder))
     assert [sample["key"] for sample in samples] == keys
     assert [sample["label"] for sample in samples] == labels
     for row, sample in enumerate(samples[:5]):
-        whole = planes_of(tiny_dataset, row)
+        whole = (
+            planes_of(tiny_dataset, row)
+            if codec == "jpg"
+            else raw_planes_of(raw_dataset, raw_rows[row])
+        )
         starts = range(0, len(whole) - 9, 2)
         assert any(np.array_equal(whole[s : s + 10], sample["planes"]) for s in starts)
         assert np.abs(sample["flow"] - (sample["planes"] / 255 * 20 - 10)).max() < 1e-5

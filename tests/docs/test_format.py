@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import lz4.block
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -29,7 +30,7 @@ def names_in(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-@pytest.fixture(params=["tiny_dataset", "raw_dataset"])
+@pytest.fixture(params=["tiny_dataset", "raw_dataset", "lz4_dataset"])
 def dataset(request: pytest.FixtureRequest) -> Path:
     return Path(request.getfixturevalue(request.param))
 
@@ -129,7 +130,8 @@ def test_members_are_named_and_shaped_as_the_table_says(dataset: Path) -> None:
     manifest = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
     height, width = manifest["geometry"]["height"], manifest["geometry"]["width"]
     for stream in ("rgb", "flow"):
-        is_raw = manifest["streams"][stream]["codec"] == "raw"
+        codec = manifest["streams"][stream]["codec"]
+        is_raw = codec == "raw"
         for tar in dataset.glob(f"{stream}-*.tar"):
             with tarfile.open(tar) as opened:
                 names = [entry.name for entry in opened]
@@ -138,13 +140,18 @@ def test_members_are_named_and_shaped_as_the_table_says(dataset: Path) -> None:
                 expected = (
                     [f"{row['key']}.{stream}.npy"]
                     if is_raw
-                    else [f"{row['key']}.{stream}-{number:03d}.jpg" for number in range(count)]
+                    else [f"{row['key']}.{stream}-{number:03d}.{codec}" for number in range(count)]
                 )
                 found = [name for name in names if name.startswith(f"{row['key']}.{stream}")]
                 assert found == expected
+                begin, size = row[f"{stream}_offset"][0], row[f"{stream}_size"][0]
+                content = tar.read_bytes()[begin : begin + size]
+                if codec == "lz4":
+                    pixels = lz4.block.decompress(content, uncompressed_size=2 * height * width)
+                    assert len(np.frombuffer(pixels, np.uint8)) == 2 * height * width
+                    with pytest.raises(lz4.block.LZ4BlockError):
+                        lz4.block.decompress(content, uncompressed_size=2 * height * width - 1)
                 if is_raw:
-                    begin, size = row[f"{stream}_offset"][0], row[f"{stream}_size"][0]
-                    content = tar.read_bytes()[begin : begin + size]
                     shape = (
                         (count, height, width, 3) if stream == "rgb" else (2 * count, height, width)
                     )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import lz4.block
+import numpy as np
 import pytest
 import torch
 from nvidia.dali import fn
@@ -42,6 +45,13 @@ def notes(monkeypatch: pytest.MonkeyPatch, cuda: FakeCuda) -> Notes:
         notes.decoders.append({"device": device, **options})
         return decode(member, device="cpu", **options)
 
+    def inflate(member: DataNode, *, shape: list[int]) -> DataNode:
+        def decode_block(data: np.ndarray) -> np.ndarray:
+            block = lz4.block.decompress(data, uncompressed_size=math.prod(shape))
+            return np.frombuffer(block, np.uint8).reshape(shape)
+
+        return fn.python_function(member, function=decode_block)
+
     def external_source(**options: Any) -> Any:
         notes.sources.append(options)
         return feed(**options)
@@ -71,6 +81,7 @@ def notes(monkeypatch: pytest.MonkeyPatch, cuda: FakeCuda) -> Notes:
 
     monkeypatch.setattr(DataNode, "gpu", lambda node: node)
     monkeypatch.setattr(fn.decoders, "image", image)
+    monkeypatch.setattr(fn.decoders, "inflate", inflate)
     monkeypatch.setattr(fn, "external_source", external_source)
     monkeypatch.setattr(graph, "Pipeline", CpuPipeline)
     return notes
@@ -78,16 +89,17 @@ def notes(monkeypatch: pytest.MonkeyPatch, cuda: FakeCuda) -> Notes:
 
 @pytest.fixture
 def folder_of(
-    build_tiny: Callable[..., Path], tiny_dataset: Path, raw_dataset: Path
+    build_tiny: Callable[..., Path], tiny_dataset: Path, raw_dataset: Path, lz4_dataset: Path
 ) -> Callable[[str], Path]:
-    known = {"jpg": tiny_dataset, "raw": raw_dataset}
+    known = {"jpg": tiny_dataset, "raw": raw_dataset, "lz4": lz4_dataset}
     return lambda codec: known.get(codec) or build_tiny(codec=codec, shard_bytes=32 << 20)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("cache", ["none", "ram"])
-@pytest.mark.parametrize("stream", ["flow", "rgb"])
-@pytest.mark.parametrize("codec", ["raw", "png", "jpg"])
+@pytest.mark.parametrize(
+    ("codec", "stream"), [*product(("raw", "png", "jpg"), ("flow", "rgb")), ("lz4", "flow")]
+)
 def test_every_variant_gives_what_the_cpu_engine_gives(
     codec: str,
     stream: str,
@@ -103,7 +115,8 @@ def test_every_variant_gives_what_the_cpu_engine_gives(
         loader_of(dataset, **options) as expected,
         loader_of(dataset, **options, engine="dali", device="cuda", cache=cache) as loader,
     ):
-        one_level = 1 if dtype == torch.uint8 else 1 / 255 / min(KINDS[stream].deviation)
+        # The cpu engine rounds to levels before it normalises, from 8-bit weights.
+        one_level = 1 if dtype == torch.uint8 else 1.02 / 255 / min(KINDS[stream].deviation)
         rounding = 0 if dtype == torch.uint8 else 4 * torch.finfo(dtype).eps
         num = 0
         for _ in range(2):

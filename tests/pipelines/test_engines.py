@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -28,8 +29,9 @@ from tests.reference_loader import ReferenceLoader
 TOLERANCE = {"cpu": 0 if CUTTER == "cv2" else 1, "dali": 1, "resident": 1}
 
 
-@pytest.mark.parametrize("stream", ["flow", "rgb"])
-@pytest.mark.parametrize("codec", ["jpg", "png", "raw"])
+@pytest.mark.parametrize(
+    ("codec", "stream"), [*product(("jpg", "png", "raw"), ("flow", "rgb")), ("lz4", "flow")]
+)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engines_give_what_the_reference_gives(
     engine: str,
@@ -38,8 +40,9 @@ def test_engines_give_what_the_reference_gives(
     build_tiny: Callable[..., Path],
     tiny_dataset: Path,
     raw_dataset: Path,
+    lz4_dataset: Path,
 ) -> None:
-    datasets = {"jpg": tiny_dataset, "raw": raw_dataset}
+    datasets = {"jpg": tiny_dataset, "raw": raw_dataset, "lz4": lz4_dataset}
     folder = datasets[codec] if codec in datasets else build_tiny(codec=codec, shard_bytes=32 << 20)
     reference = ReferenceLoader(folder, stream=stream)
     allowed = TOLERANCE[engine]
@@ -194,6 +197,26 @@ def test_a_loop_that_is_left_leaves_nothing_behind(engine: str, tiny_dataset: Pa
             gc.collect()
             counts.append((threading.active_count(), process.num_fds(), len(process.children())))
     assert counts[1] == counts[2]
+
+
+@pytest.mark.parametrize("stack_length", [1, 5, 11])
+@pytest.mark.parametrize("cache", ["none", "ram"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lz4_gives_the_bits_of_raw(
+    engine: str, cache: str, stack_length: int, lz4_dataset: Path, raw_dataset: Path
+) -> None:
+    """Also where the last pair is repeated: most sequences are shorter than 11 pairs."""
+    batches = []
+    for folder in (raw_dataset, lz4_dataset):
+        with open_dataset(folder) as dataset:
+            rows = dataset.rows_of(sorted(dataset.keys))
+            options = {"rows": rows, "training": True, "batch_size": 21}
+            options |= {} if engine == "resident" else {"cache": cache}
+            with flat_loader(
+                dataset, **options, engine=engine, dtype=torch.uint8, stack_length=stack_length
+            ) as loader:
+                batches.append([batch.images.clone() for _ in range(2) for batch in loader])
+    assert all(map(torch.equal, *batches)) and len(batches[0]) == 4
 
 
 @pytest.mark.parametrize("stream", ["flow", "rgb"])

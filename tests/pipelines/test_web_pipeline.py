@@ -19,11 +19,11 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("stream", ["flow", "rgb"])
-@pytest.mark.parametrize("codec", ["jpg", "raw"])
+@pytest.mark.parametrize("codec", ["jpg", "raw", "lz4"])
 def test_plain_webdataset_gives_every_sequence_decoded(
-    codec: str, stream: str, tiny_dataset: Path, raw_dataset: Path
+    codec: str, stream: str, tiny_dataset: Path, raw_dataset: Path, lz4_dataset: Path
 ) -> None:
-    folder = {"jpg": tiny_dataset, "raw": raw_dataset}[codec]
+    folder = {"jpg": tiny_dataset, "raw": raw_dataset, "lz4": lz4_dataset}[codec]
     reference = ReferenceLoader(folder, stream=stream)
     with open_dataset(folder) as dataset:
         samples = list(dataset.as_webdataset(stream))

@@ -20,6 +20,7 @@ TOLERANCE = {
     ("raw", "flow"): 1,
     ("raw", "rgb"): 1,
     ("png", "flow"): 1,
+    ("lz4", "flow"): 1,
     ("jpg", "flow"): 4,
     ("jpg", "rgb"): 8,
 }
@@ -49,9 +50,15 @@ def epochs(loader: Loader, num: int = 2) -> list[tuple[tuple[str, ...], list[int
 @pytest.mark.parametrize(("codec", "stream"), list(TOLERANCE))
 @pytest.mark.parametrize("engine", ["dali", "cpu"])
 def test_a_gpu_gives_what_the_cpu_gives(
-    engine: str, codec: str, stream: str, build_tiny: object, tiny_dataset: Path, raw_dataset: Path
+    engine: str,
+    codec: str,
+    stream: str,
+    build_tiny: object,
+    tiny_dataset: Path,
+    raw_dataset: Path,
+    lz4_dataset: Path,
 ) -> None:
-    folders = {"jpg": tiny_dataset, "raw": raw_dataset}
+    folders = {"jpg": tiny_dataset, "raw": raw_dataset, "lz4": lz4_dataset}
     folder = folders.get(codec) or build_tiny(codec=codec, shard_bytes=32 << 20)  # type: ignore[operator]
     with open_dataset(folder) as dataset:
         with loader_of(dataset, engine="cpu", device="cpu", stream=stream) as loader:
@@ -86,7 +93,8 @@ def test_floats_are_channels_last_on_the_gpu(
                 assert batch.images.dtype == dtype
                 assert batch.images.is_contiguous(memory_format=torch.channels_last)
                 assert batch.keys == keys
-                one_level = 1 / 255 / 0.226
+                # The cpu engine rounds to levels before it normalises, from 8-bit weights.
+                one_level = 1.02 / 255 / 0.226
                 assert (
                     batch.images.cpu().float() - images
                 ).abs().max() <= one_level + 4 * torch.finfo(dtype).eps

@@ -11,7 +11,9 @@ from typing import Any
 
 from models.fusion import deciding
 from pipelines.dataset import Dataset
-from shard_builder.images import Image, decode_gray, decode_rgb
+from shard_builder.format.decoding import decode_item
+from shard_builder.format.streams import item_shape
+from shard_builder.images import Image
 from shard_builder.inspection.flow_picture import flow_to_rgb
 from shard_builder.inspection.page import jpeg_address, png_address
 from train.evaluation.statistics import ClassMetrics, Metrics
@@ -132,17 +134,26 @@ class Page:
 def pictures_of(dataset: Dataset, key: str) -> list[str]:
     """Return the peak frame and the flow half-way through a sequence as data addresses.
 
-    A stream whose members are no images, codec raw, has none.
+    A stream whose members hold a whole sequence each, codec raw, has none.
     """
     row = int(dataset.rows_of([key])[0])
     pictures: list[Image | None] = []
     streams, flow = dataset.manifest.streams, dataset.manifest.flow
     if "rgb" in streams and streams["rgb"].codec != "raw":
-        pictures.append(decode_rgb(dataset.read_member("rgb", row, -1)))
+        pictures.append(_decode_member(dataset, "rgb", row, -1))
     if "flow" in streams and flow is not None and streams["flow"].codec != "raw":
-        levels = decode_gray(dataset.read_member("flow", row, int(dataset.num_pairs[row]) // 2))
+        levels = _decode_member(dataset, "flow", row, int(dataset.num_pairs[row]) // 2)
         pictures.append(None if levels is None else flow_to_rgb(levels, bound_px=flow.bound_px))
     return [jpeg_address(picture) for picture in pictures if picture is not None]
+
+
+def _decode_member(dataset: Dataset, stream: str, row: int, number: int) -> Image | None:
+    geometry, data = dataset.manifest.geometry, dataset.read_member(stream, row, number)
+    shape = item_shape(stream, geometry.height, geometry.width)
+    try:
+        return decode_item(data, codec=dataset.stream(stream).codec, shape=shape)
+    except ValueError:  # a page without it is better than none
+        return None
 
 
 def _margin(row: dict[str, Any]) -> float:

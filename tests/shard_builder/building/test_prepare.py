@@ -71,15 +71,17 @@ def test_a_folder_with_other_things_is_refused(release: Path, tmp_path: Path) ->
         prepare_trees(scan_ckplus(release), tmp_path)
 
 
-@pytest.mark.parametrize("codec", ["png", "raw"])
+@pytest.mark.parametrize(
+    "codecs", [{"codec": "png"}, {"codec": "raw"}, {"codec": "png", "flow_codec": "lz4"}]
+)
 def test_build_from_the_release_and_from_the_tree_gives_the_same_shards(
-    codec: str, release: Path, trees: Path, tmp_path: Path
+    codecs: dict[str, str], release: Path, trees: Path, tmp_path: Path
 ) -> None:
     shards = []
     for name, root in (("release", release), ("tree", trees)):
         source = scan_source(root)
         assert source.kind == ("ckplus" if name == "release" else "tree")
-        options = BuildOptions(codec=codec, **SMALL)  # type: ignore[arg-type]
+        options = BuildOptions(**codecs, **SMALL)  # type: ignore[arg-type]
         build_dataset(source, root, tmp_path / name, options)
         files = sorted([*(tmp_path / name).glob("*.tar"), *(tmp_path / name).glob("*.idx")])
         shards.append({path.name: digest_file(path).sha256 for path in files})

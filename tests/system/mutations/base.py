@@ -15,7 +15,7 @@ from train.config import TrainConfig
 from train.evaluation.evaluate import evaluate_runs
 from train.running.train_run import run_train
 
-CODECS = ("jpg", "png", "raw")
+CODECS = ("jpg", "png", "raw", "lz4")
 TRAINING = {"arch": "tiny", "weights": "none", "epochs": 2, "batch_size": 7, "iter_size": 1}
 TRAINING |= {"workers": 1, "precision": "fp32", "folds": 3, "lr": 0.1, "val_every": 2}
 
@@ -49,8 +49,9 @@ def make_base(folder: Path) -> Base:
             flow_method="dis",
             width=96,
             height=64,
-            codec=codec,  # type: ignore[arg-type]
-            shard_bytes={"jpg": 40_000, "png": 160_000, "raw": 300_000}[codec],
+            codec="jpg" if codec == "lz4" else codec,  # type: ignore[arg-type]
+            flow_codec=codec,  # type: ignore[arg-type]
+            shard_bytes={"jpg": 40_000, "png": 160_000, "raw": 300_000, "lz4": 100_000}[codec],
         )
         build_dataset(source, release, datasets[codec], chosen)
     runs = {}
