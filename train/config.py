@@ -55,6 +55,9 @@ class TrainConfig:
         1.0, "Factor on the first convolution's learning rate (TSN: 5 for flow).", above=0
     )
     clip_grad: float = option(0.0, "Largest gradient norm (TSN: 20); 0 does not clip.", least=0)
+    untrained: Literal["raise", "wrong"] = option(
+        "raise", "wrong: a class that is validated and never trained is counted as wrong."
+    )
     class_weights: Literal["none", "balanced"] = option(
         "none", "balanced: inverse to the frequency in the training part, mean 1 over it."
     )

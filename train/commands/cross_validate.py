@@ -48,7 +48,8 @@ def cross_validate(
     console = make_console()
 
     def print_fold(fold: int, result: str) -> None:
-        console.print(f"{stream}, {cv.split}, fold {fold} of {cv.folds}: {result}")
+        of = "" if cv.split == "fold" else f" of {cv.folds}"
+        console.print(f"{stream}, {cv.split}, fold {fold}{of}: {result}")
 
     code = run_folds(config, dataset, out, cv, given=given, on_fold=print_fold)
     summary = summarize(out, num_folds=cv.folds)
@@ -71,7 +72,7 @@ def series_table(summary: CvSummary, num_folds: int) -> Table:
         table.add_row(
             entry.stream,
             entry.split,
-            f"{len(entry.folds)}/{num_folds}",
+            str(len(entry.folds)) + ("" if entry.split == "fold" else f"/{num_folds}"),
             *metric_cells(entry.pooled),
             mean_cell(entry),
         )

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.dataset import Dataset, open_dataset
+from shard_builder.errors import InputError
+from shard_builder.parts.official import numbered_folds
 from shard_builder.split import Split, make_split, subject_folds, write_split
 from train.config import TrainConfig
 from train.evaluation.cv_options import CvOptions
@@ -14,6 +16,7 @@ from train.evaluation.cv_summary import fold_dir, is_finished
 from train.evaluation.evaluate import check_unseen, score_sequences, write_evaluation
 from train.evaluation.fold_lock import claim
 from train.prediction.stream_model import check_fits, load_stream_model
+from train.running.classes import count_classes
 from train.running.train_run import run_train
 
 
@@ -40,9 +43,13 @@ def run_folds(
         The exit code of the first fold that was stopped, else 0.
 
     Raises:
-        InputError: If options do not fit, or a fold was begun with others.
+        InputError: If options do not fit, a fold was begun with others, or one would test a class
+            that it cannot train.
     """
-    for fold in options.only or range(options.folds):
+    with open_dataset(dataset) as opened:
+        numbers = folds_of(opened, options)
+        check_folds(opened, options, numbers, untrained=config.untrained)
+    for fold in options.only or numbers:
         folder = fold_dir(out, config.stream, options.split, fold)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if is_finished(folder):
@@ -57,6 +64,54 @@ def run_folds(
                 return code
             on_fold(fold, "finished")
     return 0
+
+
+def folds_of(dataset: Dataset, options: CvOptions) -> tuple[int, ...]:
+    """Return the numbers of all folds.
+
+    Raises:
+        InputError: If there are fewer than two official folds, or ``only`` names another.
+    """
+    if options.split != "fold":
+        return tuple(range(options.folds))
+    numbers = tuple(numbered_folds(dataset.folds))
+    if len(numbers) < 2:
+        raise InputError(
+            f"split='fold': the dataset names {len(numbers)} official folds, expected two or more"
+        )
+    if unknown := set(options.only) - set(numbers):
+        known = ", ".join(map(str, numbers))
+        raise InputError(f"only={min(unknown)}, expected some of the official folds {known}")
+    return numbers
+
+
+def check_folds(
+    dataset: Dataset, options: CvOptions, numbers: Sequence[int], *, untrained: str
+) -> None:
+    """Make sure, before anything is trained, that no fold tests a class that it cannot train.
+
+    Raises:
+        InputError: If one does; the message names the class and whose it is.
+    """
+    if untrained == "wrong":
+        return
+    subject_of = dict(zip(dataset.keys, dataset.subjects, strict=True))
+    for fold in numbers:
+        tested, trained = fold_splits(dataset, options, fold)
+        counts = (count_classes(dataset, keys) for keys in (trained.train, tested.val))
+        for name, num_train, num_test in zip(dataset.class_names, *counts, strict=True):
+            if num_test and not num_train:
+                own = dataset.class_names.index(name)
+                labels = dataset.labels[dataset.rows_of(tested.val)]
+                subjects = {
+                    subject_of[k] for k, n in zip(tested.val, labels, strict=True) if n == own
+                }
+                raise InputError(
+                    f"class {name}: fold {fold} tests its {num_test} sequences (subject"
+                    f" {', '.join(sorted(subjects)[:3])}) and none is left to train on; nothing was"
+                    f" trained\n  Build the dataset without it (--classes '{name}='), or pass"
+                    " untrained='wrong': such sequences count as wrong."
+                )
 
 
 def _run_fold(
@@ -86,6 +141,9 @@ def fold_splits(dataset: Dataset, options: CvOptions, fold: int) -> tuple[Split,
     if options.split == "original-random":
         outer = make_split(dataset, "original-random", seed=fold)
         return outer, outer
+    if options.split == "fold":
+        outer = make_split(dataset, "fold", fold=fold)
+        return outer, outer
     num_folds = options.folds
     outer = make_split(dataset, "subject-kfold", folds=num_folds, fold=fold)
     if options.select == "fixed":
@@ -111,7 +169,7 @@ def evaluate_fold(
     model = load_stream_model(folder, checkpoint=checkpoint, device=device)
     with open_dataset(dataset) as opened:
         check_fits(model, opened)
-        if options.split == "subject-kfold":  # the other split leaks: that is what it measures
+        if options.split == "subject-kfold":  # others may leak: one measures it, one is official
             check_unseen([model], opened, keys)
         scores = score_sequences(model, opened, keys, views=options.views)
     write_evaluation(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -35,7 +35,7 @@ class Series:
 
     Args:
         stream: ``rgb``, ``flow`` or ``fused``.
-        split: ``subject-kfold`` or ``original-random``.
+        split: ``subject-kfold``, ``original-random`` or ``fold``.
         folds: Numbers of the folds that are in.
         fold_accuracies: Accuracy of each of them.
         fold_sizes: Tested sequences of each.
@@ -87,7 +87,9 @@ class CvSummary:
         """
         differences = []
         for stream in STREAM_ORDER:
-            honest, leaky = (self.find(stream, split) for split in CV_SPLITS)
+            honest, leaky = (
+                self.find(stream, split) for split in ("subject-kfold", "original-random")
+            )
             if honest and leaky:
                 differences.append((stream, leaky.pooled.accuracy - honest.pooled.accuracy))
         return differences
@@ -152,7 +154,7 @@ def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
 
     Args:
         out: The cross-validation folder.
-        num_folds: How many folds there are to look for.
+        num_folds: How many folds there are to look for; official ones are those that are there.
 
     Returns:
         The summary; None if no fold has finished.
@@ -161,11 +163,12 @@ def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
     names: tuple[str, ...] = ()
     for split in CV_SPLITS:
         by_stream: dict[str, Folds] = {}
-        for stream, fold in itertools.product(("rgb", "flow"), range(num_folds)):
-            folder = fold_dir(out, stream, split, fold)
-            if is_finished(folder):
-                scores, names = read_fold(folder, stream)
-                by_stream.setdefault(stream, {})[fold] = scores
+        for stream in ("rgb", "flow"):
+            for fold in _folds_to_look_for(out, stream, split, num_folds):
+                folder = fold_dir(out, stream, split, fold)
+                if is_finished(folder):
+                    scores, names = read_fold(folder, stream)
+                    by_stream.setdefault(stream, {})[fold] = scores
         if len(by_stream) == 2:
             by_stream["fused"] = fuse_folds(by_stream["rgb"], by_stream["flow"])
         series += [
@@ -181,6 +184,13 @@ def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
         write_confusion_figure(folder / "confusion.png", entry.pooled, title=title)
     write_json(out / SUMMARY_NAME, summary.to_record())
     return summary
+
+
+def _folds_to_look_for(out: Path, stream: str, split: str, num_folds: int) -> list[int]:
+    if split != "fold":
+        return list(range(num_folds))
+    names = (re.fullmatch(r"fold-(\d+)", p.name) for p in series_dir(out, stream, split).glob("*"))
+    return sorted(int(name[1]) for name in names if name)
 
 
 def fuse_folds(rgb: Folds, flow: Folds) -> Folds:

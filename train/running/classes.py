@@ -19,23 +19,30 @@ def count_classes(dataset: Dataset, keys: Sequence[str]) -> npt.NDArray[np.int64
     return np.bincount(labels, minlength=len(dataset.class_names))
 
 
-def check_classes(dataset: Dataset, split: Split) -> tuple[str, ...]:
+def check_classes(dataset: Dataset, split: Split, *, untrained: str) -> tuple[str, ...]:
     """Compare the classes of both sides of the split; return what is worth a notice.
 
     A class that is only missing in validation is no error: fold 10 of CK+'s standard protocol has
     no fear.
 
     Raises:
-        InputError: If a class is validated that is never trained.
+        InputError: If a class is validated that is never trained, unless ``untrained`` is
+            ``wrong``.
     """
     notices = []
     counts = (count_classes(dataset, keys) for keys in (split.train, split.val))
     for name, num_train, num_val in zip(dataset.class_names, *counts, strict=True):
-        if num_val and not num_train:
+        if num_val and not num_train and untrained == "wrong":
+            notices.append(
+                f"notice: {name} is in validation and not in training: its {num_val} sequences"
+                " count as wrong"
+            )
+        elif num_val and not num_train:
             raise InputError(
                 f"class {name}: {num_val} sequences in validation and none in"
                 " training, expected some\n"
-                "  Choose another fold or split: ckshard split DATASET shows the counts."
+                "  Choose another fold or split (ckshard split DATASET shows the counts), or count"
+                " them as wrong: untrained='wrong'."
             )
         if num_train and not num_val:
             notices.append(

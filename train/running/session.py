@@ -167,7 +167,7 @@ def open_session(config: TrainConfig, dataset: Dataset, split: Split, ranks: Ran
     if config.deterministic:
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not config.deterministic
-    notices = check_classes(dataset, split)
+    notices = check_classes(dataset, split, untrained=config.untrained)
     outputs = outputs_of_classes(dataset, original_head=config.original_head)
     weights = weights_of_classes(dataset, split, config.class_weights)
     model = make_model(config, device, ranks, num_classes=len(outputs))

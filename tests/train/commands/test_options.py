@@ -34,6 +34,7 @@ GIVEN = {
     "stem_lr_scale": 5.0,
     "clip_grad": 20.0,
     "class_weights": "balanced",
+    "untrained": "wrong",
     "val_every": 2,
     "stack_length": 3,
     "rgb_last_frames": 3,

@@ -9,8 +9,12 @@ import pytest
 import torch
 
 from pipelines.dataset import open_dataset
+from shard_builder.building.build import build_dataset
+from shard_builder.building.options import BuildOptions
 from shard_builder.errors import InputError
-from tests.train.tiny_net import SHORT
+from shard_builder.sources.detect import scan_source
+from tests.face_sets import write_video
+from tests.train.tiny_net import SHORT, Cktrain
 from train.config import TrainConfig
 from train.evaluation.cross_validate import fold_splits, run_folds
 from train.evaluation.cv_options import CvOptions
@@ -116,3 +120,74 @@ def test_an_inner_fold_is_neither_trained_on_nor_tested(tiny_dataset: Path, tmp_
 def test_options_that_do_not_fit_are_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         CvOptions(folds=3, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of three official folds, numbered 1, 2 and 5, and a test part."""
+    root = tmp_path_factory.mktemp("official")
+    lines = ["path,label,subject,fold"]
+    for fold in ("set_1", "set_2", "set_5", "test"):
+        for label in ("joy", "sad"):
+            write_video(root / f"{fold}-{label}.avi")
+            lines.append(f"{fold}-{label}.avi,{label},p{fold},{fold}")
+    (root / "table.csv").write_text("\n".join(lines))
+    options = BuildOptions(codec="png", width=64, height=48, flow_method="dis")
+    build_dataset(scan_source(root / "table.csv"), root, root / "dataset", options)
+    return root / "dataset"
+
+
+def test_official_folds_are_run_and_pooled_without_the_third_part(
+    official: Path, cktrain: Cktrain, tmp_path: Path
+) -> None:
+    words = [f"--{n.replace('_', '-')}={v}" for n, v in SHORT.items() if n != "batch_size"]
+    code, printed, errors = cktrain(
+        *("cv", "flow", official, "--out", tmp_path / "cv", "--split", "fold"),
+        *("--batch-size", 2, *words),
+    )
+    assert code == 0, errors
+    assert [f"flow, fold, fold {n}: finished" in printed for n in (1, 2, 5)] == [True] * 3
+    summary = summarize(tmp_path / "cv", num_folds=10)
+    assert summary is not None
+    series = summary.find("flow", "fold")
+    assert series is not None and series.folds == (1, 2, 5)
+    assert series.fold_sizes == (2, 2, 2) and series.pooled.num_sequences == 6
+    for fold in (1, 2, 5):
+        folder = fold_dir(tmp_path / "cv", "flow", "fold", fold)
+        content = torch.load(folder / "last.pt", weights_only=True)
+        assert not any("test" in key for key in content["train_keys"] + content["val_keys"])
+        assert len(content["test_keys"]) == 2
+    code, _, errors = cktrain(
+        "cv", "flow", official, "--out", tmp_path / "x", "--split", "fold", "--only", "3"
+    )
+    assert code == 2 and "--only 3, expected some of the official folds 1, 2, 5" in errors
+
+
+def test_a_dataset_without_folds_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the dataset names 0 official folds, expected two"):
+        run(tiny_dataset, tmp_path / "cv", split="fold")
+
+
+def test_a_class_that_a_fold_cannot_train_is_said_before_any_training(
+    cktrain: Cktrain, tmp_path: Path
+) -> None:
+    """Folds 0 and 1 were trained before fold 2 ended with the message."""
+    lines = ["path,label,subject"]
+    for subject in ("a", "b", "c"):
+        for label in ("joy", "sad", *(("fun",) if subject == "c" else ())):
+            write_video(tmp_path / f"{subject}-{label}.avi")
+            lines.append(f"{subject}-{label}.avi,{label},{subject}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    options = BuildOptions(codec="png", width=64, height=48, flow_method="dis")
+    build_dataset(scan_source(tmp_path / "table.csv"), tmp_path, tmp_path / "dataset", options)
+    words = [f"--{n.replace('_', '-')}={v}" for n, v in SHORT.items() if n != "batch_size"]
+    cv = ("cv", "flow", tmp_path / "dataset", "--out", tmp_path / "cv", "--folds", 3)
+    code, printed, errors = cktrain(*cv, "--batch-size", 2, *words)
+    assert code == 2 and "training" not in printed
+    assert "class fun: fold 2 tests its 1 sequences (subject c)" in errors
+    assert "--classes 'fun='" in errors and "--untrained wrong" in errors
+    assert not list((tmp_path / "cv").glob("*/fold-*"))
+    code, printed, errors = cktrain(*cv, "--batch-size", 2, *words, "--untrained", "wrong")
+    assert code == 0, errors
+    summary = summarize(tmp_path / "cv", num_folds=3)
+    assert summary is not None and summary.series[0].pooled.num_sequences == 7
