@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from shard_builder.errors import CkError
+from shard_builder.files import FULL, disk_fault
 from shard_builder.untrusted.text import clean, clean_line
 
 if TYPE_CHECKING:
@@ -44,6 +47,9 @@ def run_app(
     """
     # OpenCV would warn of a broken image on standard error; our own error says which file it is.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    with suppress(OSError, ValueError):  # where standard error is no file
+        # A mapped file that another process cuts short ends this one: say where, at least.
+        faulthandler.enable()
     words = sys.argv[1:]
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -58,11 +64,21 @@ def run_app(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if debug:
+            raise
+        if error.filename is None and error.errno not in FULL:
+            print_unexpected(prog_name, error)
+            sys.exit(1)
+        where = os.fsdecode(error.filename) if error.filename is not None else "writing"
+        print_error(prog_name, f"{where}: {disk_fault(error)}")
+        sys.exit(1 if error.errno in FULL else 2)
     except Exception as error:
         if debug:
             raise
-        what = f"unexpected {type(error).__name__}: {error}"
-        print_error(prog_name, f"{what}\n  Run again with --debug for the traceback.")
+        print_unexpected(prog_name, error)
         sys.exit(1)
     sys.exit(0)
 
@@ -109,6 +125,12 @@ def name_flags(message: str, flags: Mapping[str, str], *, words: Sequence[str] =
         return f"{flags[name]} {','.join(items)}"
 
     return ARGUMENT.sub(flag, message)
+
+
+def print_unexpected(prog_name: str, error: Exception) -> None:
+    """Print an error that nobody foresaw."""
+    what = f"unexpected {type(error).__name__}: {error}"
+    print_error(prog_name, f"{what}\n  Run again with --debug for the traceback.")
 
 
 def print_error(prog_name: str, message: str) -> None:

@@ -30,6 +30,13 @@ READ = os.O_RDONLY | NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_B
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW | getattr(os, "O_BINARY", 0)
 TEMPORARY_NAME = re.compile(r".+\.[0-9a-f]{24}\.tmp")
 
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than this process may write",
+}
+"""What a disk says when it takes no more, and what that means."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileDigest:
@@ -95,6 +102,13 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def disk_fault(error: OSError) -> str:
+    """Say in plain words why something cannot be written or read."""
+    if error.errno in FULL:
+        return FULL[error.errno]
+    return error.strerror or str(error)
+
+
 def digest_file(path: Path) -> FileDigest:
     """Hash a regular file in blocks of 1 MiB.
 
@@ -146,6 +160,11 @@ def atomic_writer(path: Path, *, temporary_dir: Path | None = None) -> Iterator[
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -21,6 +21,10 @@ _locked: dict[Path, tuple[int, int]] = {}
 """The process and the thread that hold each lock: a fork copies this table."""
 
 
+class LockedError(InputError):
+    """Another process writes the folder."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
     """The process that holds a lock.
@@ -108,7 +112,8 @@ def locked(folder: Path, *, take_over: bool = False, wait_s: float = 0.0) -> Ite
         wait_s: Seconds to wait for a living process to give it back.
 
     Raises:
-        InputError: If another process writes it, or its parent folder cannot be written.
+        LockedError: If another process writes it.
+        InputError: If its parent folder cannot be written.
     """
     path = lock_path(folder)
     me = os.getpid(), threading.get_ident()
@@ -197,13 +202,13 @@ def _can_be_asked(holder: Holder) -> bool:
     return (holder.host, holder.machine, holder.space) == (own.host, own.machine, own.space)
 
 
-def _refusal(folder: Path, holder: Holder) -> InputError:
+def _refusal(folder: Path, holder: Holder) -> LockedError:
     advice = "Let it end, or choose another folder."
     if not _can_be_asked(holder):
         advice += (
             " It cannot be asked from here; if it has died, take its lock over with take_over=True."
         )
-    return InputError(f"{folder}: is being written by {holder}\n  {advice}")
+    return LockedError(f"{folder}: is being written by {holder}\n  {advice}")
 
 
 def _first_line(path: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor
 from contextlib import closing
@@ -15,6 +14,7 @@ from shard_builder.building.finish import finish_dataset
 from shard_builder.building.options import BuildOptions
 from shard_builder.building.shard_task import ShardResult, ShardTask, run_shard_task
 from shard_builder.errors import BuildError, InputError
+from shard_builder.files import FULL, disk_fault
 from shard_builder.format.manifest import BUILD_FOLDER, MANIFEST_NAME, Manifest
 from shard_builder.format.streams import num_stored_frames
 from shard_builder.lock import locked
@@ -197,10 +197,9 @@ def _run(
 
 
 def _disk_error(error: OSError, dataset_dir: Path) -> BuildError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what = "the disk is full"
-    else:
-        what = f"{error.strerror or error} ({error.filename or 'no file name'})"
+    what = disk_fault(error)
+    if error.errno not in FULL:
+        what += f" ({error.filename or 'no file name'})"
     return BuildError(
         f"{dataset_dir}: {what}\n"
         "  Finished shards are kept. Free some space or fix the disk, and run the same again."

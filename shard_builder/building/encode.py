@@ -13,7 +13,7 @@ from shard_builder.building.flow import LevelStatistics, make_flow_estimator
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
 from shard_builder.faces.crop import crop_image, face_box
-from shard_builder.faces.frames import iter_frames, read_image
+from shard_builder.faces.frames import faults_of, iter_frames, read_image
 from shard_builder.format.codecs import encode_image, encode_lz4, encode_raw
 from shard_builder.format.levels import quantize_flow
 from shard_builder.format.streams import NUM_LAST_FRAMES, StreamName, member_extensions
@@ -47,27 +47,34 @@ class SequenceEncoder:
         """Read a sequence and return its members.
 
         Raises:
-            SourceError: If an image of it cannot be decoded or has another size.
+            SourceError: If an image of it cannot be decoded or has another size, or a library fails
+                on it.
         """
+        with faults_of(sequence.frames[0], what=f"sequence {sequence.key}"):
+            return self._encode(sequence)
+
+    def _encode(self, sequence: FaceSequence) -> EncodedSequence:
         has_rgb, has_flow = "rgb" in self.options.streams, "flow" in self.options.streams
         keep = NUM_LAST_FRAMES.get(self.options.frames)
-        frames: list[Image] = []
-        planes: list[Image] = []
+        frames: list[Image | bytes] = []
+        planes: list[Image | bytes] = []
         previous: Image | None = None
         num_frames = 0
         for frame in self._timed_reading(self._frames(sequence)):
             num_frames += 1
             if has_rgb:
-                frames.append(self._resize(frame))
+                image = self._resize(frame)
+                frames.append(image if keep else self._stored("rgb", image))
                 frames = frames[-keep:] if keep else frames
             if has_flow and not sequence.pairs:
                 gray = to_gray(frame)
                 if previous is not None:
-                    planes.append(self._plane(self._flow_levels(previous, gray)))
+                    plane = self._plane(self._flow_levels(previous, gray))
+                    planes.append(self._stored("flow", plane))
                 previous = gray
         if has_flow and sequence.pairs:
             pairs = self._timed_reading(self._pairs(sequence))
-            planes = [self._plane(levels) for levels in pairs]
+            planes = [self._stored("flow", self._plane(levels)) for levels in pairs]
         least = 2 if has_flow else 1
         if num_frames < least:
             raise SourceError(
@@ -75,11 +82,10 @@ class SequenceEncoder:
                 f" least {least}"
             )
         images = {"rgb": frames, "flow": planes}
-        with self.timer("encode"):
-            members = {
-                stream: self._members(stream, images[stream], num_frames)
-                for stream in self.options.streams
-            }
+        members = {
+            stream: self._members(stream, images[stream], num_frames)
+            for stream in self.options.streams
+        }
         return EncodedSequence(num_frames=num_frames, members=members)
 
     def _frames(self, sequence: FaceSequence) -> Iterator[Image]:
@@ -115,21 +121,33 @@ class SequenceEncoder:
     def _resize(self, image: Image) -> Image:
         return resize_image(image, width=self.options.width, height=self.options.height)
 
+    def _stored(self, stream: StreamName, image: Image) -> Image | bytes:
+        """Encode at once what is a member of its own: long clips are not held as pixels."""
+        codec = self.options.codec_of(stream)
+        if codec == "raw":
+            return image
+        with self.timer("encode"):
+            if codec == "lz4":
+                return encode_lz4(image)
+            return encode_image(image, codec=codec, quality=self.options.quality)
+
     def _members(
-        self, stream: StreamName, images: list[Image], num_frames: int
+        self, stream: StreamName, images: list[Image | bytes], num_frames: int
     ) -> dict[str, bytes]:
         """Encode the frames or planes of a sequence; one npy of them all with codec raw."""
         codec, frames = self.options.codec_of(stream), self.options.frames
         if codec == "raw":
-            stack = np.stack(images)
+            stack = np.stack([image for image in images if not isinstance(image, bytes)])
             if stream == "flow":  # x above y in one plane becomes two channels
                 stack = stack.reshape(-1, self.options.height, self.options.width)
-            data = [encode_raw(stack)]
-        elif codec == "lz4":
-            data = [encode_lz4(image) for image in images]
+            with self.timer("encode"):
+                data = [encode_raw(stack)]
         else:
-            quality = self.options.quality
-            data = [encode_image(image, codec=codec, quality=quality) for image in images]
+            stored = (
+                image if isinstance(image, bytes) else self._stored(stream, image)
+                for image in images
+            )
+            data = [item for item in stored if isinstance(item, bytes)]
         names = member_extensions(stream, codec=codec, num_frames=num_frames, frames=frames)
         return dict(zip(names, data, strict=True))
 

@@ -11,8 +11,12 @@ import numpy.typing as npt
 
 from shard_builder.building.options import FlowMethod
 from shard_builder.checks import check_choice
+from shard_builder.errors import SourceError
 from shard_builder.format.levels import Flow
 from shard_builder.images import Image
+
+DIS_LEAST_PX = 16
+"""Below it OpenCV's dense inverse search fails or, with a wide frame, ends the process."""
 
 
 def make_flow_estimator(method: FlowMethod) -> Callable[[Image, Image], Flow]:
@@ -29,10 +33,18 @@ def make_flow_estimator(method: FlowMethod) -> Callable[[Image, Image], Flow]:
     if method == "farneback":
         return _farneback
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return lambda previous, following: np.asarray(
-        estimator.calc(previous, following, None),  # type: ignore[call-overload]
-        np.float32,
-    )
+
+    def dense_inverse_search(previous: Image, following: Image) -> Flow:
+        height, width = previous.shape
+        if min(height, width) < DIS_LEAST_PX:
+            raise SourceError(
+                f"flow_method='dis' needs frames of at least {DIS_LEAST_PX} pixels a side, but"
+                f" these have {width}x{height} pixels\n  Use flow_method='farneback'."
+            )
+        flow = estimator.calc(previous, following, None)  # type: ignore[call-overload]
+        return np.asarray(flow, np.float32)
+
+    return dense_inverse_search
 
 
 def _farneback(previous: Image, following: Image) -> Flow:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,32 @@ from shard_builder.videos import is_video, open_video
 
 MOST_PIXELS = 1 << 26
 MOST_FILE_BYTES = 1 << 29
+MISSING_FRAMES, WHOLE_FRACTION = 2, 0.95
+"""What a header may promise more than whole files hold: frames at the end, part of all."""
 CAMERA_BITS = (8, 10, 12, 14, 16)
 """Bits a camera delivers; what has more than eight is stored in files of sixteen."""
+
+
+@contextmanager
+def faults_of(path: Path, *, what: str) -> Iterator[None]:
+    """Make every error of a library that works on one item a fault of that item.
+
+    Args:
+        path: Its file, which the message begins with.
+        what: What it is, ``sequence S005_001``.
+
+    Raises:
+        SourceError: In the place of what OpenCV or NumPy raise; one that names no file gets one.
+    """
+    try:
+        yield
+    except SourceError as error:
+        if str(path.parent) in str(error):
+            raise
+        raise SourceError(f"{path}: {error}") from None
+    except (cv2.error, ValueError, ArithmeticError, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise SourceError(f"{path}: {what} cannot be used ({reason})") from error
 
 
 def read_image(path: Path, *, gray: bool = False) -> Image:
@@ -87,10 +112,31 @@ def iter_video(path: Path) -> Iterator[Image]:
     """Yield the frames of a video in order, as RGB (H, W, 3) ``uint8``, without reading ahead.
 
     Raises:
+        SourceError: If no frame can be decoded, the frames change size, or the file ends before its
+            header says.
+    """
+
+    def refuse(what: str) -> None:
+        raise SourceError(f"{path}: {what}\n  Copy the file again, or convert it with ffmpeg.")
+
+    for frame, _ in iter_timed_video(path, on_cut=refuse):
+        yield frame
+
+
+def iter_timed_video(path: Path, *, on_cut: Callable[[str], None]) -> Iterator[tuple[Image, float]]:
+    """Yield frames as :func:`iter_video` does, each with its time in the container, in seconds.
+
+    Args:
+        path: The video.
+        on_cut: Called at the end with a sentence if the file ends before its header says.
+
+    Raises:
         SourceError: If no frame can be decoded, or the frames change size.
     """
     size: tuple[int, ...] | None = None
+    num_frames, time_s = 0, 0.0
     with open_video(path) as capture:
+        expected, fps = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
         while True:
             read, frame = capture.read()
             if not read:
@@ -99,12 +145,17 @@ def iter_video(path: Path) -> Iterator[Image]:
                 size = frame.shape
             elif size != frame.shape:
                 raise SourceError(f"{path}: the frames change size, from {size} to {frame.shape}")
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+            num_frames, time_s = num_frames + 1, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), time_s
     if size is None:
         raise SourceError(
             f"{path}: no frame can be decoded, expected a video\n  Convert it: ffmpeg -i"
             f" {path.name} video.mp4"
         )
+    # Where the rate varies the number in the header is an estimate: the times must end early too.
+    is_short = num_frames < min(expected - MISSING_FRAMES, WHOLE_FRACTION * expected)
+    if is_short and fps > 0 and time_s < WHOLE_FRACTION * (expected - MISSING_FRAMES) / fps:
+        on_cut(f"cut short: {num_frames} frames can be decoded, {int(expected)} in its header")
 
 
 def _decode(path: Path, *, gray: bool = False) -> npt.NDArray[Any]:

@@ -11,7 +11,13 @@ from rich.table import Table
 
 from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
-from train.commands.options import CheckpointOption, DeviceOption, ViewsOption, WorkersOption
+from train.commands.options import (
+    CheckpointOption,
+    DeviceOption,
+    TakeOverOption,
+    ViewsOption,
+    WorkersOption,
+)
 from train.evaluation.table_cells import METRIC_COLUMNS, metric_cells
 
 if TYPE_CHECKING:
@@ -40,6 +46,7 @@ def evaluate(
     ] = 4,
     workers: WorkersOption = 0,
     device: DeviceOption = "auto",
+    take_over: TakeOverOption = False,
 ) -> None:
     """Test one run, or fuse an rgb and a flow run, on what their split left out.
 
@@ -62,6 +69,7 @@ def evaluate(
         workers=workers or None,
         device=device,
         fusion=fusion,
+        take_over=take_over,
     )
     console = make_console()
     console.print(summary_table(report))

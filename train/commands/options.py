@@ -12,6 +12,12 @@ from shard_builder.commands.options import Command, with_options_of
 from shard_builder.errors import InputError
 from train.config import TrainConfig
 
+TakeOverOption = Annotated[
+    bool,
+    typer.Option(
+        "--take-over", help="Take over the lock of a process of another host that has died."
+    ),
+]
 DatasetArgument = Annotated[Path, typer.Argument(help="Dataset folder made by ckshard build.")]
 CheckpointOption = Annotated[
     str, typer.Option(metavar="last|best", help="best was chosen on the validation part.")

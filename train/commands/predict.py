@@ -10,7 +10,7 @@ from rich.table import Table
 
 from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
-from train.commands.options import CheckpointOption, DeviceOption
+from train.commands.options import CheckpointOption, DeviceOption, TakeOverOption
 
 if TYPE_CHECKING:
     from train.prediction.predict import ClipPrediction
@@ -37,6 +37,7 @@ def predict(
     ] = None,
     checkpoint: CheckpointOption = "last",
     device: DeviceOption = "auto",
+    take_over: TakeOverOption = False,
 ) -> None:
     """Predict the emotion in a video, a folder of frames or a CK+ sequence, without a dataset."""
     from train.prediction.predict import run_predict
@@ -61,6 +62,7 @@ def predict(
         fps=fps,
         overlay=overlay,
         device=device,
+        take_over=take_over,
         on_window=print_window,
     )
     console.print(clip_table(clip, title=f"{source.name}: {clip.emotion}"))

@@ -9,7 +9,12 @@ import typer
 
 from shard_builder.console import make_console
 from train.commands.display import training_display
-from train.commands.options import DatasetArgument, training_config, with_training_options
+from train.commands.options import (
+    DatasetArgument,
+    TakeOverOption,
+    training_config,
+    with_training_options,
+)
 
 if TYPE_CHECKING:
     from train.running.train_run import TrainingResult, TrainRun
@@ -23,13 +28,14 @@ def train_stream(
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume the run in --out, exactly where it was.")
     ] = False,
+    take_over: TakeOverOption = False,
     **options: Any,
 ) -> None:
     """Train the stream that the command is called by."""
     from train.running.train_run import open_run
 
     config, given = training_config(context, str(context.info_name), options)
-    with open_run(config, dataset, out, resume=resume, given=given) as run:
+    with open_run(config, dataset, out, resume=resume, given=given, take_over=take_over) as run:
         console = make_console(quiet=not run.session.ranks.is_first)
         for line in opening_lines(run):
             console.print(line)
@@ -60,7 +66,9 @@ def opening_lines(run: TrainRun) -> list[str]:
         f"batch {config.batch_size} x {config.iter_size} = {config.step_size} samples a step,"
         f" lr {config.lr:g}, {config.epochs} epochs -> {run.folder.path}",
     ]
-    if run.is_resumed:
+    if run.is_resumed and not run.has_checkpoint:
+        lines.append("no checkpoint had been written yet: training begins again")
+    elif run.is_resumed:
         lines.append(f"resumed after epoch {session.epoch}, step {session.progress.step}")
     if num_short := session.train_loader.num_short:
         lines.append(

@@ -178,4 +178,5 @@ def evaluate_fold(
         class_names=model.class_names,
         views=options.views,
         checkpoint=checkpoint,
+        origin=[model.origin()],
     )

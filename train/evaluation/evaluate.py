@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +17,17 @@ from pipelines.dataset import Dataset, open_dataset
 from pipelines.reading import Reading
 from pipelines.views import Views, make_view_loader
 from shard_builder.errors import InputError
-from shard_builder.files import write_atomically, write_json
+from shard_builder.files import digest_file, write_atomically, write_json
+from shard_builder.lock import locked
 from train.evaluation.confusion import write_confusion_figure
 from train.evaluation.fusion_choice import choose_weights
 from train.evaluation.scores import SCORES_NAME, StreamScores, write_scores
 from train.evaluation.statistics import McNemar, Metrics, compute_metrics, mcnemar_exact
 from train.prediction.stream_model import StreamModel, check_fits, check_pair, load_stream_model
+from train.running.checkpoint import CHECKPOINTS
 
 TEST_NAME = "test.json"
+TEST_VERSION = 2
 PREDICTIONS_NAME = "predictions.jsonl"
 TITLES = {
     "rgb": "Spatial stream (rgb)",
@@ -69,7 +72,7 @@ class EvaluationReport:
         """Return the content of ``test.json``: common fields, and metrics by stream."""
         record: dict[str, Any] = {
             "format": "ckshard-test",
-            "version": 1,
+            "version": TEST_VERSION,
             "num_sequences": self.num_sequences,
             "num_subjects": self.num_subjects,
             "classes": list(self.class_names),
@@ -93,6 +96,7 @@ def evaluate_runs(
     workers: int | None = None,
     device: str = "auto",
     fusion: str = "default",
+    take_over: bool = False,
 ) -> EvaluationReport:
     """Test one run, or an rgb and a flow run together, on what their split left out.
 
@@ -110,35 +114,39 @@ def evaluate_runs(
         workers: Loader threads; None takes the loader's default.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         fusion: Weights of two runs; see :func:`train.evaluation.fusion_choice.choose_weights`.
+        take_over: See :func:`shard_builder.lock.locked`.
 
     Raises:
         InputError: If a run cannot be loaded, does not fit the dataset or the other run, or has
-            seen a test subject in training.
+            seen a test subject in training; or if another process writes ``out``.
     """
-    models = [load_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
-    check_pair(models)
-    keys, names = models[0].test_keys or models[0].val_keys, models[0].class_names
-    with open_dataset(dataset) as opened:
-        for model in models:
-            check_fits(model, opened)
-        check_unseen(models, opened, keys)
-        tested = set(subjects_of(opened, keys))
-        weights = choose_weights(fusion, tested_subjects=tested, class_names=names)
-        scores = [
-            score_sequences(
-                model, opened, keys, views=views, batch_size=batch_size, workers=workers
-            )
-            for model in models
-        ]
-    return write_evaluation(
-        out,
-        scores,
-        class_names=names,
-        views=views,
-        checkpoint=checkpoint,
-        part="test" if models[0].test_keys else "val",
-        weights=weights,
-    )
+    with locked(out, take_over=take_over):
+        models = [load_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
+        check_pair(models)
+        keys, names = models[0].test_keys or models[0].val_keys, models[0].class_names
+        with open_dataset(dataset) as opened:
+            opened.check_sizes()
+            for model in models:
+                check_fits(model, opened)
+            check_unseen(models, opened, keys)
+            tested = set(subjects_of(opened, keys))
+            weights = choose_weights(fusion, tested_subjects=tested, class_names=names)
+            scores = [
+                score_sequences(
+                    model, opened, keys, views=views, batch_size=batch_size, workers=workers
+                )
+                for model in models
+            ]
+        return write_evaluation(
+            out,
+            scores,
+            class_names=names,
+            views=views,
+            checkpoint=checkpoint,
+            part="test" if models[0].test_keys else "val",
+            weights=weights,
+            origin=[model.origin() for model in models],
+        )
 
 
 def check_unseen(models: Sequence[StreamModel], dataset: Dataset, keys: Sequence[str]) -> None:
@@ -221,6 +229,7 @@ def write_evaluation(
     checkpoint: str,
     part: Part = "val",
     weights: FusionWeights = DEFAULT_WEIGHTS,
+    origin: Sequence[dict[str, str]],
 ) -> EvaluationReport:
     """Compute the metrics of one or two streams and write the test folder, ``test.json`` last.
 
@@ -232,6 +241,8 @@ def write_evaluation(
         checkpoint: ``last`` or ``best``, for the record.
         part: ``val`` or ``test``, for the record.
         weights: Fusion weights, for two streams.
+        origin: :meth:`train.prediction.stream_model.StreamModel.origin` of each model: it proves
+            later whether the test is still that of the run.
     """
     first = scores[0]
     probs = {entry.stream: entry.probs for entry in sorted(scores, key=lambda entry: entry.stream)}
@@ -259,8 +270,15 @@ def write_evaluation(
         write_confusion_figure(out / f"confusion-{stream}.png", metrics, title=TITLES[stream])
     write_scores(out / SCORES_NAME, scores, class_names=class_names, fused=probs.get("fused"))
     _write_predictions(out / PREDICTIONS_NAME, first, probs, class_names)
-    write_json(out / TEST_NAME, report.to_record())
+    write_json(out / TEST_NAME, report.to_record() | {"origin": list(origin)})
     return report
+
+
+def is_test_of(record: Mapping[str, Any], run: Path) -> bool:
+    """Tell whether the content of a ``test.json`` is that of the run's weights as they are now."""
+    weights = run / CHECKPOINTS[record["checkpoint"]]
+    hashes = [entry["checkpoint_sha256"] for entry in record.get("origin", ())]
+    return weights.is_file() and digest_file(weights).sha256 in hashes
 
 
 def _write_predictions(

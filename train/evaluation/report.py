@@ -13,8 +13,10 @@ from pipelines.dataset import Dataset, open_dataset
 from shard_builder.errors import DatasetError, InputError
 from shard_builder.format.manifest import manifest_sha256
 from shard_builder.inspection.page import png_address, write_html
+from shard_builder.lock import locked
+from train.evaluation.cv_options import Views
 from train.evaluation.cv_summary import SUMMARY_NAME, fold_dir, read_summary, series_dir
-from train.evaluation.evaluate import PREDICTIONS_NAME, TEST_NAME, TITLES, evaluate_runs
+from train.evaluation.evaluate import PREDICTIONS_NAME, TEST_NAME, TITLES, evaluate_runs, is_test_of
 from train.evaluation.report_page import Page
 from train.evaluation.statistics import Metrics
 from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells
@@ -23,7 +25,9 @@ from train.running.run_folder import CONFIG_NAME, read_run
 TEMPLATE = "report.html.j2"
 
 
-def write_report(source: Path, out: Path, *, dataset: Path | None = None) -> Page:
+def write_report(
+    source: Path, out: Path, *, dataset: Path | None = None, take_over: bool = False
+) -> Page:
     """Write the page of a run folder or a cross-validation folder.
 
     Args:
@@ -31,20 +35,22 @@ def write_report(source: Path, out: Path, *, dataset: Path | None = None) -> Pag
         out: HTML file to write.
         dataset: Where the dataset is, if not where it was in training; it is needed for pictures
             only.
+        take_over: See :func:`shard_builder.lock.locked`.
 
     Raises:
-        InputError: If the folder is neither.
+        InputError: If the folder is neither, or another process writes it.
     """
-    if (source / SUMMARY_NAME).is_file():
-        page = cv_page(source, dataset)
-    elif (source / CONFIG_NAME).is_file():
-        page = run_page(source, dataset)
-    else:
-        raise InputError(
-            f"{source}: neither a run nor a cross-validation,"
-            f" expected {CONFIG_NAME} or {SUMMARY_NAME} in it"
-        )
-    write_html(out, Path(__file__).with_name(TEMPLATE), page=page)
+    with locked(out, take_over=take_over):
+        if (source / SUMMARY_NAME).is_file():
+            page = cv_page(source, dataset)
+        elif (source / CONFIG_NAME).is_file():
+            page = run_page(source, dataset)
+        else:
+            raise InputError(
+                f"{source}: neither a run nor a cross-validation,"
+                f" expected {CONFIG_NAME} or {SUMMARY_NAME} in it"
+            )
+        write_html(out, Path(__file__).with_name(TEMPLATE), page=page)
     return page
 
 
@@ -64,15 +70,33 @@ def run_page(run: Path, dataset: Path | None) -> Page:
             " the accuracy is not accuracy on new people."
         )
     with fitting_dataset(dataset, record, page) as opened:
-        if opened is not None and not (test / TEST_NAME).is_file():
-            evaluate_runs([run], opened.path, out=test)
+        report = current_test(run, opened, page)
         page.add_training(run)
-        if (test / TEST_NAME).is_file():
-            report = json.loads((test / TEST_NAME).read_text(encoding="utf-8"))
+        if report is not None:
             add_test(page, test, report)
             page.add_predictions([test / PREDICTIONS_NAME], report["classes"], opened)
     page.add_settings(record)
     return page
+
+
+def current_test(run: Path, dataset: Dataset | None, page: Page) -> dict[str, Any] | None:
+    """Return the run's ``test.json``: one that is not there, or of other weights, is made anew."""
+    path = run / "test" / TEST_NAME
+    runs, checkpoint = [run], "last"
+    views: Views = "ten"
+    if path.is_file():
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if is_test_of(report, run):
+            return report
+        checkpoint, views = report["checkpoint"], report["views"]
+        others = [Path(entry["run"]) for entry in report.get("origin", ())]
+        runs = [other for other in others if other.is_dir()] or runs
+        page.notices.append("The test was of other weights than the run has now; tested again.")
+    if dataset is None:
+        return None
+    evaluate_runs(runs, dataset.path, out=run / "test", checkpoint=checkpoint, views=views)
+    tested: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return tested
 
 
 def add_test(page: Page, test: Path, report: dict[str, Any]) -> None:

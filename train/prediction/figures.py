@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def write_timeline(
     probs: Probs,
     class_names: Sequence[str],
     strip: FilmStrip,
-    fps: float,
+    time_of: Callable[[int], float],
     title: str,
 ) -> None:
     """Draw the probabilities over time under the video's own frames, and write a PNG.
@@ -105,7 +105,7 @@ def write_timeline(
         probs: Probabilities of each window, (n, classes).
         class_names: Names in label order.
         strip: Frames of the video.
-        fps: Frames per second, to place the frames in time.
+        time_of: Gives a frame's time in seconds.
         title: Line above the figure.
     """
     frames = strip.spread()
@@ -114,7 +114,7 @@ def write_timeline(
     for column, (number, image) in enumerate(frames):
         cell = figure.add_subplot(grid[0, column])
         cell.imshow(image)
-        cell.set_title(f"{number / fps:.2f} s", fontsize=8, color=INK)
+        cell.set_title(f"{time_of(number):.2f} s", fontsize=8, color=INK)
         cell.axis("off")
     axes = figure.add_subplot(grid[1, :])
     if len(times_s) == 1:  # a single window has no extent: draw it as a block
@@ -126,7 +126,7 @@ def write_timeline(
     }
     axes.stackplot(times_s, probs.T, labels=list(class_names), **style)
     for number, _ in frames:
-        axes.axvline(number / fps, color="white", linewidth=0.8, linestyle=":")
+        axes.axvline(time_of(number), color="white", linewidth=0.8, linestyle=":")
     axes.set_xlim(float(times_s[0]), float(times_s[-1]))
     axes.set_ylim(0, 1)
     axes.set_xlabel("time (s)")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from shard_builder.errors import InputError
-from shard_builder.faces.frames import iter_frames, iter_video
+from shard_builder.faces.frames import iter_frames, iter_timed_video
 from shard_builder.images import Image
 from shard_builder.sources.ckplus import IMAGE_NAME
 from shard_builder.sources.walk import IMAGE_SUFFIXES, is_image, natural_key
@@ -19,6 +20,11 @@ from shard_builder.videos import open_video
 
 CKPLUS_FPS = 30.0
 """Frame rate taken for folders of images; CK+ was recorded at 30 frames per second."""
+
+
+UNEVEN_FRACTION = 0.1
+"""Where two steps in time differ by more from the usual one, the rate is said to vary."""
+CLOCK_S = 0.0015
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +38,9 @@ class FrameSource:
         fps: Frames per second.
         num_frames: How many there are; for a video what its header says, None if it says nothing.
         files: The images of a folder, in order.
+        has_own_times: Whether the container's times count, and not a rate that was given.
+        times_s: Times of the frames read so far, where the container gives them.
+        notices: What reading found out.
     """
 
     path: Path
@@ -39,6 +48,9 @@ class FrameSource:
     fps: float
     num_frames: int | None
     files: tuple[Path, ...] = ()
+    has_own_times: bool = False
+    times_s: list[float] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not 0 < self.fps < 10_000:
@@ -52,7 +64,32 @@ class FrameSource:
         Raises:
             SourceError: If a frame cannot be decoded or has another size than the first.
         """
-        return iter_frames(self.files) if self.files else iter_video(self.path)
+        if self.files:
+            yield from iter_frames(self.files)
+            return
+        for frame, time_s in iter_timed_video(self.path, on_cut=self.notices.append):
+            self.times_s.append(time_s)
+            yield frame
+        steps = np.diff(self.times_s)
+        if self.has_own_times and len(steps) and self._is_uneven(steps):
+            self.notices.append(
+                f"the frame rate varies ({1 / steps.max():.1f} to {1 / steps.min():.1f} a second);"
+                " times are the container's, flow is taken from frame to frame"
+            )
+
+    @staticmethod
+    def _is_uneven(steps: npt.NDArray[np.float64]) -> bool:
+        middle = float(np.median(steps))
+        # The last frame may stand longer; and clocks of milliseconds round.
+        wrong = np.abs(steps - middle) > np.maximum(UNEVEN_FRACTION * middle, CLOCK_S)
+        return bool(steps.min() > 0 and wrong.sum() > 1)
+
+    def time_of(self, number: int) -> float:
+        """Return when a frame that has been read is shown, in seconds from the first one."""
+        times = self.times_s
+        if not self.has_own_times or len(times) <= number or not _is_rising(times[: number + 1]):
+            return number / self.fps
+        return times[number] - times[0]
 
 
 def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
@@ -81,7 +118,17 @@ def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
         own_fps = capture.get(cv2.CAP_PROP_FPS)
         count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     rate = fps or (own_fps if np.isfinite(own_fps) and own_fps > 0 else CKPLUS_FPS)
-    return FrameSource(path=path, kind="video", fps=rate, num_frames=count if count > 0 else None)
+    return FrameSource(
+        path=path,
+        kind="video",
+        fps=rate,
+        num_frames=count if count > 0 else None,
+        has_own_times=fps is None,
+    )
+
+
+def _is_rising(times_s: list[float]) -> bool:
+    return len(times_s) < 2 or times_s[-1] > times_s[-2] >= times_s[0]
 
 
 def _open_folder(path: Path, fps: float | None) -> FrameSource:

@@ -30,22 +30,30 @@ class LabelledVideo:
         if path is not None and path.suffix.lower() != ".mp4":
             raise InputError(f"overlay={str(path)!r}, expected a file name that ends in .mp4")
         self._path, self._fps, self._class_names = path, fps, class_names
-        self._waiting: list[Image] = []
+        self._waiting: list[tuple[Image, int]] = []
+        self._num_shown = 0
         self._video: cv2.VideoWriter | None = None
 
     def __enter__(self) -> LabelledVideo:
         return self
 
-    def add(self, frame: Image, window: WindowPrediction | None) -> None:
-        """Take a frame; when its window is known, write all frames that waited for it."""
+    def add(self, frame: Image, window: WindowPrediction | None, *, time_s: float) -> None:
+        """Take a frame; when its window is known, write all frames that waited for it.
+
+        The video has a constant rate: a frame that comes later than it says stands for those that
+        are missing before it, one that comes too early is left out.
+        """
         if self._path is None:
             return
-        self._waiting.append(frame)
+        num_due = round(time_s * self._fps) + 1 - self._num_shown
+        self._waiting.append((frame, max(0, num_due)))
+        self._num_shown += max(0, num_due)
         if window is not None:
-            for waiting in self._waiting:
+            for waiting, times in self._waiting:
                 image = draw_label(waiting, window.decision, class_names=self._class_names)
                 self._video = self._video or self._open(self._path, image)
-                self._video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+                for _ in range(times):
+                    self._video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
             self._waiting = []
 
     def _open(self, path: Path, image: Image) -> cv2.VideoWriter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from models.fusion import Probs, deciding
+from shard_builder.lock import locked
 from train.prediction.figures import FilmStrip, write_bar_chart, write_timeline
 from train.prediction.frame_source import FrameSource, open_frames
 from train.prediction.labelled_video import LabelledVideo
@@ -66,6 +68,7 @@ def run_predict(
     fps: float | None = None,
     overlay: Path | None = None,
     device: str = "auto",
+    take_over: bool = False,
     on_window: Callable[[WindowPrediction, float, tuple[str, ...]], None] | None = None,
 ) -> ClipPrediction:
     """Predict the emotion in a video, a folder of frames or a CK+ sequence, without a dataset.
@@ -82,43 +85,48 @@ def run_predict(
         fps: Frame rate in place of the input's own.
         overlay: Video file (.mp4) to write with the label drawn in.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        take_over: See :func:`shard_builder.lock.locked`.
         on_window: Called with each window, its end in seconds, and the class names.
 
     Raises:
         InputError: If a run or the input cannot be used.
     """
-    models = [load_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
-    check_pair(models)
-    names = models[0].class_names
-    frames = open_frames(source, fps=fps)
-    predictor = WindowPredictor(models, stride=stride)
-    video = LabelledVideo(overlay, fps=frames.fps, class_names=names)
-    out.mkdir(parents=True, exist_ok=True)
-    strip, windows, number = FilmStrip(), list[WindowPrediction](), -1
-    begin, first_output_s = time.perf_counter(), 0.0
-    with (out / PREDICTIONS_NAME).open("w", encoding="utf-8") as lines, video:
-        for number, (frame, window) in enumerate(predictor.iter_windows(frames)):
-            strip.offer(number, frame)
-            if window is not None:
-                windows.append(window)
-                _write_line(lines, _window_record(window, frames.fps, names))
-                first_output_s = first_output_s or time.perf_counter() - begin
-                if on_window:
-                    on_window(window, window.last_frame / frames.fps, names)
-            video.add(frame, window)
-        clip = ClipPrediction(
-            probs=predictor.fuse(clip_logits(windows, kind=frames.kind)),
-            class_names=names,
-            num_frames=number + 1,
-            num_windows=len(windows),
-            duration_s=(number + 1) / frames.fps,
-            seconds=time.perf_counter() - begin,
-            first_output_s=first_output_s,
-            notices=tuple(crop_notices(models)),
-        )
-        _write_line(lines, _clip_record(clip, frames))
-    _write_figures(out, clip, windows, strip, frames)
-    return clip
+    with (
+        locked(out, take_over=take_over),
+        locked(overlay, take_over=take_over) if overlay else nullcontext(),
+    ):
+        models = [load_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
+        check_pair(models)
+        names = models[0].class_names
+        frames = open_frames(source, fps=fps)
+        predictor = WindowPredictor(models, stride=stride)
+        video = LabelledVideo(overlay, fps=frames.fps, class_names=names)
+        out.mkdir(parents=True, exist_ok=True)
+        strip, windows, number = FilmStrip(), list[WindowPrediction](), -1
+        begin, first_output_s = time.perf_counter(), 0.0
+        with (out / PREDICTIONS_NAME).open("w", encoding="utf-8") as lines, video:
+            for number, (frame, window) in enumerate(predictor.iter_windows(frames)):
+                strip.offer(number, frame)
+                if window is not None:
+                    windows.append(window)
+                    _write_line(lines, _window_record(window, frames, names))
+                    first_output_s = first_output_s or time.perf_counter() - begin
+                    if on_window:
+                        on_window(window, frames.time_of(window.last_frame), names)
+                video.add(frame, window, time_s=frames.time_of(number))
+            clip = ClipPrediction(
+                probs=predictor.fuse(clip_logits(windows, kind=frames.kind)),
+                class_names=names,
+                num_frames=number + 1,
+                num_windows=len(windows),
+                duration_s=frames.time_of(number) * (number + 1) / max(number, 1),
+                seconds=time.perf_counter() - begin,
+                first_output_s=first_output_s,
+                notices=(*crop_notices(models), *frames.notices),
+            )
+            _write_line(lines, _clip_record(clip, frames))
+        _write_figures(out, clip, windows, strip, frames)
+        return clip
 
 
 def clip_logits(windows: Sequence[WindowPrediction], *, kind: str) -> dict[str, Probs]:
@@ -149,15 +157,15 @@ def _named(probs: dict[str, Probs], class_names: Sequence[str]) -> dict[str, dic
 
 
 def _window_record(
-    window: WindowPrediction, fps: float, class_names: Sequence[str]
+    window: WindowPrediction, frames: FrameSource, class_names: Sequence[str]
 ) -> dict[str, Any]:
     return {
         "kind": "window",
         "window": window.window,
         "first_frame": window.first_frame,
         "last_frame": window.last_frame,
-        "begin_s": round(window.first_frame / fps, 4),
-        "end_s": round(window.last_frame / fps, 4),
+        "begin_s": round(frames.time_of(window.first_frame), 4),
+        "end_s": round(frames.time_of(window.last_frame), 4),
         "predicted": class_names[int(window.decision.argmax())],
         "probs": _named(window.probs, class_names),
     }
@@ -195,10 +203,12 @@ def _write_figures(
     write_bar_chart(out / "bars.png", clip.probs, class_names=clip.class_names, title=title)
     write_timeline(
         out / "timeline.png",
-        times_s=np.array([(w.first_frame + w.last_frame) / 2 / frames.fps for w in windows]),
+        times_s=np.array(
+            [(frames.time_of(w.first_frame) + frames.time_of(w.last_frame)) / 2 for w in windows]
+        ),
         probs=np.stack([window.decision for window in windows]),
         class_names=clip.class_names,
         strip=strip,
-        fps=frames.fps,
+        time_of=frames.time_of,
         title=title,
     )

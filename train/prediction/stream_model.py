@@ -19,6 +19,7 @@ from pipelines.plan.crops import INPUT_SIZE
 from pipelines.streams import kind_of
 from shard_builder.checks import check_choice
 from shard_builder.errors import InputError
+from shard_builder.files import digest_file
 from shard_builder.format.streams import StreamName
 from shard_builder.images import Image
 from train.device import choose_device, choose_precision
@@ -44,7 +45,9 @@ class StreamModel:
         bound_px: Displacement at which flow saturates.
     """
 
-    def __init__(self, run: Path, content: dict[str, Any], *, device: torch.device) -> None:
+    def __init__(
+        self, run: Path, content: dict[str, Any], *, checkpoint_sha256: str, device: torch.device
+    ) -> None:
         self.run, self.device = run, device
         self.stream: StreamName = content["stream"]
         self.stack_length: int = content["stack_length"]
@@ -54,6 +57,8 @@ class StreamModel:
         self.val_keys = tuple(sorted(content["val_keys"]))
         self.test_keys = tuple(sorted(content.get("test_keys", ())))
         self.split_sha256: str = content["split_sha256"]
+        self._manifest_sha256: str = content["manifest_sha256"]
+        self._checkpoint_sha256 = checkpoint_sha256
         self.height, self.width = content["geometry"]["height"], content["geometry"]["width"]
         flow = content["flow"] or {"method": None, "bound_px": 0.0}
         self.flow_method, self.bound_px = flow["method"], float(flow["bound_px"])
@@ -64,6 +69,16 @@ class StreamModel:
         kind = kind_of(self.stream)
         num_channels = kind.num_channels(self.stack_length)
         self._normalizer = Normalizer(kind, num_channels, dtype=torch.float32, device=device)
+
+    def origin(self) -> dict[str, str]:
+        """Return what a result of this model belongs to: the run, and hashes of what decided it."""
+        return {
+            "run": str(self.run.absolute()),
+            "stream": self.stream,
+            "checkpoint_sha256": self._checkpoint_sha256,
+            "split_sha256": self.split_sha256,
+            "manifest_sha256": self._manifest_sha256,
+        }
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -108,8 +123,11 @@ def load_stream_model(run: Path, *, checkpoint: str = "last", device: str = "aut
         raise InputError(
             f"{run}: no such run folder\n  Train first: cktrain rgb|flow DATASET --out {run}"
         )
-    content = read_checkpoint(run / CHECKPOINTS[checkpoint])
-    return StreamModel(run, content, device=choose_device(device))
+    path = run / CHECKPOINTS[checkpoint]
+    content = read_checkpoint(path)
+    return StreamModel(
+        run, content, checkpoint_sha256=digest_file(path).sha256, device=choose_device(device)
+    )
 
 
 def check_pair(models: Sequence[StreamModel]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, TrainingError
+from shard_builder.files import atomic_writer, disk_fault
 
 CHECKPOINT_FORMAT = "ckshard-checkpoint"
 CHECKPOINT_VERSION = 2
@@ -24,17 +26,57 @@ def write_checkpoint(path: Path, content: dict[str, Any], *, also: Path | None =
         path: Where to.
         content: Tensors, numbers, strings, lists and dicts.
         also: A second name for the same file (a hard link where the file system has them).
+
+    Raises:
+        TrainingError: If the disk is full or fails; what stood under the name stays.
     """
     record = {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, **content}
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        torch.save(record, file)
-        file.flush()
-        os.fsync(file.fileno())
-    if also is not None:
-        also.unlink(missing_ok=True)
-        os.link(temporary, also)
-    temporary.replace(path)
+    sink = None
+    try:
+        with atomic_writer(path) as file:
+            sink = _Sink(file)
+            torch.save(record, sink)  # type: ignore[arg-type]
+        if also is not None:
+            _name_again(path, also)
+    except (OSError, RuntimeError) as error:
+        # torch.save makes a RuntimeError of what the disk said.
+        cause = error if isinstance(error, OSError) else (sink.error if sink else None)
+        if cause is None:
+            raise
+        kept = f"{path.name} is as it was before" if path.is_file() else "There is none yet"
+        raise TrainingError(
+            f"{path}: the checkpoint cannot be written: {disk_fault(cause)}\n"
+            f"  {kept}. Free some space or fix the disk, then resume with resume=True."
+        ) from None
+
+
+class _Sink:
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write some bytes."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Pass it on."""
+        self._file.flush()
+
+
+def _name_again(path: Path, also: Path) -> None:
+    also.unlink(missing_ok=True)
+    try:
+        os.link(path, also)
+    except OSError:  # a file system without hard links
+        with atomic_writer(also) as copy, path.open("rb") as file:
+            shutil.copyfileobj(file, copy)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

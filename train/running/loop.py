@@ -27,6 +27,8 @@ from train.running.validate import Validation, validate
 SAVE_INTERVAL_S = 30.0
 """last.pt follows a validation no more often: ResNet-152 with momentum is 460 MB, an epoch of CK+
 on a GPU under a second."""
+SAVE_AT_LEAST_S = 600.0
+"""In between, last.pt is written this often: what a crash or a power cut may cost."""
 Row = dict[str, Any]
 """A line of metrics.jsonl."""
 
@@ -47,6 +49,7 @@ def train(
             step.
     """
     config, progress = session.config, session.progress
+    show = shown_while_anyone_looks(on_row, stop)
     timer, total = StallTimer(session.device), StallTimes()
     while session.epoch < config.epochs:
         set_learning_rate(session.optimizer, lr := learning_rate(config, session.epoch))
@@ -58,18 +61,37 @@ def train(
             with nullcontext() if is_last else without_sync(session.net):
                 forward_backward(session, batch, num_samples)
             if is_last:
-                row = finish_step(session)
+                row = finish_step(session, folder)
                 if progress.step % config.log_every == 0:
                     folder.log(row)
-                on_row(row)
+                show(row)
                 if session.ranks.any(stop.number is not None, session.device):
                     save(session, folder, LAST_NAME)
                     return total + timer.take()
+                if folder.seconds_since_save() > SAVE_AT_LEAST_S:
+                    save(session, folder, LAST_NAME)
         times = timer.take()
         total += times
         validation = validate(session) if is_validated(session) else None
-        on_row(finish_epoch(session, folder, times, validation, lr=lr))
+        show(finish_epoch(session, folder, times, validation, lr=lr))
     return total
+
+
+def shown_while_anyone_looks(
+    on_row: Callable[[Row], None], stop: StopSignal
+) -> Callable[[Row], None]:
+    """Return ``on_row`` that no longer fails once a stop is wished: with SIGHUP the terminal goes,
+    and the checkpoint is still to be written.
+    """
+
+    def show(row: Row) -> None:
+        try:
+            on_row(row)
+        except OSError:
+            if stop.number is None:
+                raise
+
+    return show
 
 
 def accumulations(batches: Iterable[Batch], session: Session) -> Iterator[tuple[Batch, int, bool]]:
@@ -118,20 +140,20 @@ def forward_backward(session: Session, batch: Batch, num_samples: int) -> None:
         session.step_sums += torch.stack([losses.sum(), correct.sum(), batch.valid.sum()])
 
 
-def finish_step(session: Session) -> Row:
+def finish_step(session: Session, folder: RunFolder) -> Row:
     """Step, check that loss and gradients were finite, and return the step's row."""
     config, progress = session.config, session.progress
     sums = session.ranks.sum(session.step_sums.clone()).tolist()
     session.step_sums.zero_()
     loss, correct, num_samples = sums
     if not np.isfinite(loss):
-        raise not_finite("loss", loss, session)
+        raise not_finite("loss", loss, session, folder)
     result = optimizer_step(
         session.model.parameters(), session.optimizer, session.scaler, clip_grad=config.clip_grad
     )
     if not result.is_taken:
         if not session.scaler.is_enabled():
-            raise not_finite("gradient norm", result.grad_norm, session)
+            raise not_finite("gradient norm", result.grad_norm, session, folder)
         progress.num_skipped_steps += 1
     progress.step += 1
     progress.meter = [before + new for before, new in zip(progress.meter, sums, strict=True)]
@@ -146,13 +168,14 @@ def finish_step(session: Session) -> Row:
     }
 
 
-def not_finite(what: str, value: float, session: Session) -> TrainingError:
-    """Return the error that says where training broke and what usually helps."""
+def not_finite(what: str, value: float, session: Session, folder: RunFolder) -> TrainingError:
+    """Return the error that says where training broke, what is kept and what usually helps."""
+    last = folder.path / LAST_NAME
+    kept = f"{last} is untouched" if last.is_file() else "No checkpoint had been written yet"
     return TrainingError(
         f"{what} is {value} in epoch {session.epoch + 1}, step {session.progress.step + 1},"
         " expected a finite number; the step was not taken\n"
-        "  Try a smaller lr, clip_grad=20, or precision='fp32'."
-        " The last checkpoint is untouched."
+        f"  Try a smaller lr, clip_grad=20, or precision='fp32'. {kept}."
     )
 
 

@@ -106,6 +106,17 @@ def create_run(path: Path, record: dict[str, Any], split: Split) -> None:
     """Make a run folder; config.json is written last."""
     path.mkdir(parents=True, exist_ok=True)
     write_split(path / SPLIT_NAME, split)
+    _write_config(path, record | {"earlier_commands": []})
+
+
+def update_run(path: Path, record: dict[str, Any]) -> None:
+    """Write what a resumed run is now; the commands it was run with before are kept."""
+    before, _ = read_run(path)
+    commands = [*before.get("earlier_commands", []), before["command"]]
+    _write_config(path, record | {"earlier_commands": commands})
+
+
+def _write_config(path: Path, record: dict[str, Any]) -> None:
     write_json(path / CONFIG_NAME, {"format": RUN_FORMAT, "version": RUN_VERSION, **record})
 
 

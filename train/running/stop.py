@@ -1,11 +1,15 @@
-"""SIGTERM and Ctrl-C become a wish that the loop fulfils after its step, with a checkpoint."""
+"""SIGTERM, Ctrl-C, a closed terminal and a scheduler's warning become a wish that the loop fulfils
+after its step, with a checkpoint.
+"""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+"""SIGHUP: the terminal or ssh session is closed. SIGUSR1: batch schedulers, some time before they
+end a job."""
 
 
 class StopSignal:
@@ -20,13 +24,20 @@ class StopSignal:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopSignal:
-        for number in SIGNALS:
-            self._before[number] = signal.signal(number, self._receive)
+        for name in SIGNALS:
+            number = getattr(signal, name, None)  # not every system has all of them
+            if number is not None and not self._is_ignored(number):
+                self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _is_ignored(number: int) -> bool:
+        """Whether nohup or a shell told this process to live on."""
+        return number != signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None and number == signal.SIGINT:
@@ -35,5 +46,5 @@ class StopSignal:
 
     @property
     def exit_code(self) -> int:
-        """The shell's exit code for the signal: 143 for SIGTERM, 130 for Ctrl-C, 0 for none."""
+        """The shell's exit code for the signal, 143 for SIGTERM, 130 for Ctrl-C; 0 for none."""
         return 0 if self.number is None else 128 + self.number

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.dataset import open_dataset
+from pipelines.dataset import Dataset, open_dataset
 from pipelines.engines.cutter import CUTTER
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, TrainingError
+from shard_builder.files import FULL, disk_fault
 from shard_builder.format.manifest import manifest_sha256
+from shard_builder.lock import locked
 from shard_builder.provenance import command_line, git_revision, package_versions
 from shard_builder.split import Split, make_split
 from train.config import TrainConfig
@@ -29,6 +31,7 @@ from train.running.run_folder import (
     create_run,
     read_metrics,
     read_run,
+    update_run,
 )
 from train.running.session import Session, open_session
 from train.running.stall import StallTimes
@@ -50,11 +53,19 @@ class TrainingResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRun:
-    """A run folder and the session in it, from :func:`open_run`."""
+    """A run folder and the session in it, from :func:`open_run`.
+
+    Args:
+        session: The run in memory.
+        folder: Where it writes.
+        is_resumed: Whether the folder held a run.
+        has_checkpoint: Whether it was resumed from a checkpoint; else it begins again.
+    """
 
     session: Session
     folder: RunFolder
     is_resumed: bool
+    has_checkpoint: bool
 
     def train(self, *, on_row: Callable[[Row], None] = lambda row: None) -> TrainingResult:
         """Train until the last epoch or a stop signal, then draw the curves.
@@ -66,8 +77,18 @@ class TrainRun:
             TrainingError: If training cannot go on.
         """
         session, path, config = self.session, self.folder.path, self.session.config
-        with StopSignal() as stop:
-            times = train(session, self.folder, stop, on_row=on_row)
+        try:
+            with StopSignal() as stop:
+                times = train(session, self.folder, stop, on_row=on_row)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            last = path / LAST_NAME
+            kept = f"{last} is whole" if last.is_file() else "No checkpoint had been written yet"
+            raise TrainingError(
+                f"{error.filename or path}: {disk_fault(error)}\n"
+                f"  {kept}. Free some space, then resume with resume=True."
+            ) from None
         rows = read_metrics(path, keep=lambda row: row["kind"] == "epoch")
         if rows and self.folder.is_writer:
             title = f"{config.arch}, {config.stream} stream"
@@ -79,7 +100,13 @@ class TrainRun:
 
 @contextmanager
 def open_run(
-    config: TrainConfig, dataset: Path, out: Path, *, resume: bool, given: Collection[str] = ()
+    config: TrainConfig,
+    dataset: Path,
+    out: Path,
+    *,
+    resume: bool,
+    given: Collection[str] = (),
+    take_over: bool = False,
 ) -> Iterator[TrainRun]:
     """Open a run folder for training, on this rank.
 
@@ -90,9 +117,11 @@ def open_run(
         out: Run folder.
         resume: Resume the run in it; one that is not there is begun.
         given: Names of the options that the user gave.
+        take_over: See :func:`shard_builder.lock.locked`.
 
     Raises:
-        InputError: If the options do not fit the dataset or the run.
+        InputError: If the options do not fit the dataset or the run, the dataset's files have other
+            sizes than its manifest says, or another process writes the run.
         TrainingError: If another rank cannot be reached.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -101,11 +130,13 @@ def open_run(
         open_dataset(dataset) as opened,
         join_ranks(use_cuda=use_cuda) as ranks,
         named_failure(ranks),
+        locked(out, take_over=take_over) if ranks.is_first else nullcontext(),
     ):
+        opened.check_sizes()
         opened.stream(config.stream)  # an error where the dataset has no such stream
         is_resumed = resume and (out / CONFIG_NAME).is_file()
         if is_resumed:
-            config, split = resumed_options(config, out, given)
+            config, split = resumed_options(config, opened, out, given)
         else:
             check_new(out)
             split = make_split(
@@ -122,11 +153,18 @@ def open_run(
             closing(RunFolder(out, is_writer=ranks.is_first)) as folder,
         ):
             if is_resumed:
-                _restore(session, folder)
+                has_checkpoint = _restore(session, folder)
+                if ranks.is_first:
+                    update_run(out, run_record(session))
             elif ranks.is_first:
                 create_run(out, run_record(session), split)
             ranks.wait_for_all()
-            yield TrainRun(session=session, folder=folder, is_resumed=is_resumed)
+            yield TrainRun(
+                session=session,
+                folder=folder,
+                is_resumed=is_resumed,
+                has_checkpoint=is_resumed and has_checkpoint,
+            )
 
 
 def run_train(
@@ -138,14 +176,21 @@ def run_train(
 
 
 def resumed_options(
-    config: TrainConfig, out: Path, given: Collection[str]
+    config: TrainConfig, dataset: Dataset, out: Path, given: Collection[str]
 ) -> tuple[TrainConfig, Split]:
     """Return the options and the split that a run was begun with; those given now may change some.
 
     Raises:
-        InputError: If another option was given with another value than the run was begun with.
+        InputError: If another option was given with another value than the run was begun with, or
+            another dataset.
     """
     record, split = read_run(out)
+    begun_with = record["dataset"]
+    if manifest_sha256(dataset.path) != begun_with["manifest_sha256"]:
+        raise InputError(
+            f"resume=True: {dataset.path} is another dataset than the run was begun with"
+            f" ({begun_with['path']}), expected the same\n  Start another run in another folder."
+        )
     begun = TrainConfig(**record["options"])
     if config.stream != begun.stream:
         raise InputError(f"{out}: is a run of the {begun.stream} stream, expected {config.stream}")
@@ -182,8 +227,10 @@ def run_record(session: Session) -> dict[str, Any]:
     }
 
 
-def _restore(session: Session, folder: RunFolder) -> None:
+def _restore(session: Session, folder: RunFolder) -> bool:
+    """Load the last checkpoint; return whether there was one."""
     last = folder.path / LAST_NAME
-    if last.is_file():
+    if has_checkpoint := last.is_file():
         session.load_checkpoint(read_checkpoint(last))
     folder.forget_after(epoch=session.epoch + 1, step=session.progress.step)
+    return has_checkpoint

@@ -1,0 +1,211 @@
+"""Training under faults: two writers, a full disk, a closed terminal, a checkpoint by time."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from shard_builder.errors import InputError, TrainingError
+from shard_builder.lock import locked
+from tests.train.tiny_net import ENVIRONMENT, Cktrain, Train, command, wait_for_rows
+from train.evaluation.evaluate import evaluate_runs
+from train.running import loop
+from train.running.checkpoint import read_checkpoint, write_checkpoint
+from train.running.stop import StopSignal
+
+
+def words_of(dataset: Path, out: Path, *more: object) -> list[str]:
+    return command(dataset, out, *more)[2:]
+
+
+def test_a_run_that_another_process_writes_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with locked(out):
+        for more in ((), ("--resume",)):
+            done = subprocess.run(
+                command(tiny_dataset, out, *more), env=ENVIRONMENT, capture_output=True, text=True
+            )
+            assert done.returncode == 2, done.stderr
+            assert f"is being written by process {os.getpid()} on " in done.stderr
+    assert not out.exists()
+
+
+@contextmanager
+def largest_file(num_bytes: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_good_one(tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "last.pt"
+    write_checkpoint(path, {"model": torch.zeros(8)})
+    expected = (
+        r"last\.pt: the checkpoint cannot be written: .*larger[\s\S]*as it was before.*resume"
+    )
+    with pytest.raises(TrainingError, match=expected), largest_file(4096):
+        write_checkpoint(path, {"model": torch.zeros(1 << 16)}, also=tmp_path / "epoch-0001.pt")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
+    assert len(read_checkpoint(path)["model"]) == 8
+    with pytest.raises(TrainingError, match="There is none yet"), largest_file(4096):
+        write_checkpoint(tmp_path / "best.pt", {"model": torch.zeros(1 << 16)})
+
+
+def test_a_second_name_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_checkpoint(tmp_path / "last.pt", {"epoch": 1}, also=tmp_path / "epoch-0001.pt")
+    assert read_checkpoint(tmp_path / "epoch-0001.pt")["epoch"] == 1
+
+
+def test_a_full_disk_is_one_sentence_and_resume_goes_on(
+    tiny_dataset: Path, tmp_path: Path, cktrain: Cktrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "add_confusion", lambda *_, **__: None)  # larger than the tiny net
+    out = tmp_path / "run"
+    words = words_of(tiny_dataset, out, "--save-every", 1)
+    assert cktrain(*words, "--epochs", 1)[0] == 0
+    size = (out / "last.pt").stat().st_size
+    with largest_file(size // 2):
+        code, _, err = cktrain(*words, "--resume", "--epochs", 3)
+    assert code == 1 and "unexpected" not in err and "--resume" in err, err
+    assert (
+        ".pt: the checkpoint cannot be written: " in err
+        and (out / "last.pt").stat().st_size == size
+    )
+    assert not list(out.glob("*.tmp"))
+    code, printed, err = cktrain(*words, "--resume", "--epochs", 3)
+    assert code == 0 and "resumed after epoch 1" in printed, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_closed_terminal_and_a_schedulers_warning_save(
+    number: signal.Signals, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command(tiny_dataset, out, "--epochs", 50, "--val-every", 50),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for_rows(out, 2, process)
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + number and "last.pt is saved" in printed, printed
+    assert read_checkpoint(out / "last.pt")["progress"]["step"] >= 2
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.number is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_gone_does_not_cost_the_checkpoint() -> None:
+    def show(row: loop.Row) -> None:
+        raise OSError(5, "Input/output error")
+
+    stop = StopSignal()
+    shown = loop.shown_while_anyone_looks(show, stop)
+    with pytest.raises(OSError, match="Input/output"):
+        shown({})
+    stop.number = signal.SIGHUP
+    shown({})
+
+
+def test_last_is_written_by_time_too(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[str] = []
+    save = loop.save
+
+    def note(session, folder, name, **more):  # type: ignore[no-untyped-def]
+        saved.append(name)
+        save(session, folder, name, **more)
+
+    monkeypatch.setattr(loop, "save", note)
+    monkeypatch.setattr(loop, "SAVE_AT_LEAST_S", 0.0)
+    train(epochs=1, val_every=9)
+    assert saved.count("last.pt") > 1
+
+
+def test_messages_state_what_is(tiny_dataset: Path, tmp_path: Path, cktrain: Cktrain) -> None:
+    out = tmp_path / "run"
+    words = words_of(tiny_dataset, out)
+    code, _, err = cktrain(*words, "--lr", "1e30")
+    assert code == 1 and "No checkpoint had been written yet" in err, err
+    code, printed, err = cktrain(*words, "--resume", "--lr", "1e30")
+    assert "no checkpoint had been written yet: training begins again" in printed
+    assert "resumed after" not in printed
+
+
+def test_a_resumed_run_says_what_it_is_now(
+    tiny_dataset: Path, raw_dataset: Path, tmp_path: Path, cktrain: Cktrain
+) -> None:
+    out = tmp_path / "run"
+    words = words_of(tiny_dataset, out)
+    assert cktrain(*words, "--epochs", 1)[0] == 0
+    assert cktrain("report", out)[0] == 0
+    tested = json.loads((out / "test" / "test.json").read_text())
+    assert cktrain(*words, "--resume", "--epochs", 2)[0] == 0
+    record = json.loads((out / "config.json").read_text())
+    assert record["options"]["epochs"] == 2 and "--resume" in record["command"]
+    assert len(record["earlier_commands"]) == 1
+    assert cktrain("report", out)[0] == 0
+    again = json.loads((out / "test" / "test.json").read_text())
+    assert tested["origin"] != again["origin"], "the test of other weights is not shown as its own"
+    assert "tested again" in (out / "report.html").read_text()
+    with pytest.raises(InputError, match="is being written"), _held(out / "test"):
+        evaluate_runs([out], tiny_dataset, out=out / "test")
+    (out / "last.pt").unlink()
+    code, _, err = cktrain("flow", raw_dataset, "--out", out, "--resume")
+    assert code == 2 and "is another dataset than the run was begun with" in err
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    import threading
+
+    ready, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(folder):
+            ready.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    ready.wait(60)
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_target_that_cannot_be_written_is_exit_2_with_its_path(
+    tiny_dataset: Path, tmp_path: Path, cktrain: Cktrain
+) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = cktrain(*words_of(tiny_dataset, tmp_path / "file" / "run"))
+    assert code == 2 and "file/run: cannot be written" in err
+    assert "unexpected" not in err and "--debug" not in err
