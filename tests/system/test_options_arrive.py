@@ -25,7 +25,8 @@ FUNCTIONS = {
     "ckshard split": "shard_builder.commands.split.run_split",
     "ckshard verify": "shard_builder.commands.verify.run_verify",
     "ckshard inspect": "shard_builder.commands.inspect.run_inspect",
-    "ckshard bench": "pipelines.throughput.command.run_bench_command",
+    "ckshard bench": "pipelines.throughput.command.run_bench_command"
+    " pipelines.throughput.wait_command.run_wait_command",
     "cktrain rgb": "train.running.train_run.open_run",
     "cktrain flow": "train.running.train_run.open_run",
     "cktrain test": "train.evaluation.evaluate.evaluate_runs",
@@ -68,7 +69,7 @@ VALUES = {
     "--overlay": ("labelled.mp4", "labelled.mp4"),
 }
 """Values of options that take no arbitrary text or number, and what must arrive."""
-NEEDS = {"--match": ("--labels", "labels.csv")}
+NEEDS = {"--match": ("--labels", "labels.csv"), "--epoch-samples": ("--consumer-ms", "5")}
 """What an option cannot be without."""
 ACTED_ON_BY_THE_COMMAND = {"--help", "cktrain bench --json", "cktrain bench --stream"}
 """The command itself writes that file; the stream is part of the configuration."""
@@ -137,7 +138,8 @@ def received(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> li
         arrived.extend([arguments, options])
         raise Arrived
 
-    monkeypatch.setattr(FUNCTIONS[name], record)
+    for function in FUNCTIONS[name].split():
+        monkeypatch.setattr(function, record)
     app, _, command = name.partition(" ")
     arguments = ARGUMENTS.get(command, ["dataset"])
     result = CliRunner().invoke(APPS[app], [command, *arguments, *words])
