@@ -162,7 +162,9 @@ def _load(model: nn.Module, arch: str, weights: str, *, stem: str, head: str) ->
     state = read_state_dict(path, head=head) if is_file else torchvision_state_dict(arch, weights)
     kernel = f"{stem}.weight"
     wanted = model.state_dict()[kernel].shape[1]
-    num_channels = state[kernel].shape[1] if kernel in state else wanted
+    # A kernel of other dimensions is named below, with all that does not fit.
+    is_kernel = kernel in state and state[kernel].ndim == 4 and state[kernel].is_floating_point()
+    num_channels = state[kernel].shape[1] if is_kernel else wanted
     if num_channels not in (wanted, 3):
         raise InputError(
             f"{weights}: {kernel} has {num_channels} channels, expected {wanted} or 3 (rgb)\n"

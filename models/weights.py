@@ -10,7 +10,9 @@ import torch
 import torchvision.models as zoo
 from torch import nn
 
+from models.tensor_file import load_tensors
 from shard_builder.errors import InputError
+from shard_builder.untrusted.text import clean
 
 State = dict[str, torch.Tensor]
 MAX_NAMED_KEYS = 6
@@ -52,26 +54,24 @@ def read_state_dict(path: Path, *, head: str) -> State:
         InputError: If the file holds no state dict, or something other than tensors and plain
             values.
     """
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a foreign file makes torch.load raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{path}: cannot be read as weights ({reason}), expected a file of torch.save"
-        ) from None
+    content: Any = load_tensors(path, what="weights", sealed=False)
     for wrapper in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     tensors = content.values() if isinstance(content, dict) else ()
     if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors):
         raise InputError(f"{path}: holds no state dict, expected names and tensors")
+    for name, tensor in content.items():
+        if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
+            raise InputError(f"{path}: {clean(name)} is no plain tensor of real numbers")
     state = {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
     return _from_original(state, head) if ORIGINAL_HEAD_KEY in state else state
 
 
 def _from_original(state: State, head: str) -> State:
     """Rename the original's head and leave out what the original builds but never uses."""
-    is_flow = "conv1.weight" in state and state["conv1.weight"].shape[1] != 3
+    stem = state.get("conv1.weight")
+    is_flow = stem is not None and stem.ndim == 4 and stem.shape[1] != 3
     rgb_only = ("bn_final.", "fc_final.")  # built, but never called in the flow net
     unused = ("fc.", "fc2.", *(rgb_only if is_flow else ()))
     parts = ("fc_action.", *rgb_only)
@@ -82,6 +82,36 @@ def _from_original(state: State, head: str) -> State:
     }
 
 
+def load_whole(model: nn.Module, state: Any, *, origin: Path) -> None:
+    """Load a state dict that must have exactly the model's tensors, in name, shape and type.
+
+    Raises:
+        InputError: If it is none, or a tensor differs; the message names the first.
+    """
+    own = model.state_dict()
+    if not isinstance(state, dict) or state.keys() != own.keys():
+        names = state.keys() if isinstance(state, dict) else ()
+        odd = sorted(map(str, own.keys() ^ names))
+        raise InputError(f"{origin}: model: other tensors than the net's: {_listed(odd)}")
+    for name, tensor in own.items():
+        check_tensor(state[name], like=tensor, place=f"{origin}: model.{name}")
+    model.load_state_dict(state)
+
+
+def check_tensor(value: Any, *, like: torch.Tensor, place: str) -> None:
+    """Make sure that a value is a tensor of the same shape, type and layout as another.
+
+    Raises:
+        InputError: If it is not.
+    """
+    expected = f"{like.dtype} {tuple(like.shape)}".removeprefix("torch.")
+    if not isinstance(value, torch.Tensor):
+        raise InputError(f"{place}: {type(value).__name__}, expected a tensor {expected}")
+    if (value.dtype, value.shape, value.layout) != (like.dtype, like.shape, torch.strided):
+        actual = f"{value.dtype} {tuple(value.shape)}".removeprefix("torch.")
+        raise InputError(f"{place}: {actual}, expected {expected}")
+
+
 def load_by_name(model: nn.Module, state: State, *, origin: str, head: str) -> None:
     """Load a state dict; torchvision's own classifier is left out, all else must fit.
 
@@ -89,6 +119,7 @@ def load_by_name(model: nn.Module, state: State, *, origin: str, head: str) -> N
         InputError: If keys are missing, unknown or of another shape; the message names them.
     """
     own = model.state_dict()
+    origin = clean(origin)
     classifier = {f"{head}.weight", f"{head}.bias"}  # a bare Linear in the head's place
     given = {name: tensor for name, tensor in state.items() if name not in classifier}
     is_pretrained_elsewhere = len(given) < len(state)
@@ -118,4 +149,4 @@ def load_by_name(model: nn.Module, state: State, *, origin: str, head: str) -> N
 
 def _listed(names: list[str]) -> str:
     rest = len(names) - MAX_NAMED_KEYS
-    return ", ".join(names[:MAX_NAMED_KEYS]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(clean, names[:MAX_NAMED_KEYS])) + (f" and {rest} more" if rest > 0 else "")

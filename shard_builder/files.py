@@ -38,12 +38,15 @@ FULL = {
 """What a disk says when it takes no more, and what that means."""
 
 
+Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileDigest:
     """Size and SHA-256 of a finished file."""
 
     num_bytes: Annotated[int, Meta(ge=0, lt=1 << 53)]
-    sha256: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    sha256: Sha256
 
     def to_json(self) -> dict[str, object]:
         """Return the manifest's form."""

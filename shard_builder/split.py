@@ -17,7 +17,10 @@ from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
 from shard_builder.parts.lists import folds_of_lists, keys_of_list
 from shard_builder.parts.official import numbered_folds, sides_of_folds
+from shard_builder.untrusted.records import read_record
+from shard_builder.untrusted.text import clean
 
+MOST_BYTES = 1 << 27
 SplitKind = Literal["subject-kfold", "loso", "original-random", "fold", "list"]
 
 
@@ -74,7 +77,8 @@ class Split:
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
             if both := set(getattr(self, one)) & set(getattr(self, other)):
                 raise InputError(
-                    f"{len(both)} sequences are in {one} and in {other}, the first is {min(both)}"
+                    f"{len(both)} sequences are in {one} and in {other}, the first is"
+                    f" {clean(min(both))}"
                 )
 
     def to_json(self) -> str:
@@ -141,7 +145,8 @@ def make_split(
     split = read_split(path)
     if unknown := {*split.train, *split.val, *split.test} - set(keys):
         raise InputError(
-            f"{path}: {len(unknown)} sequences are not in the dataset, the first is {min(unknown)}"
+            f"{path}: {len(unknown)} sequences are not in the dataset, the first is"
+            f" {clean(min(unknown))}"
         )
     return split
 
@@ -281,12 +286,5 @@ def read_split(path: Path) -> Split:
     Raises:
         InputError: If the file is missing or is not a split.
     """
-    advice = "  Write one: ckshard split DATASET"
-    try:
-        return Split(**json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}), expected a split file\n{advice}"
-        ) from None
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: is not a split ({error})\n{advice}") from None
+    advice = "Write one: ckshard split DATASET"
+    return read_record(path, Split, most_bytes=MOST_BYTES, advice=advice)

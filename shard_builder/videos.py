@@ -43,6 +43,8 @@ CONTAINERS = {
 }
 """FFmpeg's names of the containers that are read, and how such files begin. Playlists and other
 texts that make FFmpeg open further files or addresses are none of them."""
+MOST_PIXELS = 1 << 26
+"""Of a frame: a decoder allocates what the header claims."""
 MAGIC_BYTES = 400
 CAPTURE_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 ERRORS_ONLY = 2
@@ -86,6 +88,14 @@ def open_video(path: Path) -> Iterator[cv2.VideoCapture]:
             raise SourceError(
                 f"{path}: cannot be opened as a video\n  Convert it: ffmpeg -i {path.name}"
                 " video.mp4"
+            )
+        width, height = (
+            capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
+        if not width * height <= MOST_PIXELS:
+            raise SourceError(
+                f"{path}: claims frames of {width:.0f}x{height:.0f} pixels, expected at most"
+                f" {MOST_PIXELS} in all"
             )
         yield capture
     finally:

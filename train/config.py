@@ -13,6 +13,8 @@ from shard_builder.checks import check_choice, option
 from shard_builder.errors import InputError
 
 Stream = Literal["rgb", "flow"]
+MOST_STACK = 256
+MOST_EPOCHS = 1_000_000
 
 
 def changeable(default: Any, help: str, **limits: float) -> Any:
@@ -27,7 +29,8 @@ def changeable(default: Any, help: str, **limits: float) -> Any:
 class TrainConfig:
     """Options of a run; the help text of each field says what it is.
 
-    ``least`` is the smallest value that is allowed, ``above`` a limit that a value must exceed.
+    ``least`` and ``most`` are the smallest and largest values that are allowed, ``above`` a limit
+    that a value must exceed.
 
     Raises:
         InputError: If a value cannot be; the message quotes it and says what was expected.
@@ -44,41 +47,53 @@ class TrainConfig:
     sync_bn: bool = option(False, "BatchNorm statistics over all GPUs.")
 
     # The schedule
-    epochs: int = changeable(250, "Passes over the training sequences.", least=1)
-    batch_size: int = option(10, "Samples of a batch, over all ranks.", least=1)
-    iter_size: int = option(5, "Batches accumulated into one step.", least=1)
-    lr: float = option(1e-3, "Learning rate.", above=0)
+    epochs: int = changeable(250, "Passes over the training sequences.", least=1, most=MOST_EPOCHS)
+    batch_size: int = option(10, "Samples of a batch, over all ranks.", least=1, most=1 << 16)
+    iter_size: int = option(5, "Batches accumulated into one step.", least=1, most=1 << 16)
+    lr: float = option(1e-3, "Learning rate.", above=0, most=1e6)
     lr_steps: tuple[int, ...] = option((100, 200), "Epochs at which it is divided by 10.")
     momentum: float = option(0.9, "Momentum of SGD.")
-    weight_decay: float = option(5e-4, "Weight decay, on every parameter.", least=0)
+    weight_decay: float = option(5e-4, "Weight decay, on every parameter.", least=0, most=1e6)
     stem_lr_scale: float = option(
-        1.0, "Factor on the first convolution's learning rate (TSN: 5 for flow).", above=0
+        1.0, "Factor on the first convolution's learning rate (TSN: 5 for flow).", above=0, most=1e6
     )
-    clip_grad: float = option(0.0, "Largest gradient norm (TSN: 20); 0 does not clip.", least=0)
+    clip_grad: float = option(
+        0.0, "Largest gradient norm (TSN: 20); 0 does not clip.", least=0, most=1e6
+    )
     untrained: Literal["raise", "wrong"] = option(
         "raise", "wrong: a class that is validated and never trained is counted as wrong."
     )
     class_weights: Literal["none", "balanced"] = option(
         "none", "balanced: inverse to the frequency in the training part, mean 1 over it."
     )
-    val_every: int = changeable(5, "Epochs between validations.", least=1)
+    val_every: int = changeable(5, "Epochs between validations.", least=1, most=MOST_EPOCHS)
 
     # The data
-    stack_length: int = option(5, "Flow pairs in a sample (the original's new_length).", least=1)
-    rgb_last_frames: int = option(1, "rgb trains on one of the last so many frames.", least=1)
+    stack_length: int = option(
+        5, "Flow pairs in a sample (the original's new_length).", least=1, most=MOST_STACK
+    )
+    rgb_last_frames: int = option(
+        1, "rgb trains on one of the last so many frames.", least=1, most=1 << 16
+    )
     aug: Literal["standard", "original"] = option(
         "standard", "original: the original's own crop table."
     )
     split: str = option(
         "subject-kfold", "subject-kfold, loso, original-random (leaks), fold or a file."
     )
-    folds: int = option(10, "subject-kfold: number of folds.")
+    folds: int = option(10, "subject-kfold: number of folds.", least=2, most=1 << 20)
     fold: int = option(
-        0, "The fold to validate on: subject-kfold counts from 0, official ones have numbers."
+        0,
+        "The fold to validate on: subject-kfold counts from 0, official ones have numbers.",
+        least=0,
+        most=1 << 20,
     )
     subject: str = option("", "loso: the subject to validate on.")
     seed: int = option(
-        0, "Initial weights, order, augmentation, dropout, original-random follow from it.", least=0
+        0,
+        "Initial weights, order, augmentation, dropout, original-random follow from it.",
+        least=0,
+        most=(1 << 63) - 1,
     )
     loader: Literal["auto", "dali", "cpu"] = changeable("auto", "The engine that decodes.")
     cache: Literal["none", "ram", "device"] = changeable(
@@ -87,7 +102,9 @@ class TrainConfig:
     cache_bytes: int | None = changeable(
         None, "Limit of that: 4 GiB in ram, 40 % of what is free on the device unless given."
     )
-    workers: int = changeable(0, "Decoding threads of a rank; 0 takes all cores.", least=0)
+    workers: int = changeable(
+        0, "Decoding threads of a rank; 0 takes all cores.", least=0, most=4096
+    )
     on_error: Literal["raise", "skip"] = changeable("raise", "skip damaged samples (at most 1 %).")
 
     # The hardware and the run folder
@@ -98,9 +115,14 @@ class TrainConfig:
     compile: bool = changeable(False, "torch.compile the net.")
     deterministic: bool = option(False, "Only algorithms that repeat bit for bit.")
     save_every: int = changeable(
-        0, "Keep a checkpoint every so many epochs; 0: last and best only.", least=0
+        0,
+        "Keep a checkpoint every so many epochs; 0: last and best only.",
+        least=0,
+        most=MOST_EPOCHS,
     )
-    log_every: int = changeable(10, "Steps between step rows in metrics.jsonl.", least=1)
+    log_every: int = changeable(
+        10, "Steps between step rows in metrics.jsonl.", least=1, most=MOST_EPOCHS
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lr_steps", tuple(self.lr_steps))
@@ -113,10 +135,16 @@ class TrainConfig:
                 raise _refused(entry.name, value, f"{least} or more")
             if above is not None and not above < value < math.inf:
                 raise _refused(entry.name, value, f"a number above {above}")
+            if (most := limits.get("most")) is not None and value > most:
+                raise _refused(entry.name, value, f"{most} or less")
         if not 0 <= self.momentum < 1:
             raise _refused("momentum", self.momentum, "0 or more and less than 1")
+        if self.cache_bytes is not None and not 0 <= self.cache_bytes < 1 << 53:
+            raise _refused("cache_bytes", self.cache_bytes, "0 or more")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise _refused("dropout", self.dropout, "0 or more and less than 1")
         steps = self.lr_steps
-        if list(steps) != sorted(set(steps)) or any(step < 1 for step in steps):
+        if list(steps) != sorted(set(steps)) or any(not 1 <= n <= MOST_EPOCHS for n in steps):
             raise _refused("lr_steps", steps, "rising epochs such as 100,200")
 
     @property

@@ -21,7 +21,7 @@ from pipelines.throughput.measure import BenchRecord, run_bench
 from shard_builder.checks import check_choice
 from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
-from shard_builder.files import write_atomically
+from shard_builder.files import atomic_writer, write_atomically
 from shard_builder.machine import num_usable_cores
 from shard_builder.progress import progress_bar
 
@@ -163,4 +163,5 @@ def plot_records(records: list[BenchRecord], path: Path) -> None:
         axes.set_title(f"{stream}: samples per second, median and range", loc="left")
         axes.margins(x=0.15)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    with atomic_writer(path) as file:
+        figure.savefig(file, format=path.suffix.removeprefix(".") or "png")

@@ -14,7 +14,7 @@ from shard_builder.building.finish import finish_dataset
 from shard_builder.building.options import BuildOptions
 from shard_builder.building.shard_task import ShardResult, ShardTask, run_shard_task
 from shard_builder.errors import BuildError, InputError
-from shard_builder.files import FULL, disk_fault
+from shard_builder.files import FULL, disk_fault, folder_inside, remove_temporaries
 from shard_builder.format.manifest import BUILD_FOLDER, MANIFEST_NAME, Manifest
 from shard_builder.format.streams import num_stored_frames
 from shard_builder.lock import locked
@@ -177,9 +177,8 @@ def _prepare_folder(dataset_dir: Path, *, overwrite: bool) -> None:
                 " it\n  Choose another folder."
             )
         manifest.unlink()
-    scratch.mkdir(parents=True, exist_ok=True)
-    for leftover in scratch.glob("*.tmp"):
-        leftover.unlink()
+    dataset_dir.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(folder_inside(dataset_dir, BUILD_FOLDER, make=True))
 
 
 def _run(

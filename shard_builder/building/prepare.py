@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -18,13 +19,14 @@ from shard_builder.building.flow import make_flow_estimator
 from shard_builder.building.options import FlowMethod
 from shard_builder.errors import InputError
 from shard_builder.faces.frames import iter_frames
-from shard_builder.files import write_atomically
+from shard_builder.files import folder_inside, temporary_folder, write_atomically
 from shard_builder.format.codecs import encode_image
 from shard_builder.format.levels import quantize_flow
 from shard_builder.images import to_gray
 from shard_builder.lock import locked
 from shard_builder.machine import num_workers, run_in_processes
 from shard_builder.sources.sequence import FaceSequence, Source
+from shard_builder.untrusted.records import read_record
 
 SCRATCH = ".prepare"
 RECORD_NAME = ".prepare.json"
@@ -121,7 +123,7 @@ def _prepare_folder(out: Path, settings: dict[str, object]) -> None:
         )
     record = out / RECORD_NAME
     if any(out.glob("flow/*/*")):
-        made = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        made = read_record(record, dict[str, str | float]) if os.path.lexists(record) else {}
         for name, value in settings.items():
             if made.get(name) != value:
                 raise InputError(
@@ -131,7 +133,8 @@ def _prepare_folder(out: Path, settings: dict[str, object]) -> None:
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     for stream in ("rgb", "flow"):
         for code in range(NUM_CODES):
-            (out / stream / str(code)).mkdir(parents=True, exist_ok=True)
+            folder_inside(out, stream, str(code), make=True)
+    folder_inside(out, SCRATCH, make=True)
     write_atomically(record, (json.dumps(settings) + "\n").encode())
 
 
@@ -162,26 +165,25 @@ def prepare_sequence(
     """Write one sequence."""
     begin, flow_s = time.perf_counter(), 0.0
     cv2.setNumThreads(1)  # as many workers as cores; more threads would only wait for each other
-    scratch = out / SCRATCH / sequence.key
-    shutil.rmtree(scratch, ignore_errors=True)
-    (scratch / "rgb").mkdir(parents=True)
-    for axis in AXES:
-        (scratch / "flow" / axis).mkdir(parents=True)
-    for path in sequence.frames:
-        shutil.copyfile(path, scratch / "rgb" / path.name)
-    estimate = make_flow_estimator(flow_method)
-    grays = (to_gray(frame) for frame in iter_frames(sequence.frames))
-    number = 0
-    for number, (previous, following) in enumerate(pairwise(grays), start=1):
-        flow_begin = time.perf_counter()
-        flow = estimate(previous, following)
-        flow_s += time.perf_counter() - flow_begin
-        levels = quantize_flow(flow, bound_px=bound_px)
-        for channel, axis in enumerate(AXES):
-            data = encode_image(levels[..., channel].copy(), codec="png", quality=None)
-            (scratch / "flow" / axis / f"{sequence.key}_{number:08d}.png").write_bytes(data)
-    for stream in ("rgb", "flow"):
-        final = out / stream / str(sequence.code) / sequence.key
-        shutil.rmtree(final, ignore_errors=True)
-        (scratch / stream).rename(final)
+    estimate, number = make_flow_estimator(flow_method), 0
+    with temporary_folder(out / SCRATCH, sequence.key) as scratch:
+        for name in ("rgb", *(f"flow/{axis}" for axis in AXES)):
+            (scratch / name).mkdir(parents=True)
+        for path in sequence.frames:
+            shutil.copyfile(path, scratch / "rgb" / path.name)
+        grays = (to_gray(frame) for frame in iter_frames(sequence.frames))
+        for number, (previous, following) in enumerate(pairwise(grays), start=1):
+            flow_begin = time.perf_counter()
+            flow = estimate(previous, following)
+            flow_s += time.perf_counter() - flow_begin
+            levels = quantize_flow(flow, bound_px=bound_px)
+            for channel, axis in enumerate(AXES):
+                data = encode_image(levels[..., channel].copy(), codec="png", quality=None)
+                (scratch / "flow" / axis / f"{sequence.key}_{number:08d}.png").write_bytes(data)
+        for stream in ("rgb", "flow"):
+            final = out / stream / str(sequence.code) / sequence.key
+            if final.is_symlink():
+                final.unlink()
+            shutil.rmtree(final, ignore_errors=True)
+            (scratch / stream).rename(final)
     return PreparedSequence(num_pairs=number, worker_s=time.perf_counter() - begin, flow_s=flow_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import cv2
 
 from shard_builder.building.encode import EncodedSequence, SequenceEncoder
 from shard_builder.building.options import BuildOptions
-from shard_builder.errors import SourceError
-from shard_builder.files import FileDigest, digest_file, write_atomically
+from shard_builder.errors import InputError, SourceError
+from shard_builder.files import FileDigest, digest_file, is_regular, write_atomically
 from shard_builder.format.manifest import BUILD_FOLDER
 from shard_builder.format.shards import ShardWriter
 from shard_builder.format.streams import StreamName
 from shard_builder.sources.sequence import FaceSequence, SkippedSequence
+from shard_builder.untrusted.records import read_record
 
 FACTS = ("key", "subject", "session", "emotion", "source", "onset", "apex", "offset", "fold")
 """What decides a sample besides its files: another table may say otherwise of the same ones."""
@@ -67,6 +68,12 @@ class ShardResult:
     reused: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FinishedShard:
+    fingerprint: str
+    result: ShardResult
+
+
 def run_shard_task(task: ShardTask) -> ShardResult:
     """Build the shards of one task, or prove by their checksums that they are finished already.
 
@@ -86,18 +93,19 @@ def run_shard_task(task: ShardTask) -> ShardResult:
 
 
 def _finished_result(task: ShardTask, fingerprint: str) -> ShardResult | None:
-    if not task.record_path.is_file():
+    try:
+        record = read_record(task.record_path, _FinishedShard)
+    except InputError:  # none, or a damaged one: the shard is built again
         return None
-    record = json.loads(task.record_path.read_bytes())
-    if record["fingerprint"] != fingerprint:
+    if record.fingerprint != fingerprint:
         return None
-    fields = record["result"]
-    fields["files"] = {name: FileDigest(**digest) for name, digest in fields["files"].items()}
-    for name, digest in fields["files"].items():
+    for name, digest in record.result.files.items():
         path = task.dataset_dir / name
-        if not path.is_file() or digest_file(path) != digest:
+        if not is_regular(path) or path.stat().st_size != digest.num_bytes:
             return None
-    return ShardResult(**{**fields, "reused": True})
+        if digest_file(path) != digest:
+            return None
+    return replace(record.result, reused=True)
 
 
 def _build_shard(task: ShardTask) -> ShardResult:

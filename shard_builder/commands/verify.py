@@ -16,12 +16,13 @@ def run_verify(dataset: Path, *, quick: bool, workers: int) -> int:
         report = verify_dataset(dataset, quick=quick, workers=workers, on_progress=on_progress)
     for fault in report.faults:
         console.print(str(fault), markup=False)
+    files = "size; contents not read" if quick else "size and SHA-256"
     checked = (
-        f"{report.num_files} files, {report.num_members} members,"
+        f"{report.num_files} files ({files}), {report.num_members} members (place and header),"
         f" {report.num_decoded} of them decoded"
     )
     if not report.faults:
-        console.print(f"{dataset}: all promises hold ({checked})")
+        console.print(f"{dataset}: no fault found in {checked}")
         return 0
     console.print(f"{dataset}: {len(report.faults)} faults in {checked}")
     console.print("  Build the dataset again, or copy it again from where it is whole.")

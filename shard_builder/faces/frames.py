@@ -17,9 +17,8 @@ import PIL.Image
 
 from shard_builder.errors import SourceError
 from shard_builder.images import Image
-from shard_builder.videos import is_video, open_video
+from shard_builder.videos import MOST_PIXELS, is_video, open_video
 
-MOST_PIXELS = 1 << 26
 MOST_FILE_BYTES = 1 << 29
 MISSING_FRAMES, WHOLE_FRACTION = 2, 0.95
 """What a header may promise more than whole files hold: frames at the end, part of all."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from shard_builder.checks import check_choice
 from shard_builder.errors import InputError
+from shard_builder.files import temporary_folder
 from shard_builder.lock import locked
 from shard_builder.machine import num_workers, run_in_processes
 from shard_builder.sources.sequence import CKPLUS_EMOTIONS
@@ -81,23 +82,21 @@ def write_release(
                 f"{out}: exists, expected a new folder\n"
                 "  Choose another OUT, or replace it with overwrite=True."
             )
-        temporary = out.with_name(out.name + ".tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
         lengths = []
-        try:
-            for subject_lengths in _write_subjects(temporary, options, workers):
+        with temporary_folder(out.parent, out.name) as scratch:
+            drawn = scratch / "release"
+            drawn.mkdir()
+            for subject_lengths in _write_subjects(drawn, options, workers):
                 lengths.append(subject_lengths)
                 on_progress(len(lengths), options.num_subjects)
             if broken:
-                break_release(broken, temporary / IMAGES, temporary / LABELS)
+                break_release(broken, drawn / IMAGES, drawn / LABELS)
             if quirks:
-                add_quirks(temporary / IMAGES, temporary / LABELS)
+                add_quirks(drawn / IMAGES, drawn / LABELS)
             if out.exists():
                 shutil.rmtree(out)
-            temporary.replace(out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            drawn.replace(out)
     return ReleaseSummary(
         num_subjects=options.num_subjects,
         num_sequences=sum(map(len, lengths)),

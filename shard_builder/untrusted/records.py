@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -134,15 +134,23 @@ class _Header:
     version: Any = None
 
 
-def iter_lines(path: Path, schema: type[T], *, most_bytes: int = MOST_BYTES) -> Iterator[T]:
-    """Read JSON lines one after the other; what follows the last line break is left out.
+def read_lines(path: Path, schema: type[T], *, most_bytes: int = MOST_BYTES) -> list[T]:
+    """Read JSON lines; what follows the last line break is left out.
 
     Raises:
         InputError: If a line is not as its schema says; the message names file, line and field.
     """
-    data = read_regular(path, most_bytes=most_bytes)
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].split(b"\n")[:-1], start=1):
-        yield parse_record(line, schema, place=f"{path}, line {number}")
+    lines, _ = split_lines(read_regular(path, most_bytes=most_bytes))
+    return [
+        parse_record(line, schema, place=f"{path}, line {number}")
+        for number, line in enumerate(lines, start=1)
+    ]
+
+
+def split_lines(data: bytes) -> tuple[list[bytes], bytes]:
+    """Return the whole lines of a text, and what follows the last line break."""
+    *lines, rest = data.split(b"\n")
+    return lines, rest
 
 
 def _field_first(fault: str, record: Any) -> str:

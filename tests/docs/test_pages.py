@@ -57,6 +57,7 @@ def flags_of_commands() -> dict[str, set[str]]:
 def flags_of_scripts() -> set[str]:
     """Every flag that a script of bench spells, and torchrun's that the docs use."""
     scripts = [*(ROOT / "bench").rglob("*.py"), *(ROOT / "bench").rglob("*.sh")]
+    scripts.append(ROOT / "tests" / "system" / "mutations" / "__main__.py")
     text = "\n".join(path.read_text(encoding="utf-8") for path in scripts)
     return set(FLAG.findall(text)) | {"--nproc-per-node"}
 

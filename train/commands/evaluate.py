@@ -58,7 +58,9 @@ def evaluate(
     if len(runs_and_dataset) < 2:
         raise InputError(f"{len(runs_and_dataset)} folder given, expected RUN [RUN] DATASET")
     *runs, dataset = runs_and_dataset
-    out = out or runs[0] / "test"
+    from shard_builder.files import folder_inside
+
+    out = out or folder_inside(runs[0], "test")
     report = evaluate_runs(
         runs,
         dataset,

@@ -71,9 +71,9 @@ def predict(
     speed = clip.duration_s / clip.seconds if clip.seconds else 0.0
     console.print(
         f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s:"
-        f" {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s\n"
-        f"{out}: predictions.jsonl, bars.png, timeline.png"
+        f" {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s"
     )
+    console.print(f"{out}: predictions.jsonl, bars.png, timeline.png")
 
 
 def clip_table(clip: ClipPrediction, *, title: str) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from shard_builder.untrusted.text import plain_label
 from train.evaluation.statistics import Metrics
 from train.running.figures import INK, draw_confusion, make_figure, save_figure
 
@@ -28,7 +29,7 @@ def write_confusion_figure(path: Path, metrics: Metrics, *, title: str) -> None:
     draw_confusion(axes, np.array(metrics.confusion), [entry.name for entry in metrics.per_class])
     axes.set_yticks(
         range(len(metrics.per_class)),
-        [f"{entry.name} ({entry.support})" for entry in metrics.per_class],
+        [f"{plain_label(entry.name)} ({entry.support})" for entry in metrics.per_class],
     )
     axes.set_ylabel("true (sequences)", color=INK)
     _draw_margins(axes, metrics)

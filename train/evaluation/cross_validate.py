@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.dataset import Dataset, open_dataset
 from shard_builder.errors import InputError
+from shard_builder.files import folder_inside
 from shard_builder.parts.official import numbered_folds
 from shard_builder.split import Split, make_split, subject_folds, write_split
 from train.config import TrainConfig
@@ -173,7 +174,7 @@ def evaluate_fold(
             check_unseen([model], opened, keys)
         scores = score_sequences(model, opened, keys, views=options.views)
     write_evaluation(
-        folder / "test",
+        folder_inside(folder, "test"),
         [scores],
         class_names=model.class_names,
         views=options.views,

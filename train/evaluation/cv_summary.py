@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 
 from models.fusion import DEFAULT_WEIGHTS, late_fusion
 from shard_builder.errors import InputError
-from shard_builder.files import write_json
+from shard_builder.files import folder_inside, is_regular, read_regular, write_json
+from shard_builder.format.manifest import MOST_CLASSES
+from shard_builder.format.streams import STREAMS
+from shard_builder.untrusted.records import MOST_BYTES, Count, check_version, parse_record
 from train.evaluation.confusion import write_confusion_figure
-from train.evaluation.cv_options import CV_SPLITS
-from train.evaluation.evaluate import TEST_NAME
+from train.evaluation.cv_options import CV_SPLITS, CvSplit
 from train.evaluation.scores import SCORES_NAME, SequenceScores, read_sequences
-from train.evaluation.statistics import Metrics, compute_metrics
+from train.evaluation.statistics import Metrics, Share, compute_metrics
+from train.evaluation.test_record import TEST_NAME
 
 SUMMARY_NAME = "cv.json"
 SUMMARY_FORMAT = "ckshard-cv"
 SUMMARY_VERSION = 1
-STREAM_ORDER = ("rgb", "flow", "fused")
+ResultName = Literal["rgb", "flow", "fused"]
+STREAM_ORDER: tuple[ResultName, ...] = ("rgb", "flow", "fused")
 Folds = dict[int, SequenceScores]
 """A stream's finished folds by their numbers, from 0."""
 
@@ -43,18 +47,12 @@ class Series:
             recalls are not averaged over folds.
     """
 
-    stream: str
-    split: str
-    folds: tuple[int, ...]
-    fold_accuracies: tuple[float, ...]
-    fold_sizes: tuple[int, ...]
+    stream: ResultName
+    split: CvSplit
+    folds: Annotated[tuple[Annotated[int, Meta(ge=0, lt=1 << 20)], ...], Meta(min_length=1)]
+    fold_accuracies: Annotated[tuple[Share, ...], Meta(min_length=1)]
+    fold_sizes: tuple[Count, ...]
     pooled: Metrics
-
-    @classmethod
-    def from_record(cls, record: dict[str, Any]) -> Series:
-        """Read an entry of ``cv.json``."""
-        values = {entry.name: record[entry.name] for entry in fields(cls)}
-        return cls(**values | {"pooled": Metrics.from_record(record["pooled"])})
 
     @property
     def mean_accuracy(self) -> float:
@@ -80,7 +78,7 @@ class CvSummary:
             (entry for entry in self.series if (entry.stream, entry.split) == (stream, split)), None
         )
 
-    def leaks(self) -> list[tuple[str, float]]:
+    def leaks(self) -> list[tuple[ResultName, float]]:
         """List, by stream, how much more accurate the original's random split seems.
 
         That is its pooled accuracy minus that of subject folds, where both were run.
@@ -112,28 +110,47 @@ class CvSummary:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SummaryRecord:
+    classes: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_CLASSES)]
+    series: Annotated[tuple[Series, ...], Meta(min_length=1)]
+
+
 def read_summary(out: Path) -> CvSummary:
-    """Read the ``cv.json`` of a cross-validation folder."""
-    record = json.loads((out / SUMMARY_NAME).read_text(encoding="utf-8"))
-    return CvSummary(
-        class_names=tuple(record["classes"]),
-        series=tuple(Series.from_record(entry) for entry in record["series"]),
-    )
+    """Read the ``cv.json`` of a cross-validation folder.
+
+    Raises:
+        InputError: If it is none, or a field is not as it should be; the message names it.
+    """
+    path = out / SUMMARY_NAME
+    data, place = read_regular(path, most_bytes=MOST_BYTES), str(path)
+    what = "cross-validation of cktrain"
+    check_version(data, format=SUMMARY_FORMAT, versions=(SUMMARY_VERSION,), place=place, what=what)
+    record = parse_record(data, _SummaryRecord, place=place)
+    return CvSummary(class_names=record.classes, series=record.series)
 
 
 def series_dir(out: Path, stream: str, split: str) -> Path:
-    """Return the folder of a stream's folds under one way of splitting."""
-    return out / f"{stream}-{split}"
+    """Return the folder of a stream's folds under one way of splitting.
+
+    Raises:
+        InputError: If it is a link.
+    """
+    return folder_inside(out, f"{stream}-{split}")
 
 
 def fold_dir(out: Path, stream: str, split: str, fold: int) -> Path:
-    """Return the run folder of a fold."""
-    return series_dir(out, stream, split) / f"fold-{fold:02d}"
+    """Return the run folder of a fold.
+
+    Raises:
+        InputError: If a folder on the way to it, or it itself, is a link.
+    """
+    return folder_inside(out, f"{stream}-{split}", f"fold-{fold:02d}")
 
 
 def is_finished(folder: Path) -> bool:
     """Tell whether a fold was trained and tested: ``test.json`` is written last."""
-    return (folder / "test" / TEST_NAME).is_file()
+    return is_regular(folder_inside(folder, "test") / TEST_NAME)
 
 
 def read_fold(folder: Path, stream: str) -> tuple[SequenceScores, tuple[str, ...]]:
@@ -142,7 +159,7 @@ def read_fold(folder: Path, stream: str) -> tuple[SequenceScores, tuple[str, ...
     Raises:
         InputError: If it is not a test of this stream.
     """
-    path = folder / "test" / SCORES_NAME
+    path = folder_inside(folder, "test") / SCORES_NAME
     streams, names = read_sequences(path)
     if stream not in streams:
         raise InputError(f"{path}: has no {stream} sequence\n  Remove the fold and run it again.")
@@ -162,8 +179,8 @@ def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
     series: list[Series] = []
     names: tuple[str, ...] = ()
     for split in CV_SPLITS:
-        by_stream: dict[str, Folds] = {}
-        for stream in ("rgb", "flow"):
+        by_stream: dict[ResultName, Folds] = {}
+        for stream in STREAMS:
             for fold in _folds_to_look_for(out, stream, split, num_folds):
                 folder = fold_dir(out, stream, split, fold)
                 if is_finished(folder):
@@ -214,7 +231,7 @@ def fuse_folds(rgb: Folds, flow: Folds) -> Folds:
     return fused
 
 
-def pool(stream: str, split: str, folds: Folds, class_names: Sequence[str]) -> Series:
+def pool(stream: ResultName, split: CvSplit, folds: Folds, class_names: Sequence[str]) -> Series:
     """Compute a series from its folds."""
     labels = [entry.labels for entry in folds.values()]
     predicted = [entry.probs.argmax(axis=1) for entry in folds.values()]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,17 +18,16 @@ from pipelines.dataset import Dataset, open_dataset
 from pipelines.reading import Reading
 from pipelines.views import Views, make_view_loader
 from shard_builder.errors import InputError
-from shard_builder.files import digest_file, write_atomically, write_json
+from shard_builder.files import write_atomically, write_json
 from shard_builder.lock import locked
+from shard_builder.untrusted.text import clean
 from train.evaluation.confusion import write_confusion_figure
 from train.evaluation.fusion_choice import choose_weights
 from train.evaluation.scores import SCORES_NAME, StreamScores, write_scores
 from train.evaluation.statistics import McNemar, Metrics, compute_metrics, mcnemar_exact
+from train.evaluation.test_record import TEST_FORMAT, TEST_NAME, TEST_VERSION
 from train.prediction.stream_model import StreamModel, check_fits, check_pair, load_stream_model
-from train.running.checkpoint import CHECKPOINTS
 
-TEST_NAME = "test.json"
-TEST_VERSION = 2
 PREDICTIONS_NAME = "predictions.jsonl"
 TITLES = {
     "rgb": "Spatial stream (rgb)",
@@ -71,7 +71,7 @@ class EvaluationReport:
     def to_record(self) -> dict[str, Any]:
         """Return the content of ``test.json``: common fields, and metrics by stream."""
         record: dict[str, Any] = {
-            "format": "ckshard-test",
+            "format": TEST_FORMAT,
             "version": TEST_VERSION,
             "num_sequences": self.num_sequences,
             "num_subjects": self.num_subjects,
@@ -163,7 +163,9 @@ def check_unseen(models: Sequence[StreamModel], dataset: Dataset, keys: Sequence
         trained_keys = [key for key in model.train_keys if key in known]
         seen = sorted(tested & {*model.train_subjects, *subjects_of(dataset, trained_keys)})
         if seen:
-            named = ", ".join(seen[:5]) + (f" and {len(seen) - 5} more" if len(seen) > 5 else "")
+            named = ", ".join(map(clean, seen[:5])) + (
+                f" and {len(seen) - 5} more" if len(seen) > 5 else ""
+            )
             raise InputError(
                 f"{model.run}: was trained on {len(seen)} of the {len(tested)} test subjects"
                 f" ({named}), expected none\n"
@@ -265,20 +267,14 @@ def write_evaluation(
         mcnemar=mcnemar_exact(labels, predicted["rgb"], predicted["flow"]) if is_pair else None,
     )
     out.mkdir(parents=True, exist_ok=True)
-    (out / TEST_NAME).unlink(missing_ok=True)
+    if os.path.lexists(out / TEST_NAME):
+        (out / TEST_NAME).unlink()
     for stream, metrics in report.results.items():
         write_confusion_figure(out / f"confusion-{stream}.png", metrics, title=TITLES[stream])
     write_scores(out / SCORES_NAME, scores, class_names=class_names, fused=probs.get("fused"))
     _write_predictions(out / PREDICTIONS_NAME, first, probs, class_names)
     write_json(out / TEST_NAME, report.to_record() | {"origin": list(origin)})
     return report
-
-
-def is_test_of(record: Mapping[str, Any], run: Path) -> bool:
-    """Tell whether the content of a ``test.json`` is that of the run's weights as they are now."""
-    weights = run / CHECKPOINTS[record["checkpoint"]]
-    hashes = [entry["checkpoint_sha256"] for entry in record.get("origin", ())]
-    return weights.is_file() and digest_file(weights).sha256 in hashes
 
 
 def _write_predictions(

@@ -11,6 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from shard_builder.errors import InputError
+from shard_builder.files import NO_FOLLOW, create_temporary
+from shard_builder.untrusted.records import read_record
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
@@ -70,8 +74,9 @@ def claim(path: Path) -> Iterator[Holder | None]:
 
 
 def _take(path: Path) -> Holder | None:
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(this_process())), encoding="utf-8")
+    temporary, file = create_temporary(path.parent, path.name)
+    with file:
+        file.write(json.dumps(asdict(this_process())).encode())
     try:
         while True:
             try:
@@ -90,7 +95,8 @@ def _take(path: Path) -> Holder | None:
 def _take_over(path: Path) -> Holder | None:
     """Replace the lock of a dead process."""
     # One process of this host at a time, so that none removes the other's new lock.
-    with path.with_name(f".{path.name}.guard").open("w") as guard:
+    guard_name = path.with_name(f".{path.name}.guard")
+    with os.fdopen(os.open(guard_name, os.O_RDWR | os.O_CREAT | NO_FOLLOW), "w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         holder = read_holder(path)
         if holder is not None and not holder.is_gone:
@@ -101,9 +107,12 @@ def _take_over(path: Path) -> Holder | None:
 
 def read_holder(path: Path) -> Holder | None:
     """Read who holds a lock; None if it is free."""
-    with suppress(FileNotFoundError):
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
-    return None
+    try:
+        return read_record(path, Holder, most_bytes=1 << 16)
+    except InputError:
+        if os.path.lexists(path):
+            raise
+        return None
 
 
 def _start_ticks(pid: int) -> int:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from models.fusion import deciding
 from pipelines.dataset import Dataset, open_dataset
 from shard_builder.errors import DatasetError, InputError
+from shard_builder.files import folder_inside
 from shard_builder.format.manifest import manifest_sha256
 from shard_builder.inspection.page import png_address, write_html
 from shard_builder.lock import locked
 from train.evaluation.cv_options import Views
 from train.evaluation.cv_summary import SUMMARY_NAME, fold_dir, read_summary, series_dir
-from train.evaluation.evaluate import PREDICTIONS_NAME, TEST_NAME, TITLES, evaluate_runs, is_test_of
+from train.evaluation.evaluate import PREDICTIONS_NAME, TITLES, evaluate_runs
 from train.evaluation.report_page import Page
-from train.evaluation.statistics import Metrics
 from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells
-from train.running.run_folder import CONFIG_NAME, read_run
+from train.evaluation.test_record import TEST_NAME, StoredTest, is_test_of, read_test
+from train.running.run_folder import CONFIG_NAME, RunRecord, read_run
 
 TEMPLATE = "report.html.j2"
 
@@ -41,9 +41,9 @@ def write_report(
         InputError: If the folder is neither, or another process writes it.
     """
     with locked(out, take_over=take_over):
-        if (source / SUMMARY_NAME).is_file():
+        if os.path.lexists(source / SUMMARY_NAME):
             page = cv_page(source, dataset)
-        elif (source / CONFIG_NAME).is_file():
+        elif os.path.lexists(source / CONFIG_NAME):
             page = run_page(source, dataset)
         else:
             raise InputError(
@@ -57,12 +57,12 @@ def write_report(
 def run_page(run: Path, dataset: Path | None) -> Page:
     """Collect the page of one run."""
     record, _ = read_run(run)
-    split, test = record["split"], run / "test"
-    leaks = split["kind"] == "original-random"
+    split, test = record.split, folder_inside(run, "test")
+    leaks = split.kind == "original-random"
     page = Page(
-        title=f"{record['options']['arch']}, {record['stream']} stream",
-        subtitle=f"{split['num_train']} sequences for training, {split['num_val']}"
-        f"{'' if leaks else ' of other subjects'} for the test ({split['kind']})",
+        title=f"{record.options.arch}, {record.stream} stream",
+        subtitle=f"{split.num_train} sequences for training, {split.num_val}"
+        f"{'' if leaks else ' of other subjects'} for the test ({split.kind})",
     )
     if leaks:
         page.notices.append(
@@ -74,41 +74,41 @@ def run_page(run: Path, dataset: Path | None) -> Page:
         page.add_training(run)
         if report is not None:
             add_test(page, test, report)
-            page.add_predictions([test / PREDICTIONS_NAME], report["classes"], opened)
+            page.add_predictions([test / PREDICTIONS_NAME], report.classes, opened)
     page.add_settings(record)
     return page
 
 
-def current_test(run: Path, dataset: Dataset | None, page: Page) -> dict[str, Any] | None:
+def current_test(run: Path, dataset: Dataset | None, page: Page) -> StoredTest | None:
     """Return the run's ``test.json``: one that is not there, or of other weights, is made anew."""
-    path = run / "test" / TEST_NAME
+    test = folder_inside(run, "test")
+    path = test / TEST_NAME
     runs, checkpoint = [run], "last"
     views: Views = "ten"
-    if path.is_file():
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if os.path.lexists(path):
+        report = read_test(path)
         if is_test_of(report, run):
             return report
-        checkpoint, views = report["checkpoint"], report["views"]
-        others = [Path(entry["run"]) for entry in report.get("origin", ())]
+        checkpoint, views = report.checkpoint, report.views
+        others = [Path(entry.run) for entry in report.origin]
         runs = [other for other in others if other.is_dir()] or runs
         page.notices.append("The test was of other weights than the run has now; tested again.")
     if dataset is None:
         return None
-    evaluate_runs(runs, dataset.path, out=run / "test", checkpoint=checkpoint, views=views)
-    tested: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return tested
+    evaluate_runs(runs, dataset.path, out=test, checkpoint=checkpoint, views=views)
+    return read_test(path)
 
 
-def add_test(page: Page, test: Path, report: dict[str, Any]) -> None:
+def add_test(page: Page, test: Path, report: StoredTest) -> None:
     """Add the results and figures of a test folder with this ``test.json``."""
-    results = {name: Metrics.from_record(report[name]) for name in TITLES if name in report}
+    results = report.results()
     page.columns = ["stream", *METRIC_COLUMNS]
     page.rows = [[name, *metric_cells(metrics)] for name, metrics in results.items()]
     page.add_metrics(
         deciding(results),
-        remark=f"{report['num_sequences']} sequences, {report['num_subjects']} subjects",
+        remark=f"{report.num_sequences} sequences, {report.num_subjects} subjects",
     )
-    if report["checkpoint"] == "best":
+    if report.checkpoint == "best":
         page.notices.append(
             "best.pt was chosen on the tested sequences: the accuracy is optimistic."
         )
@@ -144,7 +144,7 @@ def cv_page(out: Path, dataset: Path | None) -> Page:
     folds = [fold_dir(out, stream, best.split, fold) for fold in best.folds]
     record, _ = read_run(folds[0])
     with fitting_dataset(dataset, record, page) as opened:
-        files = [fold / "test" / PREDICTIONS_NAME for fold in folds]
+        files = [folder_inside(fold, "test") / PREDICTIONS_NAME for fold in folds]
         page.add_predictions(files, summary.class_names, opened)
     page.add_training(folds[0])
     page.add_settings(record)
@@ -152,11 +152,9 @@ def cv_page(out: Path, dataset: Path | None) -> Page:
 
 
 @contextmanager
-def fitting_dataset(
-    path: Path | None, record: dict[str, Any], page: Page
-) -> Iterator[Dataset | None]:
+def fitting_dataset(path: Path | None, record: RunRecord, page: Page) -> Iterator[Dataset | None]:
     """Open the dataset of a run, or note on the page why there are no pictures."""
-    path = path or Path(record["dataset"]["path"])
+    path = path or Path(record.dataset.path)
     try:
         opened = open_dataset(path)
     except DatasetError as error:
@@ -164,7 +162,7 @@ def fitting_dataset(
         yield None
         return
     with opened:
-        fits = manifest_sha256(path) == record["dataset"]["manifest_sha256"]
+        fits = manifest_sha256(path) == record.dataset.manifest_sha256
         if not fits:
             page.notices.append(
                 f"No pictures: {path} is not the dataset that this was trained on. Pass --dataset."

@@ -2,26 +2,73 @@
 
 from __future__ import annotations
 
-import json
+import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from models.fusion import deciding
 from pipelines.dataset import Dataset
+from shard_builder.errors import InputError
+from shard_builder.files import folder_inside
 from shard_builder.format.decoding import decode_item
+from shard_builder.format.manifest import MOST_CLASSES
 from shard_builder.format.streams import item_shape
 from shard_builder.images import Image
 from shard_builder.inspection.flow_picture import flow_to_rgb
 from shard_builder.inspection.page import jpeg_address, png_address
-from train.evaluation.statistics import ClassMetrics, Metrics
+from shard_builder.untrusted.records import read_lines
+from shard_builder.untrusted.text import clean
+from train.evaluation.statistics import ClassMetrics, Metrics, Share
 from train.evaluation.table_cells import metric_cells
-from train.running.run_folder import FIGURES_NAME, read_metrics
+from train.running.run_folder import FIGURES_NAME, RunRecord, read_metrics, torn_notice
 from train.running.stall import bound_by
 
 NUM_MISTAKES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A line of a test's predictions.jsonl: what the nets say of one sequence."""
+
+    key: str
+    subject: str
+    label: Annotated[int, Meta(ge=0, lt=MOST_CLASSES)]
+    emotion: str
+    predicted: str
+    probs: Annotated[Mapping[str, tuple[Share, ...]], Meta(min_length=1)]
+
+    def __post_init__(self) -> None:
+        if self.label >= len(self.decision):
+            raise ValueError(f"label {self.label} of {len(self.decision)} probabilities")
+
+    @property
+    def decision(self) -> tuple[float, ...]:
+        """The probabilities that decide."""
+        return deciding(self.probs)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the predicted class is the true one."""
+        return self.predicted == self.emotion
+
+    @property
+    def margin(self) -> float:
+        """How much likelier the likeliest class seemed than the true one."""
+        return max(self.decision) - self.decision[self.label]
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Read the predictions.jsonl of a test.
+
+    Raises:
+        InputError: If a line is not as it should be; the message names file, line and field.
+    """
+    return read_lines(path, Answer)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,8 +107,10 @@ class Page:
 
     def add_training(self, run: Path) -> None:
         """Add the curves of a run, and what the data cost."""
-        curves = run / FIGURES_NAME / "curves.png"
-        if curves.is_file():
+        curves = folder_inside(run, FIGURES_NAME) / "curves.png"
+        if notice := torn_notice(run):
+            self.notices.append(notice)
+        if os.path.lexists(curves):
             self.figures.insert(0, (f"Training of {run.name}", png_address(curves)))
         rows = read_metrics(run, keep=lambda row: row["kind"] == "epoch")
         if not rows:
@@ -93,42 +142,43 @@ class Page:
         self, files: Iterable[Path], class_names: Sequence[str], dataset: Dataset | None
     ) -> None:
         """Add results by subject, and the most confident mistakes with their pictures."""
-        rows = [
-            json.loads(line)
-            for file in files
-            if file.is_file()
-            for line in file.read_text(encoding="utf-8").splitlines()
-        ]
-        for subject in sorted({row["subject"] for row in rows}):
-            right = [r["predicted"] == r["emotion"] for r in rows if r["subject"] == subject]
-            self.subjects.append((subject, sum(right), len(right)))
-        wrong = [row for row in rows if row["predicted"] != row["emotion"]]
-        wrong.sort(key=lambda row: (-_margin(row), row["key"]))
+        rows = [row for file in files if os.path.lexists(file) for row in read_answers(file)]
+        right: dict[str, list[bool]] = {}
+        for row in rows:
+            right.setdefault(row.subject, []).append(row.is_right)
+        self.subjects += [(name, sum(right[name]), len(right[name])) for name in sorted(right)]
+        wrong = [row for row in rows if not row.is_right]
+        wrong.sort(key=lambda row: (-row.margin, row.key))
         for row in wrong[:NUM_MISTAKES]:
-            percent = (round(100 * p, 1) for p in deciding(row["probs"]))
+            if len(row.decision) != len(class_names):
+                raise InputError(
+                    f"{clean(row.key)}: {len(row.decision)} probabilities, expected"
+                    f" {len(class_names)}"
+                )
+            percent = (round(100 * p, 1) for p in row.decision)
             self.mistakes.append(
                 {
-                    "key": row["key"],
-                    "true": row["emotion"],
-                    "predicted": row["predicted"],
+                    "key": row.key,
+                    "true": row.emotion,
+                    "predicted": row.predicted,
                     "bars": list(zip(class_names, percent, strict=True)),
-                    "pictures": pictures_of(dataset, row["key"]) if dataset is not None else [],
+                    "pictures": pictures_of(dataset, row.key) if dataset is not None else [],
                 }
             )
 
-    def add_settings(self, record: dict[str, Any]) -> None:
+    def add_settings(self, record: RunRecord) -> None:
         """Add the exact configuration and the command that repeats it, from config.json."""
-        dataset, versions = record["dataset"], record["versions"]
+        dataset, versions = record.dataset, record.versions
         self.settings = [
-            *((name, str(value)) for name, value in record["options"].items()),
-            ("precision used", record["precision"]),
-            ("hardware", f"{record['device_name']}, {record['world_size']} rank(s)"),
-            ("dataset", f"{dataset['path']}, manifest {dataset['manifest_sha256'][:16]}"),
-            ("split sha256", record["split"]["sha256"][:16]),
-            ("git revision", str(record["git_revision"])),
+            *((name, str(value)) for name, value in record.options.to_record().items()),
+            ("precision used", record.precision),
+            ("hardware", f"{record.device_name}, {record.world_size} rank(s)"),
+            ("dataset", f"{dataset.path}, manifest {dataset.manifest_sha256[:16]}"),
+            ("split sha256", record.split.sha256[:16]),
+            ("git revision", str(record.git_revision)),
             ("versions", ", ".join(f"{name} {v}" for name, v in versions.items() if v)),
         ]
-        self.command = record["command"]
+        self.command = record.command
 
 
 def pictures_of(dataset: Dataset, key: str) -> list[str]:
@@ -154,9 +204,3 @@ def _decode_member(dataset: Dataset, stream: str, row: int, number: int) -> Imag
         return decode_item(data, codec=dataset.stream(stream).codec, shape=shape)
     except ValueError:  # a page without it is better than none
         return None
-
-
-def _margin(row: dict[str, Any]) -> float:
-    """Return how much likelier the predicted class seemed than the true one."""
-    probs: list[float] = deciding(row["probs"])
-    return max(probs) - probs[int(row["label"])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,11 @@ import pyarrow.parquet as pq
 
 from models.fusion import softmax
 from shard_builder.errors import InputError
+from shard_builder.files import atomic_writer, name_of_open, read_regular
+from shard_builder.untrusted.records import parse_record
+from shard_builder.untrusted.text import clean
 
+MOST_BYTES, MOST_UNPACKED_BYTES = 1 << 28, 1 << 29
 SCORES_NAME = "scores.parquet"
 
 
@@ -118,9 +123,8 @@ def write_scores(
         tables.append(_sequence_rows(streams[0], fused, stream="fused"))
     metadata = {"class_names": json.dumps(list(class_names))}
     table = pa.concat_tables(tables).replace_schema_metadata(metadata)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)
+    with atomic_writer(path) as file:
+        pq.write_table(table, name_of_open(file), compression="zstd")
 
 
 def read_scores(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
@@ -132,19 +136,27 @@ def read_scores(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
     Raises:
         InputError: If the file is missing, is not Parquet or has other columns.
     """
-    try:
-        table = pq.read_table(path)
-        names = tuple(json.loads((table.schema.metadata or {})[b"class_names"]))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         raise InputError(
             f"{path}: no such file\n  Write it: cktrain test RUN DATASET --out {path.parent}"
-        ) from None
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: is not a scores table of cktrain test ({error})") from None
-    if not table.schema.equals(SCHEMA):
-        raise InputError(
-            f"{path}: columns {', '.join(table.column_names)}, expected {', '.join(SCHEMA.names)}"
         )
+    data = read_regular(path, most_bytes=MOST_BYTES)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        # What a file unpacks to is bounded before it is unpacked.
+        groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+        if sum(group.total_byte_size for group in groups) > MOST_UNPACKED_BYTES:
+            raise ValueError(f"it unpacks to more than {MOST_UNPACKED_BYTES} bytes")
+        if not file.schema_arrow.equals(SCHEMA):
+            columns = clean(", ".join(file.schema_arrow.names))
+            raise ValueError(f"columns {columns}, expected {', '.join(SCHEMA.names)}")
+        table = file.read()
+        table.validate(full=True)
+        metadata = (table.schema.metadata or {})[b"class_names"]
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        reason = clean(error)
+        raise InputError(f"{path}: is not a scores table of cktrain test ({reason})") from None
+    names = parse_record(metadata, tuple[str, ...], place=f"{path}: class_names")
     return table, names
 
 
@@ -159,6 +171,8 @@ def read_sequences(path: Path) -> tuple[dict[str, SequenceScores], tuple[str, ..
     """
     table, names = read_scores(path)
     rows = [row for row in table.to_pylist() if row["view"] is None]
+    for row in rows:
+        _check_row(path, row, len(names))
     rows.sort(key=lambda row: row["key"])
     scores = {}
     for stream in sorted({row["stream"] for row in rows}):
@@ -174,6 +188,22 @@ def read_sequences(path: Path) -> tuple[dict[str, SequenceScores], tuple[str, ..
             keys=keys, subjects=subjects, labels=np.array(labels), probs=np.array(probs)
         )
     return scores, names
+
+
+def _check_row(path: Path, row: dict[str, Any], num_classes: int) -> None:
+    """Make sure that a sequence's row names a class and one probability for each.
+
+    Raises:
+        InputError: If it does not.
+    """
+    probs = row["probs"]
+    if not 0 <= row["label"] < num_classes or len(probs) != num_classes:
+        what = f"label {row['label']} and {len(probs)} probabilities of {num_classes} classes"
+    elif not all(0 <= value <= 1 for value in probs):
+        what = f"probabilities {clean(probs)}, expected 0 to 1"
+    else:
+        return
+    raise InputError(f"{path}: {clean(row['key'])}: {what}")
 
 
 def _view_rows(scores: StreamScores) -> pa.Table:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from msgspec import Meta
 from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
     multiclass_f1_score,
@@ -17,6 +18,9 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
+from shard_builder.untrusted.records import Count
+
+Share = Annotated[float, Meta(ge=0, le=1)]
 Labels = npt.NDArray[np.int64]
 Z_95 = 1.959963984540054
 """Quantile of the normal distribution for a two-sided 95 % interval."""
@@ -28,10 +32,10 @@ class ClassMetrics:
     """One class: precision, recall and F1, 0..1, and ``support``: sequences that truly have it."""
 
     name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
+    precision: Share
+    recall: Share
+    f1: Share
+    support: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,26 +52,20 @@ class Metrics:
         confusion: Counts, row = true class, column = predicted class.
     """
 
-    num_sequences: int
-    num_correct: int
-    accuracy: float
-    interval: tuple[float, float]
-    subject_interval: tuple[float, float]
-    uar: float
-    uar_interval: tuple[float, float]
-    macro_f1: float
+    num_sequences: Count
+    num_correct: Count
+    accuracy: Share
+    interval: tuple[Share, Share]
+    subject_interval: tuple[Share, Share]
+    uar: Share
+    uar_interval: tuple[Share, Share]
+    macro_f1: Share
     per_class: tuple[ClassMetrics, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: tuple[tuple[Count, ...], ...]
 
     def __post_init__(self) -> None:
         if self.num_sequences < 1 or not 0 <= self.num_correct <= self.num_sequences:
             raise ValueError(f"{self.num_correct} correct of {self.num_sequences} sequences")
-
-    @classmethod
-    def from_record(cls, record: dict[str, Any]) -> Metrics:
-        """Read what ``asdict`` gave, as JSON keeps it."""
-        per_class = tuple(ClassMetrics(**entry) for entry in record["per_class"])
-        return cls(**record | {"per_class": per_class})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +78,9 @@ class McNemar:
         p_value: Two-sided probability of a split at least as uneven if both were equally good.
     """
 
-    only_first: int
-    only_second: int
-    p_value: float
+    only_first: Count
+    only_second: Count
+    p_value: Share
 
 
 def compute_metrics(

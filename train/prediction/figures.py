@@ -14,6 +14,7 @@ from matplotlib import colormaps
 
 from models.fusion import Probs
 from shard_builder.images import Image, resize_image
+from shard_builder.untrusted.text import clean, plain_label
 from train.running.figures import INK, make_figure, save_figure
 
 STREAM_COLOURS = {"rgb": "#7fa8d1", "flow": "#e3a857", "fused": "#2f4b63"}
@@ -76,11 +77,11 @@ def write_bar_chart(
         if n == len(probs) - 1:
             percent = [f"{value:.0%}" for value in values]
             axes.bar_label(bars, percent, padding=3, fontsize=8, color=INK)
-    axes.set_yticks(rows, class_names)
+    axes.set_yticks(rows, [plain_label(name) for name in class_names])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.08)
     axes.set_xlabel("probability")
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
+    axes.set_title(plain_label(title, most=90), loc="left", fontsize=10, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     if len(probs) > 1:
         figure.legend(frameon=False, loc="outside upper right", ncols=len(probs), fontsize=8)
@@ -124,7 +125,7 @@ def write_timeline(
         "edgecolor": "white",
         "linewidth": 0.4,
     }
-    axes.stackplot(times_s, probs.T, labels=list(class_names), **style)
+    axes.stackplot(times_s, probs.T, labels=[plain_label(name) for name in class_names], **style)
     for number, _ in frames:
         axes.axvline(time_of(number), color="white", linewidth=0.8, linestyle=":")
     axes.set_xlim(float(times_s[0]), float(times_s[-1]))
@@ -134,7 +135,7 @@ def write_timeline(
     axes.spines[["top", "right"]].set_visible(False)
     # From the top as in the stack.
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, reverse=True)
-    figure.suptitle(title, fontsize=11, x=0.01, ha="left", color=INK)
+    figure.suptitle(plain_label(title, most=90), fontsize=11, x=0.01, ha="left", color=INK)
     save_figure(figure, path)
 
 
@@ -163,7 +164,7 @@ def draw_label(frame: Image, probs: Probs, *, class_names: Sequence[str]) -> Ima
         colour = tuple(int(255 * part) for part in class_colours(len(class_names))[label])
         bar_right = bar_left + int(bar_width * probs[label])
         cv2.rectangle(canvas, (bar_left, base - line // 2), (bar_right, base), colour, cv2.FILLED)
-        text = f"{class_names[label]} {probs[label]:.0%}"
+        text = f"{clean(class_names[label], most=40)} {probs[label]:.0%}"
         style = (cv2.FONT_HERSHEY_SIMPLEX, line / 38, (255, 255, 255), 1, cv2.LINE_AA)
         cv2.putText(canvas, text, (line // 2, base), *style)
     return canvas

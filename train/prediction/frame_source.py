@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from shard_builder.checks import check_number
 from shard_builder.errors import InputError
 from shard_builder.faces.frames import iter_frames, iter_timed_video
 from shard_builder.images import Image
@@ -18,6 +19,7 @@ from shard_builder.sources.ckplus import IMAGE_NAME
 from shard_builder.sources.walk import IMAGE_SUFFIXES, is_image, natural_key
 from shard_builder.videos import open_video
 
+MIN_FPS, MAX_FPS = 1e-3, 1e4
 CKPLUS_FPS = 30.0
 """Frame rate taken for folders of images; CK+ was recorded at 30 frames per second."""
 
@@ -53,7 +55,7 @@ class FrameSource:
     notices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if not 0 < self.fps < 10_000:
+        if not MIN_FPS <= self.fps <= MAX_FPS:
             raise ValueError(
                 f"{self.path}: {self.fps} frames per second, expected a positive number"
             )
@@ -103,6 +105,8 @@ def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
     Raises:
         InputError: If there is nothing to read.
     """
+    if fps is not None:
+        check_number("fps", fps, low=MIN_FPS, high=MAX_FPS)
     if path.is_dir():
         return _open_folder(path, fps)
     if not path.is_file():
@@ -116,13 +120,13 @@ def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
         )
     with open_video(path) as capture:
         own_fps = capture.get(cv2.CAP_PROP_FPS)
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    rate = fps or (own_fps if np.isfinite(own_fps) and own_fps > 0 else CKPLUS_FPS)
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    rate = fps or (own_fps if MIN_FPS <= own_fps <= MAX_FPS else CKPLUS_FPS)
     return FrameSource(
         path=path,
         kind="video",
         fps=rate,
-        num_frames=count if count > 0 else None,
+        num_frames=int(count) if 0 < count < 1 << 31 else None,
         has_own_times=fps is None,
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
 
 from shard_builder.errors import InputError
+from shard_builder.files import temporary_folder
 from shard_builder.images import Image
 from train.prediction.figures import draw_label
 from train.prediction.window_predictor import WindowPrediction
@@ -33,6 +35,8 @@ class LabelledVideo:
         self._waiting: list[tuple[Image, int]] = []
         self._num_shown = 0
         self._video: cv2.VideoWriter | None = None
+        self._open_folders = ExitStack()
+        self._partial = Path()
 
     def __enter__(self) -> LabelledVideo:
         return self
@@ -58,22 +62,20 @@ class LabelledVideo:
 
     def _open(self, path: Path, image: Image) -> cv2.VideoWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # OpenCV opens files by name: in a folder that nobody else knows.
+        folder = self._open_folders.enter_context(temporary_folder(path.parent, path.stem))
+        self._partial = folder / "video.mp4"
         size = (image.shape[1], image.shape[0])
         codec = cv2.VideoWriter.fourcc(*"mp4v")
-        video = cv2.VideoWriter(str(_partial(path)), codec, self._fps, size)
+        video = cv2.VideoWriter(str(self._partial), codec, self._fps, size)
         if not video.isOpened():
             raise InputError(f"{path}: cannot be written, expected a folder that is writable")
         return video
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._video is None or self._path is None:
-            return
-        self._video.release()
-        if kind is None:
-            _partial(self._path).replace(self._path)
-        else:
-            _partial(self._path).unlink(missing_ok=True)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.partial.mp4")
+        with self._open_folders:
+            if self._video is None or self._path is None:
+                return
+            self._video.release()
+            if kind is None:
+                self._partial.replace(self._path)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from models.fusion import Probs, deciding
+from shard_builder.files import create_growing
 from shard_builder.lock import locked
 from train.prediction.figures import FilmStrip, write_bar_chart, write_timeline
 from train.prediction.frame_source import FrameSource, open_frames
@@ -104,7 +105,7 @@ def run_predict(
         out.mkdir(parents=True, exist_ok=True)
         strip, windows, number = FilmStrip(), list[WindowPrediction](), -1
         begin, first_output_s = time.perf_counter(), 0.0
-        with (out / PREDICTIONS_NAME).open("w", encoding="utf-8") as lines, video:
+        with create_growing(out / PREDICTIONS_NAME) as lines, video:
             for number, (frame, window) in enumerate(predictor.iter_windows(frames)):
                 strip.offer(number, frame)
                 if window is not None:
@@ -187,8 +188,8 @@ def _clip_record(clip: ClipPrediction, frames: FrameSource) -> dict[str, Any]:
     }
 
 
-def _write_line(lines: Any, record: dict[str, Any]) -> None:
-    lines.write(json.dumps(record) + "\n")
+def _write_line(lines: BinaryIO, record: dict[str, Any]) -> None:
+    lines.write((json.dumps(record) + "\n").encode())
     lines.flush()
 
 

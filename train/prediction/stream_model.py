@@ -13,9 +13,11 @@ from torch import nn
 
 from models.build import build_model
 from models.heads import ORIGINAL_NUM_OUTPUTS
+from models.weights import load_whole
 from pipelines.dataset import Dataset
+from pipelines.engines.cutter import make_cutter
 from pipelines.engines.normalize import Normalizer
-from pipelines.plan.crops import INPUT_SIZE
+from pipelines.plan.crops import INPUT_SIZE, center_crop
 from pipelines.streams import kind_of
 from shard_builder.checks import check_choice
 from shard_builder.errors import InputError
@@ -24,7 +26,7 @@ from shard_builder.format.streams import StreamName
 from shard_builder.images import Image
 from train.device import choose_device, choose_precision
 from train.running.amp import autocast
-from train.running.checkpoint import CHECKPOINTS, read_checkpoint
+from train.running.checkpoint import CHECKPOINTS, Checkpoint, read_checkpoint
 
 
 class StreamModel:
@@ -46,28 +48,39 @@ class StreamModel:
     """
 
     def __init__(
-        self, run: Path, content: dict[str, Any], *, checkpoint_sha256: str, device: torch.device
+        self,
+        run: Path,
+        content: Checkpoint,
+        *,
+        path: Path,
+        checkpoint_sha256: str,
+        device: torch.device,
     ) -> None:
         self.run, self.device = run, device
-        self.stream: StreamName = content["stream"]
-        self.stack_length: int = content["stack_length"]
-        self.class_names = tuple(content["classes"])
-        self.train_subjects = tuple(content["train_subjects"])
-        self.train_keys = tuple(content["train_keys"])
-        self.val_keys = tuple(sorted(content["val_keys"]))
-        self.test_keys = tuple(sorted(content.get("test_keys", ())))
-        self.split_sha256: str = content["split_sha256"]
-        self._manifest_sha256: str = content["manifest_sha256"]
+        self.stream: StreamName = content.stream
+        self.stack_length = content.stack_length
+        self.class_names = content.classes
+        self.train_subjects, self.train_keys = content.train_subjects, content.train_keys
+        self.val_keys = tuple(sorted(content.val_keys))
+        self.test_keys = tuple(sorted(content.test_keys))
+        self.split_sha256 = content.split_sha256
+        self._manifest_sha256 = content.manifest_sha256
         self._checkpoint_sha256 = checkpoint_sha256
-        self.height, self.width = content["geometry"]["height"], content["geometry"]["width"]
-        flow = content["flow"] or {"method": None, "bound_px": 0.0}
-        self.flow_method, self.bound_px = flow["method"], float(flow["bound_px"])
-        self.crop: str = content["crop"]
-        self._precision = choose_precision(content["config"]["precision"], device)
-        self._outputs = torch.tensor(content["output_of_class"], device=device)
-        self.net = _net_of(content).to(device).eval()
+        self.height, self.width = content.geometry.height, content.geometry.width
+        flow = content.flow
+        self.flow_method = flow.method if flow else None
+        self.bound_px = flow.bound_px if flow else 0.0
+        self.crop = content.crop
+        self._precision = choose_precision(content.config.precision, device)
+        self._outputs = torch.tensor(content.output_of_class, device=device)
+        self.net = _net_of(content, path).to(device).eval()
         kind = kind_of(self.stream)
         num_channels = kind.num_channels(self.stack_length)
+        self._box = tuple(center_crop(height=self.height, width=self.width)[0].tolist())
+        shape = (self.height, self.width)
+        window = (num_channels, *shape) if kind.has_pairs else (*shape, num_channels)
+        self._cutter = make_cutter(kind, window, torch.uint8)
+        self._cut_shape = (INPUT_SIZE, INPUT_SIZE, num_channels)
         self._normalizer = Normalizer(kind, num_channels, dtype=torch.float32, device=device)
 
     def origin(self) -> dict[str, str]:
@@ -87,11 +100,20 @@ class StreamModel:
 
     @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits (N, classes), ``float32``, of normalised images (N, C, 224, 224)."""
+        """Return logits (N, classes), ``float32``, of normalised images (N, C, 224, 224).
+
+        Raises:
+            InputError: If one is not finite: the weights are damaged.
+        """
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self._precision):
             outputs = self.net(images)
         logits: torch.Tensor = outputs.float()[:, self._outputs]
+        if not torch.isfinite(logits).all():
+            raise InputError(
+                f"{self.run}: its net answers with numbers that are not finite\n"
+                "  Its weights are damaged, or its training diverged. Train it again."
+            )
         return logits
 
     def logits_of(self, planes: Sequence[Image]) -> npt.NDArray[np.float64]:
@@ -101,9 +123,10 @@ class StreamModel:
             planes: One RGB frame (H, W, 3), or x1 y1 x2 y2 ... planes (H, W), ``uint8``, of the
                 dataset's height and width.
         """
-        top, left = (self.height - INPUT_SIZE) // 2, (self.width - INPUT_SIZE) // 2
-        levels = np.dstack(list(planes))[top : top + INPUT_SIZE, left : left + INPUT_SIZE]
-        batch = torch.from_numpy(np.ascontiguousarray(levels))[None].permute(0, 3, 1, 2)
+        window = np.stack(planes) if len(planes) > 1 else planes[0]
+        levels = np.empty(self._cut_shape, np.uint8)
+        self._cutter.cut(window, self._box, False, levels)
+        batch = torch.from_numpy(levels)[None].permute(0, 3, 1, 2)
         return self.forward(self._normalizer(batch.to(self.device)))[0].double().cpu().numpy()
 
 
@@ -124,9 +147,12 @@ def load_stream_model(run: Path, *, checkpoint: str = "last", device: str = "aut
             f"{run}: no such run folder\n  Train first: cktrain rgb|flow DATASET --out {run}"
         )
     path = run / CHECKPOINTS[checkpoint]
-    content = read_checkpoint(path)
     return StreamModel(
-        run, content, checkpoint_sha256=digest_file(path).sha256, device=choose_device(device)
+        run,
+        read_checkpoint(path),
+        path=path,
+        checkpoint_sha256=digest_file(path).sha256,
+        device=choose_device(device),
     )
 
 
@@ -181,14 +207,14 @@ def check_fits(model: StreamModel, dataset: Dataset) -> None:
             )
 
 
-def _net_of(content: dict[str, Any]) -> nn.Module:
+def _net_of(content: Checkpoint, path: Path) -> nn.Module:
     net = build_model(
-        content["arch"],
-        content["stream"],
-        num_classes=ORIGINAL_NUM_OUTPUTS if content["original_head"] else len(content["classes"]),
-        stack_length=content["stack_length"],
+        content.arch,
+        content.stream,
+        num_classes=ORIGINAL_NUM_OUTPUTS if content.original_head else len(content.classes),
+        stack_length=content.stack_length,
         weights="none",
-        original_head=content["original_head"],
+        original_head=content.original_head,
     )
-    net.load_state_dict(content["model"])
+    load_whole(net, content.model, origin=path)
     return net

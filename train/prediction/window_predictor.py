@@ -64,7 +64,8 @@ class WindowPredictor:
         flow = self.models.get("flow")
         self.stack_length = flow.stack_length if flow else 0
         self._pairs: deque[tuple[Image, Image]] = deque(maxlen=max(1, self.stack_length))
-        self._estimate = make_flow_estimator(flow.flow_method) if flow else None
+        method = flow.flow_method if flow else None
+        self._estimate = make_flow_estimator(method) if method else None
         self._previous: Image | None = None
         self._frame: Image | None = None
         self._num_windows = 0

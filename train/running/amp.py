@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from shard_builder.errors import InputError
+from shard_builder.untrusted.text import clean
 from train.device import DTYPES
 
 
@@ -32,6 +36,20 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def make_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
     """Return the loss scaler; it does nothing unless the precision is fp16."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+def load_scale(scaler: torch.amp.GradScaler, state: dict[str, Any], *, origin: Path) -> None:
+    """Restore a scaler of which the checkpoint holds the state.
+
+    Raises:
+        InputError: If it is not the state of one.
+    """
+    numbers = [value for value in state.values() if type(value) in (int, float)]
+    if state.keys() != scaler.state_dict().keys() or len(numbers) < len(state):
+        raise InputError(f"{origin}: scaler: is no state of a gradient scaler")
+    if not all(0 <= value < 1e30 for value in numbers) or not state["scale"] > 0:
+        raise InputError(f"{origin}: scaler: {clean(state)}, expected positive numbers")
+    scaler.load_state_dict(state)
 
 
 def optimizer_step(

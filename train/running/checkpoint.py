@@ -1,22 +1,129 @@
-"""Checkpoints: whole or not there, plain values and tensors only."""
+"""Checkpoints: whole or not there, plain values and tensors only, sealed by their SHA-256."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import torch
+from msgspec import Meta
 
+from models.heads import ORIGINAL_NUM_OUTPUTS
+from models.tensor_file import load_tensors, seal
+from shard_builder.building.options import FlowMethod
 from shard_builder.errors import InputError, TrainingError
-from shard_builder.files import atomic_writer, disk_fault
+from shard_builder.files import Sha256, atomic_writer, disk_fault
+from shard_builder.format.manifest import MOST_CLASSES, Geometry
+from shard_builder.format.streams import StreamName
+from shard_builder.untrusted.records import Count, convert_record
+from shard_builder.untrusted.text import clean
+from train.config import MOST_STACK, TrainConfig
 
 CHECKPOINT_FORMAT = "ckshard-checkpoint"
 CHECKPOINT_VERSION = 2
 LAST_NAME = "last.pt"
 BEST_NAME = "best.pt"
 CHECKPOINTS = {"last": LAST_NAME, "best": BEST_NAME}
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run has done; the loader says in which epoch it is.
+
+    Args:
+        step: Optimizer steps taken or, with fp16, skipped.
+        num_skipped_steps: Steps that fp16 skipped.
+        meter: Sums over the samples of this epoch on all ranks: loss, correct, samples.
+        best_accuracy: Best validation accuracy; negative before the first validation.
+        best_loss: Validation loss at the best accuracy.
+        best_epoch: Epoch of it, counted from 1.
+    """
+
+    step: Count = 0
+    num_skipped_steps: Count = 0
+    meter: Annotated[list[float], Meta(min_length=3, max_length=3)] = field(
+        default_factory=lambda: [0.0, 0.0, 0.0]
+    )
+    best_accuracy: Annotated[float, Meta(ge=-1, le=1)] = -1.0
+    best_loss: Annotated[float, Meta(ge=0)] = float("inf")
+    best_epoch: Count = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedFlow:
+    """How the flow that a net was trained on was computed and quantised."""
+
+    method: FlowMethod
+    bound_px: Annotated[float, Meta(ge=1e-3, le=1e4)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a checkpoint holds; the tensors are compared with the net's where they are loaded.
+
+    Args:
+        stream: What the net sees.
+        arch: Name of the net.
+        stack_length: Flow pairs in a sample.
+        original_head: Whether it has the original's 8 outputs.
+        classes: Names in label order.
+        output_of_class: Output of the net for each class.
+        geometry: Of planes and frames before the crop.
+        crop: The face crop of the dataset.
+        flow: Of the dataset; None if it had none.
+        train_keys: Sequences that the net has seen.
+        val_keys: Sequences of the validation part.
+        train_subjects: Subjects that it has seen.
+        test_keys: Sequences of a third part, of neither.
+        split_sha256: Of the split.
+        manifest_sha256: Of the dataset.
+        config: The options.
+        epoch: Epochs that are done.
+        progress: What the run has done.
+        model: State of the net.
+        optimizer: State of the optimizer; None in best.pt, as the two below.
+        scaler: State of the gradient scaler.
+        loader: State of the loader.
+    """
+
+    stream: StreamName
+    arch: str
+    stack_length: Annotated[int, Meta(ge=1, le=MOST_STACK)]
+    original_head: bool
+    classes: Annotated[tuple[str, ...], Meta(min_length=2, max_length=MOST_CLASSES)]
+    output_of_class: tuple[Annotated[int, Meta(ge=0, lt=MOST_CLASSES)], ...]
+    geometry: Geometry
+    crop: str
+    flow: TrainedFlow | None
+    train_keys: tuple[str, ...]
+    val_keys: tuple[str, ...]
+    train_subjects: tuple[str, ...]
+    split_sha256: Sha256
+    manifest_sha256: Sha256
+    config: TrainConfig
+    epoch: Count
+    progress: Progress
+    model: dict[str, Any]
+    test_keys: tuple[str, ...] = ()
+    optimizer: dict[str, Any] | None = None
+    scaler: dict[str, Any] | None = None
+    loader: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        num_outputs = ORIGINAL_NUM_OUTPUTS if self.original_head else len(self.classes)
+        outputs = self.output_of_class
+        if len(outputs) != len(self.classes) or max(outputs) >= num_outputs:
+            raise ValueError(
+                f"output_of_class {outputs}, expected one of {num_outputs} outputs for each of"
+                f" {len(self.classes)} classes"
+            )
+        if self.stream == "flow" and self.flow is None:
+            raise ValueError("flow is null, but the net sees flow")
+        if self.config.stream != self.stream:
+            raise ValueError(f"stream {self.stream}, but config.stream {self.config.stream}")
 
 
 def write_checkpoint(path: Path, content: dict[str, Any], *, also: Path | None = None) -> None:
@@ -36,6 +143,7 @@ def write_checkpoint(path: Path, content: dict[str, Any], *, also: Path | None =
         with atomic_writer(path) as file:
             sink = _Sink(file)
             torch.save(record, sink)  # type: ignore[arg-type]
+            seal(file)
         if also is not None:
             _name_again(path, also)
     except (OSError, RuntimeError) as error:
@@ -79,29 +187,27 @@ def _name_again(path: Path, also: Path) -> None:
             shutil.copyfileobj(file, copy)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint with ``torch.load(weights_only=True)``, onto the CPU.
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint, onto the CPU.
 
     Raises:
-        InputError: If it is missing, damaged, not ours or of another version.
+        InputError: If it is missing, damaged, not ours, of another version, or a field is not as it
+            should be; the message names the field.
     """
-    if not path.is_file():
+    if not path.is_symlink() and not path.exists():
         raise InputError(
             f"{path}: no such checkpoint\n"
             f"  Train first: cktrain rgb|flow DATASET --out {path.parent}"
         )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - a damaged file makes torch.load raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as a checkpoint ({reason})") from None
+    content = load_tensors(path, what="a checkpoint", sealed=True)
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise InputError(
             f"{path}: not a checkpoint of cktrain, expected format {CHECKPOINT_FORMAT!r}"
         )
-    if content.get("version") != CHECKPOINT_VERSION:
+    version = content.get("version")
+    if isinstance(version, bool) or version != CHECKPOINT_VERSION:
         raise InputError(
-            f"{path}: version {content.get('version')!r}, expected {CHECKPOINT_VERSION}\n"
+            f"{path}: version {clean(repr(version))}, expected {CHECKPOINT_VERSION}\n"
             "  Use the cktrain that wrote it."
         )
-    return content
+    return convert_record(content, Checkpoint, place=str(path))

@@ -11,19 +11,25 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shard_builder.files import atomic_writer
+from shard_builder.untrusted.text import plain_label
+
+MOST_INCHES = 40
 INK = "#1b2733"
 TRAIN, VAL, LR = "#1f77b4", "#d62728", "#7f7f7f"
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """Make an empty figure of a size in inches."""
+    """Make an empty figure of a size in inches; one that would be huge is made smaller."""
+    width, height = min(width, MOST_INCHES), min(height, MOST_INCHES)
     return Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, without the version of matplotlib in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    with atomic_writer(path) as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
 
 
 def draw_confusion(axes: Axes, counts: npt.NDArray[np.int64], class_names: Sequence[str]) -> None:
@@ -52,8 +58,9 @@ def draw_confusion(axes: Axes, counts: npt.NDArray[np.int64], class_names: Seque
     axes.tick_params(which="both", length=0, colors=INK)
     axes.spines[:].set_visible(False)
     ticks = range(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, class_names)
+    labels = [plain_label(name) for name in class_names]
+    axes.set_xticks(ticks, labels, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, labels)
     axes.set_xlabel("predicted", color=INK)
     axes.set_ylabel("true", color=INK)
 

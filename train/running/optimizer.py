@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import nn
 
 from models.build import freeze_batch_norm, stem_parameters
+from models.weights import check_tensor
+from shard_builder.errors import InputError
 from train.config import TrainConfig
 
 LR_DECAY = 0.1
@@ -21,6 +26,28 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
     return torch.optim.SGD(
         groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
     )
+
+
+def load_momentum(optimizer: torch.optim.SGD, state: Any, *, origin: Path) -> None:
+    """Restore the momentum of each parameter; rates and factors follow from the options.
+
+    Raises:
+        InputError: If it is not the state of this optimizer.
+    """
+    own = optimizer.state_dict()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    buffers = state.get("state") if isinstance(state, dict) else None
+    if not isinstance(buffers, dict) or not buffers.keys() <= set(range(len(parameters))):
+        raise InputError(f"{origin}: optimizer: is no state of this optimizer")
+    restored = {}
+    for number, entry in buffers.items():
+        buffer = entry.get("momentum_buffer") if isinstance(entry, dict) else entry
+        if buffer is not None:
+            place = f"{origin}: optimizer.state[{number}].momentum_buffer"
+            check_tensor(buffer, like=parameters[number], place=place)
+            buffer = buffer.clone()  # the file may be written anew
+        restored[number] = {"momentum_buffer": buffer}
+    optimizer.load_state_dict({"state": restored, "param_groups": own["param_groups"]})
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:

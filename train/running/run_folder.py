@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from msgspec import Meta
 
 from shard_builder.errors import InputError
-from shard_builder.files import write_atomically, write_json
-from shard_builder.split import Split, read_split, write_split
+from shard_builder.files import (
+    TEMPORARY_NAME,
+    Sha256,
+    append_regular,
+    is_regular,
+    read_regular,
+    remove_temporaries,
+    write_atomically,
+    write_json,
+)
+from shard_builder.split import Split, SplitKind, read_split, write_split
+from shard_builder.untrusted.records import Count, check_version, parse_record, split_lines
+from train.config import TrainConfig
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -21,10 +37,81 @@ METRICS_NAME = "metrics.jsonl"
 FIGURES_NAME = "figures"
 RUN_FORMAT = "ckshard-run"
 RUN_VERSION = 2
+MOST_CONFIG_BYTES = 1 << 24
+MOST_METRICS_BYTES = 1 << 28
 SCALARS = (
     *("loss", "accuracy", "val_loss", "val_accuracy", "lr"),
     *("data_wait_pct", "samples_per_s", "grad_norm"),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDataset:
+    """The dataset of a run: its path then, and the SHA-256 of its manifest."""
+
+    path: str
+    manifest_sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSplit:
+    """The split of a run; its keys stand in split.json."""
+
+    kind: SplitKind
+    parameters: Mapping[str, int | str]
+    sha256: Sha256
+    num_train: Count
+    num_val: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """``config.json``: what was run, and with what."""
+
+    stream: Literal["rgb", "flow"]
+    options: TrainConfig
+    precision: str
+    device: str
+    device_name: str
+    cutter: str
+    world_size: Annotated[int, Meta(ge=1, le=1 << 20)]
+    dataset: RunDataset
+    split: RunSplit
+    classes: tuple[str, ...]
+    num_parameters: Count
+    command: str
+    earlier_commands: tuple[str, ...] = ()
+    git_revision: str | None
+    versions: Mapping[str, str | None]
+
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsRow:
+    """What every row of metrics.jsonl holds."""
+
+    kind: Literal["step", "epoch"]
+    epoch: Count
+    step: Count
+    loss: Finite
+    accuracy: Share
+    lr: Finite
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRow(MetricsRow):
+    """A row of kind ``epoch``."""
+
+    val_loss: Finite | None
+    val_accuracy: Share | None
+    data_wait_pct: Annotated[float, Meta(ge=0, le=100)]
+    samples_per_s: Annotated[float, Meta(ge=0, le=1e12)]
+    compute_samples_per_s: Annotated[float, Meta(ge=0, le=1e12)]
+    num_skipped_steps: Count
+    num_damaged: Count
 
 
 class RunFolder:
@@ -50,8 +137,8 @@ class RunFolder:
         """Append a row to metrics.jsonl and its scalars to TensorBoard."""
         if not self.is_writer:
             return
-        with (self.path / METRICS_NAME).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        line = json.dumps({name: _or_none(value) for name, value in row.items()}) + "\n"
+        append_regular(self.path / METRICS_NAME, line.encode())
         board = self.board()
         for name in SCALARS:
             if row.get(name) is not None:
@@ -62,7 +149,8 @@ class RunFolder:
         if self._board is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self.path))
+            # The rest of its name can be foreseen, and it is opened as any name is.
+            self._board = SummaryWriter(str(self.path), filename_suffix=f".{secrets.token_hex(12)}")
         return self._board
 
     def note_save(self) -> None:
@@ -73,16 +161,24 @@ class RunFolder:
         """Return how long ago last.pt was written, or the folder opened."""
         return time.monotonic() - self._saved_at
 
-    def forget_after(self, *, epoch: int, step: int) -> None:
-        """Drop the rows that a killed run wrote after the checkpoint that is resumed from."""
+    def forget_after(self, *, epoch: int, step: int) -> str:
+        """Drop the rows that a killed run wrote after the checkpoint that is resumed from.
+
+        Returns:
+            A notice if the last line was cut short; else nothing.
+        """
+        notice = torn_notice(self.path)
 
         def is_before(row: dict[str, Any]) -> bool:
             return bool(row["step"] <= step and (row["kind"] != "epoch" or row["epoch"] < epoch))
 
         file = self.path / METRICS_NAME
-        if self.is_writer and file.is_file():
+        if self.is_writer:
+            remove_temporaries(self.path)
+        if self.is_writer and (file.is_symlink() or file.exists()):
             kept = read_metrics(self.path, keep=is_before)
             write_atomically(file, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        return notice
 
 
 def check_new(path: Path) -> None:
@@ -97,8 +193,8 @@ def check_new(path: Path) -> None:
         raise InputError(
             f"{path}: holds a run already\n  Resume it with resume=True, or choose another folder."
         )
-    leftovers = {SPLIT_NAME, f"{SPLIT_NAME}.tmp", f"{CONFIG_NAME}.tmp"}
-    if path.is_dir() and {entry.name for entry in path.iterdir()} - leftovers:
+    names = [entry.name for entry in path.iterdir()] if path.is_dir() else []
+    if any(name != SPLIT_NAME and not TEMPORARY_NAME.fullmatch(name) for name in names):
         raise InputError(f"{path}: is not empty, expected a new folder")
 
 
@@ -112,7 +208,7 @@ def create_run(path: Path, record: dict[str, Any], split: Split) -> None:
 def update_run(path: Path, record: dict[str, Any]) -> None:
     """Write what a resumed run is now; the commands it was run with before are kept."""
     before, _ = read_run(path)
-    commands = [*before.get("earlier_commands", []), before["command"]]
+    commands = [*before.earlier_commands, before.command]
     _write_config(path, record | {"earlier_commands": commands})
 
 
@@ -120,35 +216,61 @@ def _write_config(path: Path, record: dict[str, Any]) -> None:
     write_json(path / CONFIG_NAME, {"format": RUN_FORMAT, "version": RUN_VERSION, **record})
 
 
-def read_run(path: Path) -> tuple[dict[str, Any], Split]:
+def read_run(path: Path) -> tuple[RunRecord, Split]:
     """Read config.json and split.json of a run.
 
     Raises:
-        InputError: If the folder is no run, or one of another version.
+        InputError: If the folder is no run, one of another version, or a field is not as it should
+            be; the message names file and field.
     """
     file = path / CONFIG_NAME
-    if not file.is_file():
+    if not file.is_symlink() and not file.exists():
         raise InputError(
             f"{path}: not a run: no {CONFIG_NAME} in it\n"
             f"  Train first: cktrain rgb|flow DATASET --out {path}"
         )
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file}: is not JSON ({error})") from None
-    expected = {"format": RUN_FORMAT, "version": RUN_VERSION}
-    if not isinstance(record, dict) or not record.items() >= expected.items():
-        raise InputError(f"{file}: expected format {RUN_FORMAT!r} and version {RUN_VERSION}")
+    data, place = read_regular(file, most_bytes=MOST_CONFIG_BYTES), str(file)
+    what = "run of cktrain"
+    check_version(data, format=RUN_FORMAT, versions=(RUN_VERSION,), place=place, what=what)
+    record = parse_record(data, RunRecord, place=place)
+    if record.options.stream != record.stream:
+        raise InputError(f"{file}: stream {record.stream}, but options.stream differs")
     return record, read_split(path / SPLIT_NAME)
 
 
 def read_metrics(
     path: Path, *, keep: Callable[[dict[str, Any]], bool] = bool
 ) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl; a last line that a kill cut short is left out."""
+    """Return the rows of metrics.jsonl.
+
+    A last line that a kill cut short is left out; see :func:`torn_notice`.
+
+    Raises:
+        InputError: If a row is not as it should be; the message names file, line and field.
+    """
     file = path / METRICS_NAME
-    if not file.is_file():
+    if not file.is_symlink() and not file.exists():
         return []
-    text = file.read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    lines, _ = split_lines(read_regular(file, most_bytes=MOST_METRICS_BYTES))
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        place = f"{file}, line {number}"
+        row = parse_record(line, MetricsRow, place=place)
+        if row.kind == "epoch":
+            parse_record(line, EpochRow, place=place)
+        rows.append(json.loads(line))
     return [row for row in rows if keep(row)]
+
+
+def torn_notice(path: Path) -> str:
+    """Say that the last line of metrics.jsonl was cut short, if it was."""
+    file = path / METRICS_NAME
+    if not is_regular(file):
+        return ""
+    _, torn = split_lines(read_regular(file, most_bytes=MOST_METRICS_BYTES))
+    return f"notice: {file}: its last line is cut short and left out" if torn else ""
+
+
+def _or_none(value: Any) -> Any:
+    """Return None in the place of a number that JSON cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.build import build_model
 from models.heads import ORIGINAL_NUM_OUTPUTS
+from models.weights import load_whole
 from pipelines.dataset import Dataset
 from pipelines.loader import Loader, make_loader
 from pipelines.plan.sampling import Sampling
@@ -22,30 +24,10 @@ from shard_builder.split import Split
 from train.config import TrainConfig
 from train.device import DTYPES, choose_device, choose_precision
 from train.distributed import Ranks
-from train.running.amp import make_scaler
+from train.running.amp import load_scale, make_scaler
+from train.running.checkpoint import Checkpoint, Progress
 from train.running.classes import check_classes, outputs_of_classes, weights_of_classes
-from train.running.optimizer import make_optimizer
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a run has done; the loader says in which epoch it is.
-
-    Args:
-        step: Optimizer steps taken or, with fp16, skipped.
-        num_skipped_steps: Steps that fp16 skipped.
-        meter: Sums over the samples of this epoch on all ranks: loss, correct, samples.
-        best_accuracy: Best validation accuracy; negative before the first validation.
-        best_loss: Validation loss at the best accuracy.
-        best_epoch: Epoch of it, counted from 1.
-    """
-
-    step: int = 0
-    num_skipped_steps: int = 0
-    meter: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    best_accuracy: float = -1.0
-    best_loss: float = float("inf")
-    best_epoch: int = 0
+from train.running.optimizer import load_momentum, make_optimizer
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,25 +110,29 @@ class Session:
             content["loader"] = self.train_loader.state_dict()
         return content
 
-    def load_checkpoint(self, content: dict[str, Any]) -> None:
+    def load_checkpoint(self, content: Checkpoint, *, path: Path) -> None:
         """Restore the run to where :meth:`to_checkpoint` was called.
 
+        Args:
+            content: From :func:`train.running.checkpoint.read_checkpoint`.
+            path: Where it lay.
+
         Raises:
-            InputError: If the checkpoint belongs to another dataset or split.
+            InputError: If the checkpoint belongs to another dataset or split, or does not fit.
         """
         for name, value in self._origin().items():
-            if content[name] != value:
+            if getattr(content, name) != value:
                 what = "split" if name.startswith("split") else "dataset"
                 raise InputError(
                     f"resume=True: the run was begun with another {what}, expected the same\n"
                     "  Start another run in another folder."
                 )
-        self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        if self.scaler.is_enabled() and content["scaler"]:
-            self.scaler.load_state_dict(content["scaler"])
-        self.train_loader.load_state_dict(content["loader"])
-        self.progress = Progress(**content["progress"])
+        load_whole(self.model, content.model, origin=path)
+        load_momentum(self.optimizer, content.optimizer, origin=path)
+        if self.scaler.is_enabled() and content.scaler:
+            load_scale(self.scaler, content.scaler, origin=path)
+        self.train_loader.load_state_dict(content.loader or {})
+        self.progress = content.progress
 
     def _origin(self) -> dict[str, str]:
         """Return the hashes of what a checkpoint must not be separated from."""

@@ -12,7 +12,7 @@ from typing import Any
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.engines.cutter import CUTTER
 from shard_builder.errors import InputError, TrainingError
-from shard_builder.files import FULL, disk_fault
+from shard_builder.files import FULL, disk_fault, folder_inside
 from shard_builder.format.manifest import manifest_sha256
 from shard_builder.lock import locked
 from shard_builder.provenance import command_line, git_revision, package_versions
@@ -92,7 +92,9 @@ class TrainRun:
         rows = read_metrics(path, keep=lambda row: row["kind"] == "epoch")
         if rows and self.folder.is_writer:
             title = f"{config.arch}, {config.stream} stream"
-            write_curves(path / FIGURES_NAME / "curves.png", rows, title=title)
+            write_curves(
+                folder_inside(path, FIGURES_NAME, make=True) / "curves.png", rows, title=title
+            )
         return TrainingResult(
             exit_code=stop.exit_code if session.epoch < config.epochs else 0, times=times
         )
@@ -134,7 +136,7 @@ def open_run(
     ):
         opened.check_sizes()
         opened.stream(config.stream)  # an error where the dataset has no such stream
-        is_resumed = resume and (out / CONFIG_NAME).is_file()
+        is_resumed = resume and os.path.lexists(out / CONFIG_NAME)
         if is_resumed:
             config, split = resumed_options(config, opened, out, given)
         else:
@@ -185,13 +187,13 @@ def resumed_options(
             another dataset.
     """
     record, split = read_run(out)
-    begun_with = record["dataset"]
-    if manifest_sha256(dataset.path) != begun_with["manifest_sha256"]:
+    begun_with = record.dataset
+    if manifest_sha256(dataset.path) != begun_with.manifest_sha256:
         raise InputError(
             f"resume=True: {dataset.path} is another dataset than the run was begun with"
-            f" ({begun_with['path']}), expected the same\n  Start another run in another folder."
+            f" ({begun_with.path}), expected the same\n  Start another run in another folder."
         )
-    begun = TrainConfig(**record["options"])
+    begun = record.options
     if config.stream != begun.stream:
         raise InputError(f"{out}: is a run of the {begun.stream} stream, expected {config.stream}")
     now = replace(begun, **{name: getattr(config, name) for name in given})
@@ -230,7 +232,9 @@ def run_record(session: Session) -> dict[str, Any]:
 def _restore(session: Session, folder: RunFolder) -> bool:
     """Load the last checkpoint; return whether there was one."""
     last = folder.path / LAST_NAME
-    if has_checkpoint := last.is_file():
-        session.load_checkpoint(read_checkpoint(last))
-    folder.forget_after(epoch=session.epoch + 1, step=session.progress.step)
+    if has_checkpoint := os.path.lexists(last):
+        session.load_checkpoint(read_checkpoint(last), path=last)
+    notice = folder.forget_after(epoch=session.epoch + 1, step=session.progress.step)
+    if notice:
+        session.notices += (notice,)
     return has_checkpoint

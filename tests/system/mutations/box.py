@@ -21,6 +21,10 @@ the second only."""
 EXTRA_BYTES = 1 << 30
 ADDRESS_BYTES = 6 << 30
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CHATTER = re.compile(
+    r"libpng (warning|error)|Corrupt JPEG|Premature end|\[ ?(WARN|ERROR)[ :@]|\[\w+ @ 0x"
+)
+"""What libraries write to the terminal by themselves."""
 MARK = "victim-5f1d2c"
 OLD_NS, NEWER_NS = 10**18, 2 * 10**18
 
@@ -33,7 +37,7 @@ class Outcome:
 
     Args:
         faults: What must not happen: ``signal``, ``hang``, ``memory``, ``unexpected``, ``control``,
-            ``read``, ``write``.
+            ``chatter``, ``read``, ``write``.
         codes: Exit code of each action.
         output: All that was printed.
         peak_bytes: Largest resident size.
@@ -111,6 +115,8 @@ def run_in_box(actions: Sequence[Action], scratch: Path, victims: Victims) -> Ou
         outcome.faults.append("unexpected")
     if CONTROL.search(outcome.output):
         outcome.faults.append("control")
+    if CHATTER.search(outcome.output):
+        outcome.faults.append("chatter")
     outcome.faults += victims.faults()
     if MARK in outcome.output and "read" not in outcome.faults:
         outcome.faults.append("read")

@@ -82,7 +82,7 @@ def run_case(
         scratch.mkdir()
         out.mkdir()
         if of == "dataset":
-            source = base.datasets[draw.choice(("jpg", "jpg", "png", "raw"))]
+            source = base.datasets[draw.choice(("jpg", "jpg", "png", "raw", "lz4"))]
             shutil.copytree(source, inside)
             actions = dataset_actions(draw, inside, out)
             mutation = mutate_dataset(draw, inside, victims) if mutated else "clean"

@@ -82,11 +82,11 @@ def run_actions(
     other = base.runs["flow" if stream == "rgb" else "rgb"]
     actions = {
         "test": command("cktrain", "test", run, dataset, "--out", out / "test"),
-        "test in it": command("cktrain", "test", run, dataset, "--out", run / "test"),
+        "test in it": command("cktrain", "test", run, dataset),
         "fuse": command("cktrain", "test", run, other, dataset, "--out", out / "fused"),
         "resume": command("cktrain", stream, dataset, *more),
         "predict": command("cktrain", "predict", run, base.frames, "--out", out / "predict"),
-        "predict in it": command("cktrain", "predict", run, base.frames, "--out", run / "test"),
+        "predict in it": command("cktrain", "predict", run, base.frames, "--out", run),
         "report": command("cktrain", "report", run, "--out", out / "report.html"),
         "weights": command(
             *("cktrain", stream, dataset, "--out", out / "new", "--weights", weights), *training

@@ -239,6 +239,9 @@ def _member(draw: random.Random, dataset: Path) -> None:
     name, data = members[number]
     if name.endswith(".npy"):
         data = hostile_arrays(draw, data)
+    elif name.endswith(".lz4"):
+        bomb = b"\x1f\0\1\0" + b"\xff" * 4096  # a literal that repeats a million times
+        data = draw.choice((b"", draw.randbytes(len(data)), data[:-1], bomb))
     elif name.endswith((".jpg", ".png")):
         data = hostile_images(draw, data)
     else:

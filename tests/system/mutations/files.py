@@ -15,7 +15,7 @@ from tests.system.mutations.box import Victims
 
 HOSTILE_TEXT = (
     "a\x1b[2Jb",
-    "a\nall promises hold",
+    "a\nno fault found",
     "$x^$",
     "[/red]",
     "x" * 100_000,
