@@ -18,6 +18,7 @@ DROPOUT = {"rgb": 0.8, "flow": 0.7}
 two_stream_for_emotion_recognition."""
 AUXILIARY_OUTPUTS = ("googlenet", "inception_v3")
 IMAGENET_CLASSES = 1000
+BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def build_model(
@@ -94,17 +95,26 @@ def stem_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def freeze_batch_norm(model: nn.Module) -> int:
-    """Freeze every BatchNorm2d but the first, statistics and weights; return how many.
+    """Freeze the weights of every BatchNorm2d but the first; return of how many.
 
-    Call it after each ``model.train()``.
+    Their statistics stay as they are after :func:`switch_to_training`. Freeze before the net is
+    wrapped for many ranks, which wait for every weight's gradient, and before its layers become
+    SyncBatchNorm, which is no BatchNorm2d.
 
     Source: TSN's partial BN.
     """
     layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)][1:]
     for layer in layers:
-        layer.eval()
         layer.requires_grad_(False)
     return len(layers)
+
+
+def switch_to_training(model: nn.Module) -> None:
+    """Switch to training, but for the statistics of BatchNorm layers whose weights are frozen."""
+    model.train()
+    for layer in model.modules():
+        if isinstance(layer, BATCH_NORMS) and not all(p.requires_grad for p in layer.parameters()):
+            layer.eval()
 
 
 def cross_modality_stem(weight: torch.Tensor, num_channels: int) -> torch.Tensor:

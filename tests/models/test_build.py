@@ -11,7 +11,13 @@ import torchvision.models as zoo
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from models.build import build_model, cross_modality_stem, freeze_batch_norm, stem_parameters
+from models.build import (
+    build_model,
+    cross_modality_stem,
+    freeze_batch_norm,
+    stem_parameters,
+    switch_to_training,
+)
 from models.heads import BatchNormOfLogits
 from pipelines.dataset import open_dataset
 from pipelines.loader import make_loader
@@ -96,11 +102,28 @@ def test_resnet_trains_on_a_last_batch_of_one() -> None:
 
 
 def test_partial_bn_freezes_all_but_the_first() -> None:
-    model = build_model("resnet18", "flow", num_classes=7, weights="none").train()
+    model = build_model("resnet18", "flow", num_classes=7, weights="none")
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert freeze_batch_norm(model) == len(norms) - 1
-    assert [m.training for m in norms] == [True] + [False] * (len(norms) - 1)
+    assert freeze_batch_norm(model) == len(norms) - 1 == 19
+    for _ in range(2):
+        switch_to_training(model)
+        assert [m.training for m in norms] == [True] + [False] * 19
+        assert model.training and model.layer1.training
+        model.eval()
     assert not norms[1].weight.requires_grad and norms[0].weight.requires_grad
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_partial_bn_stays_what_it_was_with_statistics_over_all_ranks(arch: str) -> None:
+    """The original's rgb head has a BatchNorm of its own, which is not among those of TSN."""
+    model = build_model(arch, "rgb", num_classes=8, weights="none", original_head=True)
+    num_frozen = freeze_batch_norm(model)
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    switch_to_training(model)
+    norms = [m for m in model.modules() if isinstance(m, nn.SyncBatchNorm)]
+    assert num_frozen == len(norms) - 2
+    assert [m.training for m in norms] == [True] + [False] * num_frozen + [True]
+    assert [m.weight.requires_grad for m in norms] == [m.training for m in norms]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,26 @@ def test_two_ranks_give_the_loss_curve_of_one_process(tiny_dataset: Path, tmp_pa
 
 
 @pytest.mark.slow
+def test_two_ranks_train_with_partial_bn(tiny_dataset: Path, tmp_path: Path) -> None:
+    """A wrapped net waits for the gradients of every weight that it was wrapped with."""
+    out = tmp_path / "run"
+    more = ("--arch", "tiny-norm", "--partial-bn", "--batch-size", 4)
+    done = subprocess.run(
+        torchrun(*command(tiny_dataset, out, *more)),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert max(row["step"] for row in read_metrics(out)) == 6
+    trained = weights(out)
+    assert torch.equal(trained["second_norm.running_mean"], torch.zeros(8))
+    assert torch.equal(trained["second_norm.weight"], torch.ones(8))
+    assert not torch.equal(trained["first_norm.running_mean"], torch.zeros(8))
+    assert not torch.equal(trained["first_norm.weight"], torch.ones(8))
+
+
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_job_with_a_message(tiny_dataset: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(

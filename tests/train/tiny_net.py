@@ -1,4 +1,4 @@
-"""A net of three layers without BatchNorm in the place of torchvision's; as a program, cktrain."""
+"""Nets of few layers in the place of torchvision's; as a program, cktrain with them."""
 
 from __future__ import annotations
 
@@ -51,8 +51,23 @@ class TinyNet(nn.Module):
         return self.fc(self.conv(images).relu().mean(dim=(2, 3)))
 
 
+class TinyNormNet(nn.Module):
+    """The same with two BatchNorm layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 7, stride=4)
+        self.first_norm, self.second_norm = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+        self.fc = nn.Linear(8, 1000)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        normal = self.second_norm(self.first_norm(self.conv(images)).relu())
+        return self.fc(normal.relu().mean(dim=(2, 3)))
+
+
 def make_tiny_net(arch: str) -> nn.Module:
-    return TinyNet()
+    """Make the net called ``tiny`` or ``tiny-norm``."""
+    return TinyNormNet() if arch == "tiny-norm" else TinyNet()
 
 
 def command(dataset: Path, out: Path, *more: object, stream: str = "flow") -> list[str]:

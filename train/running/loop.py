@@ -12,12 +12,13 @@ import torch
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
+from models.build import switch_to_training
 from pipelines.batch import Batch
 from shard_builder.errors import TrainingError
 from train.running.amp import autocast, optimizer_step
 from train.running.board import add_confusion, add_inputs
 from train.running.checkpoint import BEST_NAME, LAST_NAME, write_checkpoint
-from train.running.optimizer import learning_rate, set_learning_rate, set_training_mode
+from train.running.optimizer import learning_rate, set_learning_rate
 from train.running.run_folder import RunFolder
 from train.running.session import Session
 from train.running.stall import StallTimer, StallTimes
@@ -53,7 +54,7 @@ def train(
     timer, total = StallTimer(session.device), StallTimes()
     while session.epoch < config.epochs:
         set_learning_rate(session.optimizer, lr := learning_rate(config, session.epoch))
-        set_training_mode(session.model, config)
+        switch_to_training(session.model)
         batches = timer.iterate(session.train_loader)
         for batch, num_samples, is_last in accumulations(batches, session):
             if progress.step == 0 and progress.meter[2] == 0:

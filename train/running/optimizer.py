@@ -1,4 +1,4 @@
-"""SGD as the original has it, the learning rate of an epoch, and TSN's partial BN."""
+"""SGD as the original has it, and the learning rate of an epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.build import freeze_batch_norm, stem_parameters
+from models.build import stem_parameters
 from models.weights import check_tensor
 from shard_builder.errors import InputError
 from train.config import TrainConfig
@@ -62,10 +62,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group its learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
-
-
-def set_training_mode(model: nn.Module, config: TrainConfig) -> None:
-    """Switch to training; with partial BN all but the first BatchNorm stay as they are."""
-    model.train()
-    if config.partial_bn:
-        freeze_batch_norm(model)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.build import build_model
+from models.build import build_model, freeze_batch_norm
 from models.heads import ORIGINAL_NUM_OUTPUTS
 from models.weights import load_whole
 from pipelines.dataset import Dataset
@@ -201,6 +201,10 @@ def make_model(
         dropout=config.dropout,
         original_head=config.original_head,
     ).to(device)
+    if config.partial_bn and not freeze_batch_norm(model):
+        raise InputError(
+            f"partial_bn=True, but {config.arch} has no BatchNorm2d beside its first, expected some"
+        )
     if config.sync_bn and ranks.world_size > 1:
         if device.type != "cuda":
             raise InputError("sync_bn=True needs GPUs, but this run is on the CPU")
@@ -247,7 +251,11 @@ def loader_of(
 
 def wrap_model(model: nn.Module, config: TrainConfig, ranks: Ranks) -> nn.Module:
     """Return the net that is trained: compiled where asked, and with gradients of all ranks."""
-    net: nn.Module = torch.compile(model) if config.compile else model  # type: ignore[assignment]
+    net: nn.Module = model
+    if config.compile:
+        # One graph for whole batches and one for an epoch's short last one: a graph for any size,
+        # which a second size would lead to, is slower for ever.
+        net = torch.compile(model, dynamic=False)  # type: ignore[assignment]
     if ranks.world_size == 1:
         return net
     device = next(model.parameters()).device
