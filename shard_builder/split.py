@@ -287,4 +287,4 @@ def read_split(path: Path) -> Split:
         InputError: If the file is missing or is not a split.
     """
     advice = "Write one: ckshard split DATASET"
-    return read_record(path, Split, most_bytes=MOST_BYTES, advice=advice)
+    return read_record(path, Split, most_bytes=MOST_BYTES, what="a split", advice=advice)

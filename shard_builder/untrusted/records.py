@@ -34,6 +34,7 @@ def parse_record(
     *,
     place: str,
     error: type[InputError] = InputError,
+    what: str = "",
     advice: str = "",
 ) -> T:
     """Parse a JSON document into its schema.
@@ -43,6 +44,7 @@ def parse_record(
         schema: A dataclass, or another type of msgspec's.
         place: What the message begins with: the file, or file and line.
         error: Raised in the place of ``InputError``.
+        what: It should be, to name in the message: ``a split``.
         advice: A second line: what to do.
 
     Raises:
@@ -53,14 +55,15 @@ def parse_record(
         record = msgspec.json.decode(data, type=schema, strict=True)
         json.loads(data, object_pairs_hook=_refuse_repeated)
     except msgspec.ValidationError as fault:
-        what = _field_first(str(fault), data)
+        reason = _field_first(str(fault), data)
     except (ValueError, UnicodeError) as fault:
-        what = f"is not JSON ({clean(fault)})"
+        reason = f"is not JSON ({clean(fault)})"
     except RecursionError:
-        what = "nests too deep, expected a record"
+        reason = "nests too deep, expected a record"
     else:
         return record
-    raise error(f"{place}: {what}{_as_line(advice)}")
+    reason = f"is not {what}: {reason}" if what else reason
+    raise error(f"{place}: {reason}{_as_line(advice)}")
 
 
 def read_record(
@@ -69,6 +72,7 @@ def read_record(
     *,
     most_bytes: int = MOST_BYTES,
     error: type[InputError] = InputError,
+    what: str = "",
     advice: str = "",
 ) -> T:
     """Read a JSON file into its schema; see :func:`parse_record`.
@@ -77,7 +81,7 @@ def read_record(
         InputError: Also if it is no regular file or larger than ``most_bytes``.
     """
     data = read_regular(path, most_bytes=most_bytes, error=error)
-    return parse_record(data, schema, place=str(path), error=error, advice=advice)
+    return parse_record(data, schema, place=str(path), error=error, what=what, advice=advice)
 
 
 def convert_record(value: Any, schema: type[T], *, place: str, advice: str = "") -> T:

@@ -96,15 +96,18 @@ class MetricsRow:
     kind: Literal["step", "epoch"]
     epoch: Count
     step: Count
-    loss: Finite
-    accuracy: Share
-    lr: Finite
+    loss: Finite | None = None
+    accuracy: Share | None = None
+    lr: Finite | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRow(MetricsRow):
     """A row of kind ``epoch``."""
 
+    loss: Finite
+    accuracy: Share
+    lr: Finite
     val_loss: Finite | None
     val_accuracy: Share | None
     data_wait_pct: Annotated[float, Meta(ge=0, le=100)]
@@ -255,11 +258,13 @@ def read_metrics(
     rows = []
     for number, line in enumerate(lines, start=1):
         place = f"{file}, line {number}"
-        row = parse_record(line, MetricsRow, place=place)
-        if row.kind == "epoch":
-            parse_record(line, EpochRow, place=place)
-        rows.append(json.loads(line))
-    return [row for row in rows if keep(row)]
+        kind = parse_record(line, MetricsRow, place=place).kind
+        row = json.loads(line)
+        if keep(row):
+            if kind == "epoch":
+                parse_record(line, EpochRow, place=place)
+            rows.append(row)
+    return rows
 
 
 def torn_notice(path: Path) -> str:
