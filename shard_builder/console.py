@@ -6,9 +6,9 @@ import faulthandler
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
 
@@ -47,14 +47,12 @@ def run_app(
     """
     # OpenCV would warn of a broken image on standard error; our own error says which file it is.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    with suppress(OSError, ValueError):  # where standard error is no file
-        # A mapped file that another process cuts short ends this one: say where, at least.
-        faulthandler.enable()
     words = sys.argv[1:]
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        app(args=words, prog_name=prog_name)
+        with nullcontext() if debug else quiet_libraries():
+            app(args=words, prog_name=prog_name)
     except CkError as error:
         if debug:
             raise
@@ -81,6 +79,49 @@ def run_app(
         print_unexpected(prog_name, error)
         sys.exit(1)
     sys.exit(0)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Let only Python write to standard error.
+
+    libjpeg, libpng and FFmpeg print what they think of a damaged file: an error says which it is.
+    """
+    try:
+        sys.stderr.flush()
+        own, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except (OSError, ValueError):  # standard error is closed
+        yield
+        return
+    python = sys.stderr
+    if _number_of(python) == 2:
+        sys.stderr = os.fdopen(
+            own, "w", 1, encoding=python.encoding, errors=python.errors, closefd=False
+        )
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    _name_crashes()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(own, 2)
+        sys.stderr = python
+        _name_crashes()
+        os.close(own)
+
+
+def _number_of(file: TextIO) -> int | None:
+    try:
+        return file.fileno()
+    except (OSError, ValueError):  # no file of the system's
+        return None
+
+
+def _name_crashes() -> None:
+    """Say where a crash was: a mapped file that another process cuts short ends this one."""
+    with suppress(OSError, ValueError):
+        faulthandler.enable()
 
 
 def flags_of_command(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,21 @@ class _Sequences:
     keys = ("A_1", "B_1")
     subjects = ("A", "B")
     labels = (0, 1)
+
+
+def test_only_python_writes_to_the_terminal(tmp_path: Path) -> None:
+    """libjpeg says on standard error what it thinks of a damaged file; so does any C library."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys, typer\nfrom shard_builder.console import run_app\napp = typer.Typer()\n"
+        "@app.command()\ndef main() -> None:\n    os.write(2, b'chatter')\n"
+        "    print('python', file=sys.stderr)\n    raise ValueError('bad')\n"
+        "run_app(app, prog_name='x')\n"
+    )
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    assert "python" in done.stderr and "unexpected ValueError: bad" in done.stderr
+    assert "chatter" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, program, "--debug"], capture_output=True, text=True, check=False
+    )
+    assert "chatter" in done.stderr and "Traceback" in done.stderr

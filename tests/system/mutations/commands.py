@@ -11,7 +11,7 @@ import train.cli
 from pipelines.dataset import open_dataset
 from pipelines.loader import make_loader
 from pipelines.reading import Reading
-from shard_builder.console import print_error
+from shard_builder.console import print_error, quiet_libraries
 from shard_builder.errors import CkError
 from tests.system.mutations.base import TRAINING, Base
 from tests.system.mutations.box import Action
@@ -32,7 +32,7 @@ def load(dataset: Path, stream: str, engine: str, *, on_error: str = "raise") ->
 
     def act() -> None:
         try:
-            with open_dataset(dataset) as opened:
+            with quiet_libraries(), open_dataset(dataset) as opened:
                 reading = Reading(engine=engine, num_threads=1, on_error=on_error)  # type: ignore[arg-type]
                 loader = make_loader(
                     opened,
