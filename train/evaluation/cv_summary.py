@@ -22,7 +22,7 @@ from train.evaluation.confusion import write_confusion_figure
 from train.evaluation.cv_options import CV_SPLITS, CvSplit
 from train.evaluation.scores import SCORES_NAME, SequenceScores, read_sequences
 from train.evaluation.statistics import Metrics, Share, compute_metrics
-from train.evaluation.test_record import TEST_NAME
+from train.evaluation.stored_test import TEST_NAME
 
 SUMMARY_NAME = "cv.json"
 SUMMARY_FORMAT = "ckshard-cv"

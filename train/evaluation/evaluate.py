@@ -25,7 +25,7 @@ from train.evaluation.confusion import write_confusion_figure
 from train.evaluation.fusion_choice import choose_weights
 from train.evaluation.scores import SCORES_NAME, StreamScores, write_scores
 from train.evaluation.statistics import McNemar, Metrics, compute_metrics, mcnemar_exact
-from train.evaluation.test_record import TEST_FORMAT, TEST_NAME, TEST_VERSION
+from train.evaluation.stored_test import TEST_FORMAT, TEST_NAME, TEST_VERSION
 from train.prediction.stream_model import StreamModel, check_fits, check_pair, load_stream_model
 
 PREDICTIONS_NAME = "predictions.jsonl"

@@ -18,8 +18,8 @@ from train.evaluation.cv_options import Views
 from train.evaluation.cv_summary import SUMMARY_NAME, fold_dir, read_summary, series_dir
 from train.evaluation.evaluate import PREDICTIONS_NAME, TITLES, evaluate_runs
 from train.evaluation.report_page import Page
+from train.evaluation.stored_test import TEST_NAME, StoredTest, is_test_of, read_test
 from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells
-from train.evaluation.test_record import TEST_NAME, StoredTest, is_test_of, read_test
 from train.running.run_folder import CONFIG_NAME, RunRecord, read_run
 
 TEMPLATE = "report.html.j2"
