@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -169,6 +170,8 @@ def _last_linear(model: nn.Module, arch: str) -> tuple[str, int]:
 def _load(model: nn.Module, arch: str, weights: str, *, stem: str, head: str) -> None:
     path = Path(weights)
     is_file = path.is_file()
+    if not is_file and os.path.lexists(path) and weights != "imagenet":
+        raise InputError(f"{path}: is no regular file, expected weights")
     state = read_state_dict(path, head=head) if is_file else torchvision_state_dict(arch, weights)
     kernel = f"{stem}.weight"
     wanted = model.state_dict()[kernel].shape[1]

@@ -28,6 +28,7 @@ from shard_builder.errors import InputError
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 READ = os.O_RDONLY | NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW | getattr(os, "O_BINARY", 0)
+LARGE = 1 << 30
 TEMPORARY_NAME = re.compile(r".+\.[0-9a-f]{24}\.tmp")
 
 FULL = {
@@ -116,10 +117,24 @@ def digest_file(path: Path) -> FileDigest:
     """Hash a regular file in blocks of 1 MiB.
 
     Raises:
-        InputError: If it is missing, a link, or no regular file.
+        InputError: If it is missing, a link, no regular file, or little but holes.
     """
     with open_regular(path) as file:
+        if _is_hollow(file.fileno()):
+            raise InputError(f"{path}: is sparse: most bytes that it claims are holes")
         return digest_open(file)
+
+
+def _is_hollow(descriptor: int) -> bool:
+    """Tell whether a large file is next to nothing but holes; reading one would take hours."""
+    status = os.fstat(descriptor)
+    held = getattr(status, "st_blocks", status.st_size) * 512
+    if status.st_size < LARGE or held > status.st_size // 64 or not hasattr(os, "SEEK_HOLE"):
+        return False
+    # Where a file system counts no blocks, it finds no hole either.
+    has_hole = os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return has_hole
 
 
 def digest_open(file: BinaryIO) -> FileDigest:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shard_builder.errors import DatasetError
+from shard_builder.errors import DatasetError, InputError
 from shard_builder.files import FileDigest, digest_file, is_regular
 from shard_builder.format.index import INDEX_NAME, LISTS, MOST_FRAMES, checked_rows, read_index
 from shard_builder.format.manifest import (
@@ -151,8 +151,11 @@ def _file_fault(file: Path, expected: FileDigest, *, quick: bool) -> str:
         return "is not a regular file"
     if status.st_size != expected.num_bytes:
         return f"has {status.st_size} bytes, expected {expected.num_bytes} as in the manifest"
-    if not quick and digest_file(file).sha256 != expected.sha256:
-        return "its SHA-256 differs from the manifest's"
+    try:
+        if not quick and digest_file(file).sha256 != expected.sha256:
+            return "its SHA-256 differs from the manifest's"
+    except InputError as error:
+        return str(error).removeprefix(f"{file}: ")
     return ""
 
 

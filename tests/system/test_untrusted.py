@@ -347,6 +347,14 @@ def test_special_files_and_sizes_in_a_dataset(kind: str, name: str, dataset: Pat
     assert any(fault.file == name for fault in verify_dataset(dataset).faults)
 
 
+@pytest.mark.parametrize("name", [INDEX_NAME, "flow-000000.tar", "rgb-000000.idx"])
+def test_holes_are_not_hashed_even_where_the_manifest_claims_them(name: str, dataset: Path) -> None:
+    make_special(dataset / name, "sparse")
+    edit_json(dataset / MANIFEST_NAME, lambda r: r["files"][name].update(num_bytes=1 << 40))
+    faults = [fault for fault in verify_dataset(dataset).faults if fault.file == name]
+    assert any("is sparse" in fault.what for fault in faults)
+
+
 @pytest.mark.parametrize("kind", ["fifo", "sparse", "folder"])
 @pytest.mark.parametrize(
     "name", ["config.json", "split.json", "metrics.jsonl", "last.pt", "test/test.json"]
