@@ -20,13 +20,24 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-import pipelines.engines.dali_graph  # noqa: F401  DALI's memory pool: the first pipeline of the process fixes it, and that is a peer's
-from bench.loaders.report import loader_blocks, plot_loaders
-from bench.loaders.windows import BATCH_SIZE, RandomCut, Windows, draw_windows
+# DALI's memory pool: the first pipeline of the process fixes it, and that is a peer's.
+import pipelines.engines.dali_graph  # noqa: F401
+from bench.loaders.report import COPYING_NAME, loader_blocks, plot_loaders
+from bench.loaders.windows import (
+    BATCH_SIZE,
+    STACK_LENGTH,
+    KernelCut,
+    RandomCut,
+    Windows,
+    draw_windows,
+)
 from bench.records import Record, make_parser, provenance, write_record
 from pipelines.dataset import open_dataset
+from pipelines.engines.planes import open_planes
 from pipelines.loader import make_loader
 from pipelines.reading import Cache, EngineName, Reading
+from pipelines.streams import FLOW
+from pipelines.throughput.ceilings import copying_alone
 from pipelines.throughput.turns import Contender, measure_in_turns, spread
 from shard_builder.console import make_console
 from shard_builder.progress import progress_bar
@@ -68,11 +79,19 @@ PEERS = (
     Peer("SPDL, jpg", "spdl", "jpg"),
     Peer("SPDL, raw", "spdl", "raw"),
     Peer("FFCV, raw", "ffcv", "raw"),
+    Peer("DataLoader, mapped array, our kernel", "mapped_array", "raw", KernelCut),
+    Peer("webdataset, npy, our kernel", "webdataset", "raw", KernelCut),
+    Peer("webdataset, jpg, our kernel", "webdataset", "jpg", KernelCut),
+    Peer("SPDL, raw, our kernel", "spdl", "raw", KernelCut),
+    Peer("SPDL, jpg, our kernel", "spdl", "jpg", KernelCut),
 )
 OURS = (
     Own("cpu, jpg", "cpu", "jpg"),
     Own("cpu, jpg cached", "cpu", "jpg", cache="ram"),
+    Own("cpu, lz4", "cpu", "lz4"),
+    Own("cpu, lz4 cached", "cpu", "lz4", cache="ram"),
     Own("cpu, raw", "cpu", "raw"),
+    Own("cpu, raw float32", "cpu", "raw", dtype=torch.float32),
     Own("dali, jpg", "dali", "jpg"),
     Own("dali, jpg cached", "dali", "jpg", cache="ram"),
     Own("dali, raw", "dali", "raw"),
@@ -126,6 +145,15 @@ def open_own(row: Own, windows: Windows, device: str) -> Iterator[Contender]:
             )
 
 
+@contextmanager
+def open_ceiling(windows: Windows) -> Iterator[Contender]:
+    """Copy the crops of raw windows and do no more: what memory allows."""
+    with open_dataset(windows.folder / "raw") as dataset:
+        reader = open_planes(dataset, FLOW, stack_length=STACK_LENGTH)
+        with copying_alone(reader, len(dataset), num_threads=windows.num_workers) as contender:
+            yield replace(contender, name=COPYING_NAME)
+
+
 def measure_loaders(
     windows: Windows,
     *,
@@ -152,6 +180,7 @@ def measure_loaders(
         num_peers = len(contenders)
         for device, own in product(devices, OURS):
             contenders.append(stack.enter_context(open_own(own, windows, device)))
+        contenders.append(stack.enter_context(open_ceiling(windows)))
         rates = measure_in_turns(
             contenders, repeats=repeats, seconds=seconds, on_progress=on_progress
         )
@@ -159,7 +188,7 @@ def measure_loaders(
         {
             "name": contender.name,
             "engine": contender.engine,
-            "is_ours": number >= num_peers,
+            "is_ours": number >= num_peers and contender.name != COPYING_NAME,
             "stream": "flow",
             "codec": contender.codec,
             "dtype": contender.dtype,

@@ -16,6 +16,7 @@ import torch
 from bench.records import run_ckshard
 from pipelines.dataset import open_dataset
 from pipelines.engines.crop_resize import SampleCutter
+from pipelines.engines.cutter import Cutter, make_cutter
 from pipelines.engines.planes import open_planes
 from pipelines.plan.crops import multi_scale_crops
 from pipelines.streams import FLOW, UInt8
@@ -26,7 +27,8 @@ from shard_builder.machine import num_usable_cores
 BATCH_SIZE, STACK_LENGTH = 32, 5
 SHAPE = NUM_PLANES, HEIGHT, WIDTH = 2 * STACK_LENGTH, 256, 340
 CUT_SHAPE = 224, 224, NUM_PLANES
-CODECS = ("raw", "jpg")
+CODECS = {"raw": "--codec", "jpg": "--codec", "lz4": "--flow-codec"}
+"""Of the datasets, and the option that asks for each."""
 NPY_MAGIC = b"\x93NUMPY"
 JPEG_QUALITY = 95
 CROPS = multi_scale_crops(height=HEIGHT, width=WIDTH, ratios=FLOW.crop_ratios).tolist()
@@ -50,6 +52,20 @@ class RandomCut:
         """Decode, and write the cut into (224, 224, 10)."""
         box, is_mirrored = tuple(random.choice(CROPS)), random.random() < 0.5
         self._cutter.cut(list(decode(stored)), box, is_mirrored, levels)
+
+
+class KernelCut(RandomCut):
+    """The same with this project's kernel: what a peer's storage is worth without cv2."""
+
+    def __init__(self) -> None:
+        self._kernel: Cutter | None = None
+
+    def cut_into(self, stored: Any, levels: UInt8) -> None:
+        """Decode, and write the cut into (224, 224, 10)."""
+        if self._kernel is None:  # compiled where it works: it cannot be sent to a worker
+            self._kernel = make_cutter(FLOW, SHAPE, torch.uint8)
+        box, is_mirrored = tuple(random.choice(CROPS)), random.random() < 0.5
+        self._kernel.cut(decode(stored), box, is_mirrored, levels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +104,9 @@ def draw_windows(folder: Path, *, num_subjects: int) -> None:
     release, workers = folder / "release", ("--workers", num_usable_cores())
     if not release.is_dir():
         run_ckshard("synth", release, "--subjects", num_subjects, "--max-frames", 6, *workers)
-    for codec in CODECS:
+    for codec, option in CODECS.items():
         if not (folder / codec / MANIFEST_NAME).is_file():
-            options = ("--codec", codec, "--streams", "flow", "--yes", *workers)
+            options = (option, codec, "--streams", "flow", "--yes", *workers)
             run_ckshard("build", release, folder / codec, *options)
     run_ckshard("prepare", release, folder / "tree", *workers)
 

@@ -16,6 +16,7 @@ from pipelines.dataset import Dataset, open_dataset
 from pipelines.reading import DTYPES, find_device
 from pipelines.streams import kind_of
 from pipelines.throughput.cases import BenchOptions
+from pipelines.throughput.ceilings import COPYING
 from pipelines.throughput.consumer import WaitRecord
 from pipelines.throughput.measure import BenchRecord, run_bench
 from shard_builder.checks import check_choice
@@ -50,6 +51,8 @@ def run_bench_command(
         with progress_bar("measurements", console=console) as report:
             records = run_bench(dataset, options, on_progress=report)
     console.print(records_table(records))
+    for line in share_lines(records):
+        console.print(line, highlight=False)
     write_records(json_path, records)
     if plot_path is not None:
         plot_records(records, plot_path)
@@ -109,19 +112,18 @@ def write_records(path: Path | None, records: Sequence[BenchRecord | WaitRecord]
 
 
 def records_table(records: list[BenchRecord]) -> Table:
-    """Lay out records; the last column compares medians with the PNG tree of the same stream."""
+    """Lay out records; the last columns hold medians against the stream's tree and ceiling."""
     first = records[0]
     title = (
         f"samples/s, batches of {first.batch_size}, {first.threads} threads,"
         f" {first.machine['processor']}"
     )
-    words, numbers = ("stream", "loader", "codec", "dtype"), ("median", "range", "x png tree")
+    words, numbers = (
+        ("stream", "loader", "codec", "dtype"),
+        ("median", "range", "x png tree", "of copying"),
+    )
     table = make_table(title, *words, *numbers, num_left=len(words))
-    trees = {
-        record.stream: record.samples_per_s["median"]
-        for record in records
-        if record.engine == "png-tree"
-    }
+    trees, copies = medians_of(records, "png-tree"), medians_of(records, COPYING)
     for record in records:
         rate = record.samples_per_s
         table.add_row(
@@ -132,9 +134,28 @@ def records_table(records: list[BenchRecord]) -> Table:
             f"{rate['median']:,.0f}",
             f"{rate['min']:,.0f} - {rate['max']:,.0f}",
             f"{rate['median'] / trees[record.stream]:.1f}",
+            f"{100 * rate['median'] / copies[record.stream]:.0f} %",
             end_section=record is records[-1],
         )
     return table
+
+
+def medians_of(records: Sequence[BenchRecord], engine: str) -> dict[str, float]:
+    """Return the median of an engine by stream."""
+    return {r.stream: r.samples_per_s["median"] for r in records if r.engine == engine}
+
+
+def share_lines(records: Sequence[BenchRecord]) -> list[str]:
+    """Say how far the cpu engine is from this machine's speed of copying the same crops."""
+    copies, lines = medians_of(records, COPYING), []
+    for record in records:
+        if record.engine == "cpu":
+            share = 100 * record.samples_per_s["median"] / copies[record.stream]
+            lines.append(
+                f"{record.stream}: {record.name} ({record.codec}) makes {share:.0f} % of what"
+                f" copying the crops alone makes; {record.cutter} cuts them"
+            )
+    return lines
 
 
 def plot_records(records: list[BenchRecord], path: Path) -> None:

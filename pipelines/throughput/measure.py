@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
 from pipelines.dataset import Dataset
+from pipelines.engines.cutter import CUTTER
 from pipelines.engines.planes import open_planes
 from pipelines.streams import kind_of
 from pipelines.throughput.cases import BenchOptions, LoaderCase, loader_cases
+from pipelines.throughput.ceilings import copying_alone, decoding_alone
 from pipelines.throughput.png_tree import PngTree, make_png_loader, write_png_tree
 from pipelines.throughput.turns import Contender, machine_facts, measure_in_turns, spread
 from shard_builder.format.streams import StreamName
@@ -29,7 +29,7 @@ TREE_SAMPLES = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchRecord:
-    """One line of the result; ``samples_per_s`` is a :func:`spread`."""
+    """One line of the result; ``samples_per_s`` is a :func:`spread`, ``cutter`` cuts its crops."""
 
     name: str
     engine: str
@@ -38,6 +38,7 @@ class BenchRecord:
     dtype: str
     batch_size: int
     threads: int
+    cutter: str
     samples_per_s: dict[str, Any]
     machine: dict[str, str | int | None]
     versions: dict[str, str | None]
@@ -79,13 +80,14 @@ def run_bench(
 
 
 def _contenders(dataset: Dataset, stream: StreamName, options: BenchOptions) -> Iterator[Any]:
-    codec = dataset.stream(stream).codec
+    codec, kind = dataset.stream(stream).codec, kind_of(stream)
     yield _png_tree(dataset, stream, options)
     for case in loader_cases(codec, options.device):
         yield _loader(case, dataset, stream, options)
+    reader = open_planes(dataset, kind, stack_length=options.stack_length)
     if codec != "raw":
-        yield _ceiling(dataset, stream, options, with_decoding=True)
-    yield _ceiling(dataset, stream, options, with_decoding=False)
+        yield decoding_alone(reader, len(dataset), num_threads=options.num_threads)
+    yield copying_alone(reader, len(dataset), num_threads=options.num_threads)
 
 
 @contextmanager
@@ -132,44 +134,6 @@ def _png_tree(dataset: Dataset, stream: StreamName, options: BenchOptions) -> It
         )
 
 
-@contextmanager
-def _ceiling(
-    dataset: Dataset, stream: StreamName, options: BenchOptions, *, with_decoding: bool
-) -> Iterator[Contender]:
-    """Threads that only decode windows, or only copy the planes of decoded ones."""
-    codec = dataset.stream(stream).codec
-    reader = open_planes(dataset, kind_of(stream), stack_length=options.stack_length)
-    num_rows, num_threads = len(dataset), options.num_threads
-    kept = (
-        []
-        if with_decoding
-        else [reader.window(row, 0) for row in range(min(num_rows, TREE_SAMPLES))]
-    )
-    targets = [
-        np.empty((reader.num_channels, reader.height, reader.width), np.uint8)
-        for _ in range(num_threads)
-    ]
-
-    def work(part: int) -> int:
-        for number in range(part, MIN_EPOCH_SAMPLES, num_threads):
-            if with_decoding:
-                reader.window(number % num_rows, 0)
-                continue
-            target = targets[part]
-            np.copyto(target.reshape(reader.shape), kept[number % len(kept)])
-        return len(range(part, MIN_EPOCH_SAMPLES, num_threads))
-
-    cv2.setNumThreads(1)
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="ckshard-bench") as pool:
-        yield Contender(
-            name="ceiling: decoding alone" if with_decoding else "ceiling: copying alone",
-            engine="decode-only" if with_decoding else "copy-only",
-            codec=codec,
-            dtype="uint8",
-            run_epoch=lambda epoch: sum(pool.map(work, range(num_threads))),
-        )
-
-
 def _record(
     contender: Contender, stream: str, rates: list[float], options: BenchOptions
 ) -> BenchRecord:
@@ -181,6 +145,7 @@ def _record(
         dtype=contender.dtype,
         batch_size=options.batch_size,
         threads=options.num_threads,
+        cutter=CUTTER if contender.engine == "cpu" else "",
         samples_per_s=spread(rates),
         machine=machine_facts(),
         versions=package_versions(),
