@@ -52,8 +52,8 @@ def copying_alone(reader: PlaneReader, num_rows: int, *, num_threads: int) -> It
         numbers = range(part, EPOCH_SAMPLES, num_threads)
         for turn, number in enumerate(numbers):
             window, (y, x, height, width) = plan[number]
-            place = (slice(y, y + height), slice(x, x + width))
-            crop = window[:, *place] if reader.kind.has_pairs else window[place]
+            rows, columns = slice(y, y + height), slice(x, x + width)
+            crop = window[:, rows, columns] if reader.kind.has_pairs else window[rows, columns]
             out = room[part, turn % BATCH_ROOM, : crop.size].reshape(crop.shape)
             np.copyto(out, crop)
         return len(numbers)
