@@ -50,7 +50,7 @@ class TrainConfig:
     epochs: int = changeable(250, "Passes over the training sequences.", least=1, most=MOST_EPOCHS)
     batch_size: int = option(10, "Samples of a batch, over all ranks.", least=1, most=1 << 16)
     iter_size: int = option(5, "Batches accumulated into one step.", least=1, most=1 << 16)
-    lr: float = option(1e-3, "Learning rate.", above=0, most=1e6)
+    lr: float = option(1e-3, "Learning rate.", above=0, most=1e30)
     lr_steps: tuple[int, ...] = option((100, 200), "Epochs at which it is divided by 10.")
     momentum: float = option(0.9, "Momentum of SGD.")
     weight_decay: float = option(5e-4, "Weight decay, on every parameter.", least=0, most=1e6)

@@ -38,7 +38,7 @@ def loader_blocks(record: Record) -> dict[str, str]:
     others = [e for e in record["records"] if e not in with_kernel]
     return {
         "loaders": f"{caption}\n\n{_table(record, others)}",
-        "loader-kernel": _table(record, with_kernel),
+        "loader-kernel": _table(record, with_kernel) if with_kernel else "Not measured yet.",
         "loader-targets": _targets(record),
     }
 

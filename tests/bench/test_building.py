@@ -13,7 +13,7 @@ import numpy as np
 import bench.building
 from bench.building import build_blocks, measure_builds, original_levels, prepare_like_the_original
 from bench.records import provenance
-from shard_builder.building.prepare import prepare_sequence
+from shard_builder.building.prepare import SCRATCH, prepare_sequence
 from shard_builder.format.levels import quantize_flow
 from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.synth.options import ReleaseOptions
@@ -33,8 +33,8 @@ def test_the_original_style_preparation_writes_the_pictures_of_prepare(tmp_path:
     options = ReleaseOptions(num_subjects=1, image_scale=0.1, max_frames=6)
     write_release(tmp_path / "release", options)
     sequence = scan_ckplus(tmp_path / "release").sequences[0]
-    for stream in ("rgb", "flow"):
-        (tmp_path / "tree" / stream / str(sequence.code)).mkdir(parents=True)
+    for folder in (SCRATCH, f"rgb/{sequence.code}", f"flow/{sequence.code}"):
+        (tmp_path / "tree" / folder).mkdir(parents=True)
     prepare_sequence(sequence, tmp_path / "tree", "farneback", 10.0)
     prepare_like_the_original(sequence.frames[:3], tmp_path / sequence.key)
     for axis in ("x_flow", "y_flow"):

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pipelines.dataset import open_dataset
+from pipelines.engines.cutter import CUTTER
 from pipelines.engines.planes import open_planes
 from pipelines.plan.crops import multi_scale_crops
 from pipelines.streams import FLOW, KINDS
@@ -34,6 +35,7 @@ FIELDS = {
     "dtype",
     "batch_size",
     "threads",
+    "cutter",
     "samples_per_s",
     "machine",
     "versions",
@@ -105,6 +107,8 @@ def test_records_table_and_figure_of_everything_this_machine_has(
         assert (record["stream"], record["batch_size"], record["threads"]) == ("rgb", 8, 1)
         assert record["machine"]["cores"] >= 1 and record["versions"]["torch"]
     assert "png tree" in done.stdout and "x png tree" in done.stdout
+    assert "of what copying the crops alone makes" in done.stdout
+    assert {record["cutter"] for record in records} == {"", CUTTER}
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -192,7 +196,7 @@ def test_what_a_device_waits(tiny_dataset: Path, tmp_path: Path) -> None:
     records = json.loads(target.read_text())
     assert [record["name"] for record in records] == ["cpu", "cpu, cached", "dali on the cpu"]
     for record in records:
-        assert set(record) == (FIELDS - {"samples_per_s"}) | WAIT_FIGURES | {
+        assert set(record) == (FIELDS - {"samples_per_s", "cutter"}) | WAIT_FIGURES | {
             "consumer_ms",
             "epoch_samples",
         }

@@ -132,10 +132,10 @@ def test_help_says_what_each_field_is(cktrain: Cktrain) -> None:
         ("--split=kfold", "--split kfold, expected subject-kfold, loso"),
         ("--batch-size=64", "--batch-size 64, but the training part has 28"),
         ("--cache=disk", "--cache disk, expected one of none, ram, device"),
-        ("--cache-bytes=-1", "--cache-bytes -1, expected an integer from 0"),
+        ("--cache-bytes=-1", "--cache-bytes -1, expected 0 or more"),
         ("--cache=device --cache-bytes=1000", "--cache device: "),
         ("--cache=device --loader=dali", "--loader dali with --cache device, but"),
-        ("--workers=5000", "--workers 5000, expected an integer from 1 to 4096"),
+        ("--workers=5000", "--workers 5000, expected 4096 or less"),
         ("--aug=mixup", "--aug mixup, expected one of standard, original"),
     ],
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from models.tensor_file import load_tensors
 from shard_builder.errors import InputError, TrainingError
 from shard_builder.lock import locked
 from tests.train.tiny_net import ENVIRONMENT, Cktrain, Train, command, wait_for_rows
@@ -59,7 +60,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_good_one(tmp_path: 
     with pytest.raises(TrainingError, match=expected), largest_file(4096):
         write_checkpoint(path, {"model": torch.zeros(1 << 16)}, also=tmp_path / "epoch-0001.pt")
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
-    assert len(read_checkpoint(path)["model"]) == 8
+    assert len(load_tensors(path, what="a checkpoint", sealed=True)["model"]) == 8
     with pytest.raises(TrainingError, match="There is none yet"), largest_file(4096):
         write_checkpoint(tmp_path / "best.pt", {"model": torch.zeros(1 << 16)})
 
@@ -70,7 +71,8 @@ def test_a_second_name_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "link", refuse)
     write_checkpoint(tmp_path / "last.pt", {"epoch": 1}, also=tmp_path / "epoch-0001.pt")
-    assert read_checkpoint(tmp_path / "epoch-0001.pt")["epoch"] == 1
+    copy = load_tensors(tmp_path / "epoch-0001.pt", what="a checkpoint", sealed=True)
+    assert copy["epoch"] == 1
 
 
 def test_a_full_disk_is_one_sentence_and_resume_goes_on(
@@ -109,7 +111,7 @@ def test_a_closed_terminal_and_a_schedulers_warning_save(
     process.send_signal(number)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + number and "last.pt is saved" in printed, printed
-    assert read_checkpoint(out / "last.pt")["progress"]["step"] >= 2
+    assert read_checkpoint(out / "last.pt").progress.step >= 2
 
 
 def test_nohup_is_respected() -> None:
