@@ -38,7 +38,7 @@ def decoding_alone(reader: PlaneReader, num_rows: int, *, num_threads: int) -> I
 
 @contextmanager
 def copying_alone(reader: PlaneReader, num_rows: int, *, num_threads: int) -> Iterator[Contender]:
-    """Threads that copy the crops of training from decoded windows into memory, uncut otherwise."""
+    """Threads that copy the crops of training from decoded windows into memory."""
     windows = [reader.window(row, 0) for row in range(min(num_rows, KEPT_WINDOWS))]
     boxes = multi_scale_crops(
         height=reader.height, width=reader.width, ratios=reader.kind.crop_ratios

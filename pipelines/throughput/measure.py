@@ -17,13 +17,12 @@ from pipelines.engines.cutter import CUTTER
 from pipelines.engines.planes import open_planes
 from pipelines.streams import kind_of
 from pipelines.throughput.cases import BenchOptions, LoaderCase, loader_cases
-from pipelines.throughput.ceilings import copying_alone, decoding_alone
+from pipelines.throughput.ceilings import EPOCH_SAMPLES, copying_alone, decoding_alone
 from pipelines.throughput.png_tree import PngTree, make_png_loader, write_png_tree
 from pipelines.throughput.turns import Contender, machine_facts, measure_in_turns, spread
 from shard_builder.format.streams import StreamName
 from shard_builder.provenance import package_versions
 
-MIN_EPOCH_SAMPLES = 512
 TREE_SAMPLES = 64
 
 
@@ -95,7 +94,7 @@ def _loader(
     case: LoaderCase, dataset: Dataset, stream: StreamName, options: BenchOptions
 ) -> Iterator[Contender]:
     rows = np.arange(len(dataset), dtype=np.int64)
-    rows = np.tile(rows, -(-max(MIN_EPOCH_SAMPLES, options.batch_size) // len(rows)))
+    rows = np.tile(rows, -(-max(EPOCH_SAMPLES, options.batch_size) // len(rows)))
     with case.open(dataset, stream, rows, options) as loader:
 
         def run_epoch(epoch: int) -> int:
