@@ -15,7 +15,16 @@ import pytest
 import bench.loaders.__main__ as loaders
 import bench.loaders.windows as windows_module
 from bench.loaders.__main__ import OURS, PEERS, Peer, measure_loaders, open_peer
-from bench.loaders.report import ORIGINAL, TARGETS, loader_blocks, plot_loaders
+from bench.loaders.report import (
+    BEST,
+    BEST_JPEG,
+    COPYING_NAME,
+    ORIGINAL,
+    OUR_KERNEL,
+    TARGETS,
+    loader_blocks,
+    plot_loaders,
+)
 from bench.loaders.windows import STACK_LENGTH, RandomCut, Windows, decode, draw_windows, encode
 from pipelines.dataset import open_dataset
 from pipelines.engines.planes import open_planes
@@ -89,7 +98,9 @@ def test_peers_and_engines_are_measured_and_shown(windows: Windows, tmp_path: Pa
         assert 0 < rate["min"] <= rate["median"] <= rate["max"] and len(rate["runs"]) == 2
     assert record["machine"]["cores"] and record["versions"]["torch"]
     blocks = loader_blocks(record)
-    assert blocks["loaders"].count("\n| ") == len(names) + 1
+    with_kernel = [name for name in names if name.endswith(OUR_KERNEL)]
+    assert blocks["loader-kernel"].count("\n| ") == len(with_kernel)
+    assert blocks["loaders"].count("\n| ") == len(names) - len(with_kernel) + 1
     assert "| cpu, raw / DataLoader, mapped array | " in blocks["loader-targets"]
     plot_loaders(record, tmp_path / "loaders.png")
     assert (tmp_path / "loaders.png").read_bytes().startswith(b"\x89PNG")
@@ -116,8 +127,10 @@ def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(
     monkeypatch.setattr(loaders, "OURS", OURS[:1])
     few = replace(windows, num_samples=32)
     record = measure_loaders(few, repeats=1, seconds=0.0, only=("spdl",))
-    assert [entry["is_ours"] for entry in record["records"]] == [True]
-    assert [entry["name"] for entry in record["skipped"]] == ["SPDL, jpg", "SPDL, raw"]
+    assert [entry["name"] for entry in record["records"]] == [OURS[0].name, COPYING_NAME]
+    assert {entry["name"] for entry in record["skipped"]} == {
+        peer.name for peer in PEERS if peer.module == "spdl"
+    }
     assert "No module named 'bench.loaders.peers.spdl'" in record["skipped"][0]["reason"]
     assert "| SPDL, raw | | left out: No module named" in loader_blocks(record)["loaders"]
 
@@ -125,4 +138,5 @@ def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(
 def test_what_is_aimed_at_is_measured() -> None:
     ours, peers = {own.name for own in OURS}, {peer.name for peer in PEERS}
     assert ORIGINAL in peers
-    assert all(one in ours and other in ours | peers for one, other, _ in TARGETS)
+    known = ours | peers | {COPYING_NAME, BEST, BEST_JPEG}
+    assert all(one in ours and other in known for one, other, _ in TARGETS)
