@@ -39,7 +39,9 @@ class TrainConfig:
     stream: Stream
 
     # The net
-    arch: str = option("resnet152", "resnet18, 34, 50, 101, 152 or another torchvision classifier.")
+    arch: str = option(
+        "resnet152", "resnet18, 34, 50, 101, 152, another torchvision classifier, or timm/NAME."
+    )
     weights: str = option("imagenet", "imagenet, an entry of torchvision's enum, a file, or none.")
     original_head: bool = option(False, "The original's heads of 8 outputs.")
     dropout: float | None = option(None, "Before the classifier; 0.8 rgb, 0.7 flow unless given.")
@@ -52,10 +54,30 @@ class TrainConfig:
     iter_size: int = option(5, "Batches accumulated into one step.", least=1, most=1 << 16)
     lr: float = option(1e-3, "Learning rate.", above=0, most=1e30)
     lr_steps: tuple[int, ...] = option((100, 200), "Epochs at which it is divided by 10.")
-    momentum: float = option(0.9, "Momentum of SGD.")
+    optimizer: Literal["sgd", "adamw"] = option("sgd", "SGD with momentum, or AdamW.")
+    schedule: Literal["steps", "cosine", "one-cycle"] = option(
+        "steps", "steps: --lr-steps; the others fall step by step, over all epochs."
+    )
+    warmup_epochs: int = option(
+        0, "Epochs in which the rate rises; one-cycle takes 30 % unless given.", least=0
+    )
+    momentum: float = option(0.9, "Momentum of SGD, first beta of AdamW.")
     weight_decay: float = option(5e-4, "Weight decay, on every parameter.", least=0, most=1e6)
     stem_lr_scale: float = option(
         1.0, "Factor on the first convolution's learning rate (TSN: 5 for flow).", above=0, most=1e6
+    )
+    head_lr_scale: float = option(
+        1.0, "Factor on the new head's learning rate (fine-tuning: 5).", above=0, most=1e6
+    )
+    label_smoothing: float = option(0.0, "Part of a label that all classes share.")
+    ema: float = option(
+        0.0, "Decay of averaged weights, which are then tested; 0 keeps none (often 0.99)."
+    )
+    early_stop: int = changeable(
+        0,
+        "End after so many validations without a lower loss; 0: never.",
+        least=0,
+        most=MOST_EPOCHS,
     )
     clip_grad: float = option(
         0.0, "Largest gradient norm (TSN: 20); 0 does not clip.", least=0, most=1e6
@@ -137,8 +159,11 @@ class TrainConfig:
                 raise _refused(entry.name, value, f"a number above {above}")
             if (most := limits.get("most")) is not None and value > most:
                 raise _refused(entry.name, value, f"{most} or less")
-        if not 0 <= self.momentum < 1:
-            raise _refused("momentum", self.momentum, "0 or more and less than 1")
+        for name in ("momentum", "label_smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise _refused(name, getattr(self, name), "0 or more and less than 1")
+        if self.warmup_epochs and self.warmup_epochs >= self.epochs:
+            raise _refused("warmup_epochs", self.warmup_epochs, f"fewer than {self.epochs} epochs")
         if self.cache_bytes is not None and not 0 <= self.cache_bytes < 1 << 53:
             raise _refused("cache_bytes", self.cache_bytes, "0 or more")
         if self.dropout is not None and not 0 <= self.dropout < 1:
@@ -162,9 +187,11 @@ class TrainConfig:
         Raises:
             InputError: If a value differs that decides the result.
         """
+        is_bound = begun.schedule != "steps"  # the whole schedule follows from its length
         for entry in fields(self):
             now, then = getattr(self, entry.name), getattr(begun, entry.name)
-            if now != then and not entry.metadata.get("changeable"):
+            is_changeable = entry.metadata.get("changeable")
+            if now != then and (not is_changeable or (is_bound and entry.name == "epochs")):
                 raise InputError(
                     f"{entry.name}={now!r}, but the run was begun with {then!r}\n"
                     "  Leave it out to resume, or start another run in another folder."

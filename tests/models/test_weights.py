@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torchvision.models as zoo
+from torch import nn
 
 from models.build import build_model
 from shard_builder.errors import InputError
@@ -69,10 +72,91 @@ def test_weights_of_another_net_name_the_keys(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1 missing: layer3\.0\.conv1\.weight"):
         build_model("resnet18", "rgb", num_classes=7, weights=str(path))
     torch.save(build_model("resnet18", "flow", num_classes=5, weights="none").state_dict(), path)
-    with pytest.raises(InputError, match=r"fc\.1\.weight \(5, 512\), expected \(7, 512\)"):
-        build_model("resnet18", "flow", num_classes=7, weights=str(path))
     with pytest.raises(InputError, match=r"conv1\.weight has 10 channels, expected 6 or 3"):
         build_model("resnet18", "flow", num_classes=5, stack_length=3, weights=str(path))
+
+
+def checkpoint(path: Path, arch: str, names: Sequence[str], **options: Any) -> nn.Module:
+    """Write what of a checkpoint of cktrain fine-tuning reads."""
+    model = build_model(arch, "flow", num_classes=len(names), weights="none", **options)
+    torch.save({"arch": arch, "classes": list(names), "model": model.state_dict()}, path)
+    return model
+
+
+def tuned(
+    path: Path, arch: str, names: Sequence[str], **options: Any
+) -> tuple[nn.Module, list[str]]:
+    """Build a net from a file of weights; return it and the notices."""
+    notices: list[str] = []
+    model = build_model(
+        arch,
+        "flow",
+        num_classes=len(names),
+        weights=str(path),
+        class_names=() if options.get("original_head") else names,
+        on_notice=notices.append,
+        **options,
+    )
+    return model, notices
+
+
+def same_parts(one: nn.Module, other: nn.Module, head: str) -> tuple[bool, bool]:
+    """Whether the bodies are equal, and the heads."""
+    left, right = one.state_dict(), other.state_dict()
+    body = [name for name in left if not name.startswith(head)]
+    return (
+        all(torch.equal(left[name], right[name]) for name in body),
+        left.keys() == right.keys()
+        and all(torch.equal(left[name], right[name]) for name in left if name.startswith(head)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arch", "head"),
+    [("resnet18", "fc."), ("mobilenet_v3_small", "classifier.3."), ("timm/test_resnet", "fc.")],
+)
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("abc", "its head has 5 outputs, this net 3: the head starts anew"),
+        ("abcdefg", "its head has 5 outputs, this net 7: the head starts anew"),
+        ("edcba", "its head is of other classes or another kind: the head starts anew"),
+        ("abcde", ""),
+    ],
+)
+def test_weights_of_another_set_keep_the_body_and_start_the_head_anew(
+    arch: str, head: str, names: str, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "last.pt"
+    trained = checkpoint(path, arch, "abcde")
+    model, notices = tuned(path, arch, names)
+    assert same_parts(trained, model, head) == (True, not words)
+    assert [words in notice and str(path) in notice for notice in notices] == [True] * bool(words)
+
+
+def test_a_head_of_another_kind_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    trained = checkpoint(path, "resnet18", "abcdefgh", original_head=True)
+    model, notices = tuned(path, "resnet18", "abcdefgh")
+    assert same_parts(trained, model, "fc.") == (True, False) and len(notices) == 1
+    model, notices = tuned(path, "resnet18", "abcdefgh", original_head=True)
+    assert same_parts(trained, model, "fc.") == (True, True) and not notices
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked"),
+    [("resnet18", "resnet34"), ("timm/test_resnet", "timm/test_convnext"), ("alexnet", "vgg11")],
+)
+def test_weights_of_another_arch_name_both(trained: str, asked: str, tmp_path: Path) -> None:
+    checkpoint(tmp_path / "last.pt", trained, "abcde")
+    with pytest.raises(InputError, match=f"last.pt' are of {trained}, but arch='{asked}' is asked"):
+        tuned(tmp_path / "last.pt", asked, "abcde")
+
+
+def test_weights_of_the_same_net_of_the_other_library_are_taken(tmp_path: Path) -> None:
+    trained = checkpoint(tmp_path / "last.pt", "resnet18", "abcde")
+    model, notices = tuned(tmp_path / "last.pt", "timm/resnet18", "abcde")
+    assert same_parts(trained, model, "fc.") == (True, True) and not notices
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])

@@ -50,7 +50,7 @@ FLOORS = {
         "loader views",
         "throughput",
     ),
-    "models": ("heads fusion tensor_file", "weights", "build"),
+    "models": ("heads fusion tensor_file", "weights timm_nets", "build"),
     "train": (
         "config device distributed",
         "running",

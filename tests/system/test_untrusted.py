@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -626,6 +627,19 @@ def test_fields_of_a_sealed_checkpoint_are_checked(run: Path, base: Base, cli: C
         write_checkpoint(run / "last.pt", whole | {name: value})
         code, printed = cli("cktrain", "test", run, base.datasets["jpg"])
         assert code == 2 and words in printed, printed
+
+
+def test_a_small_checkpoint_that_names_a_net_of_gigabytes_takes_none(
+    run: Path, base: Base, cli: Cli
+) -> None:
+    from train.running.checkpoint import write_checkpoint
+
+    content = torch.load(run / "last.pt", weights_only=True)
+    write_checkpoint(run / "last.pt", content | {"arch": "timm/vit_huge_patch14_224"})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    code, printed = cli("cktrain", "predict", run, base.frames, "--out", run / "prediction")
+    assert code == 2 and "other tensors than the net's" in printed
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB
 
 
 # --- text ----------------------------------------------------------------------------------------

@@ -88,7 +88,12 @@ def closing_lines(run: TrainRun, result: TrainingResult) -> list[str]:
 
     session, progress, path = run.session, run.session.progress, run.folder.path
     lines = []
-    if session.epoch < session.config.epochs:
+    if session.is_finished and session.epoch < session.config.epochs:
+        lines.append(
+            f"stopped early after epoch {session.epoch}: the validation loss has not fallen below"
+            f" {progress.least_loss:.4f} in {progress.num_not_lower} validations"
+        )
+    elif not session.is_finished:
         lines.append(
             f"stopped in epoch {session.epoch + 1}, step {progress.step};"
             f" {path / LAST_NAME} is saved, resume with --resume"

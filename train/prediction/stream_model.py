@@ -13,7 +13,7 @@ from torch import nn
 
 from models.build import build_model
 from models.heads import ORIGINAL_NUM_OUTPUTS
-from models.weights import load_whole
+from models.weights import check_whole
 from pipelines.dataset import Dataset
 from pipelines.engines.cutter import make_cutter
 from pipelines.engines.normalize import Normalizer
@@ -208,13 +208,18 @@ def check_fits(model: StreamModel, dataset: Dataset) -> None:
 
 
 def _net_of(content: Checkpoint, path: Path) -> nn.Module:
-    net = build_model(
-        content.arch,
-        content.stream,
-        num_classes=ORIGINAL_NUM_OUTPUTS if content.original_head else len(content.classes),
-        stack_length=content.stack_length,
-        weights="none",
-        original_head=content.original_head,
-    )
-    load_whole(net, content.model, origin=path)
+    def build() -> nn.Module:
+        return build_model(
+            content.arch,
+            content.stream,
+            num_classes=ORIGINAL_NUM_OUTPUTS if content.original_head else len(content.classes),
+            stack_length=content.stack_length,
+            weights="none",
+            original_head=content.original_head,
+        )
+
+    with torch.device("meta"):  # a small file may name a net of gigabytes
+        check_whole(build(), content.model, origin=path)
+    net = build()
+    net.load_state_dict(content.model)
     return net

@@ -40,6 +40,8 @@ class Progress:
         best_accuracy: Best validation accuracy; negative before the first validation.
         best_loss: Validation loss at the best accuracy.
         best_epoch: Epoch of it, counted from 1.
+        least_loss: Least validation loss.
+        num_not_lower: Validations since.
     """
 
     step: Count = 0
@@ -50,6 +52,8 @@ class Progress:
     best_accuracy: Annotated[float, Meta(ge=-1, le=1)] = -1.0
     best_loss: Annotated[float, Meta(ge=0)] = float("inf")
     best_epoch: Count = 0
+    least_loss: Annotated[float, Meta(ge=0)] = float("inf")
+    num_not_lower: Count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +87,9 @@ class Checkpoint:
         config: The options.
         epoch: Epochs that are done.
         progress: What the run has done.
-        model: State of the net.
-        optimizer: State of the optimizer; None in best.pt, as the two below.
+        model: State of the net; with ``ema`` the averaged one.
+        unaveraged: With ``ema``, state of the net that is trained; None in best.pt, as those below.
+        optimizer: State of the optimizer.
         scaler: State of the gradient scaler.
         loader: State of the loader.
     """
@@ -108,6 +113,7 @@ class Checkpoint:
     progress: Progress
     model: dict[str, Any]
     test_keys: tuple[str, ...] = ()
+    unaveraged: dict[str, Any] | None = None
     optimizer: dict[str, Any] | None = None
     scaler: dict[str, Any] | None = None
     loader: dict[str, Any] | None = None

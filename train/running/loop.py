@@ -18,7 +18,6 @@ from shard_builder.errors import TrainingError
 from train.running.amp import autocast, optimizer_step
 from train.running.board import add_confusion, add_inputs
 from train.running.checkpoint import BEST_NAME, LAST_NAME, write_checkpoint
-from train.running.optimizer import learning_rate, set_learning_rate
 from train.running.run_folder import RunFolder
 from train.running.session import Session
 from train.running.stall import StallTimer, StallTimes
@@ -52,8 +51,7 @@ def train(
     config, progress = session.config, session.progress
     show = shown_while_anyone_looks(on_row, stop)
     timer, total = StallTimer(session.device), StallTimes()
-    while session.epoch < config.epochs:
-        set_learning_rate(session.optimizer, lr := learning_rate(config, session.epoch))
+    while not session.is_finished:
         switch_to_training(session.model)
         batches = timer.iterate(session.train_loader)
         for batch, num_samples, is_last in accumulations(batches, session):
@@ -74,7 +72,7 @@ def train(
         times = timer.take()
         total += times
         validation = validate(session) if is_validated(session) else None
-        show(finish_epoch(session, folder, times, validation, lr=lr))
+        show(finish_epoch(session, folder, times, validation))
     return total
 
 
@@ -131,7 +129,12 @@ def forward_backward(session: Session, batch: Batch, num_samples: int) -> None:
     with autocast(session.device, session.precision):
         outputs = session.net(batch.images)
     outputs, labels = outputs.float(), batch.labels
-    losses = functional.cross_entropy(outputs, session.output_of_class[labels], reduction="none")
+    losses = functional.cross_entropy(
+        outputs,
+        session.output_of_class[labels],
+        reduction="none",
+        label_smoothing=session.config.label_smoothing,
+    )
     losses = losses * session.class_weights[labels] * batch.valid
     loss = losses.sum() * (session.ranks.world_size / num_samples)  # DDP divides by the ranks
     session.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -156,6 +159,7 @@ def finish_step(session: Session, folder: RunFolder) -> Row:
         if not session.scaler.is_enabled():
             raise not_finite("gradient norm", result.grad_norm, session, folder)
         progress.num_skipped_steps += 1
+    session.step_taken(has_moved=result.is_taken)
     progress.step += 1
     progress.meter = [before + new for before, new in zip(progress.meter, sums, strict=True)]
     return {
@@ -165,7 +169,7 @@ def finish_step(session: Session, folder: RunFolder) -> Row:
         "loss": loss / num_samples,
         "accuracy": correct / num_samples,
         "grad_norm": result.grad_norm if result.is_taken else None,
-        "lr": session.optimizer.param_groups[-1]["lr"],
+        "lr": session.schedule.lr,
     }
 
 
@@ -187,12 +191,7 @@ def is_validated(session: Session) -> bool:
 
 
 def finish_epoch(
-    session: Session,
-    folder: RunFolder,
-    times: StallTimes,
-    validation: Validation | None,
-    *,
-    lr: float,
+    session: Session, folder: RunFolder, times: StallTimes, validation: Validation | None
 ) -> Row:
     """Write the epoch's row and its checkpoints, then go to the next epoch."""
     progress = session.progress
@@ -205,7 +204,7 @@ def finish_epoch(
         "accuracy": correct / num_samples,
         "val_loss": validation.loss if validation else None,
         "val_accuracy": validation.accuracy if validation else None,
-        "lr": lr,
+        "lr": session.schedule.lr,
         **times.to_record(),
         "num_skipped_steps": progress.num_skipped_steps,
         "num_damaged": len(session.train_loader.errors),
@@ -214,6 +213,9 @@ def finish_epoch(
     session.train_loader.set_epoch(session.epoch + 1)  # a checkpoint from here on is one of it
     folder.log(row)
     if validation:
+        is_lower = validation.loss < progress.least_loss
+        progress.num_not_lower = 0 if is_lower else progress.num_not_lower + 1
+        progress.least_loss = min(progress.least_loss, validation.loss)
         add_confusion(folder, validation.confusion, session.dataset.class_names, step=progress.step)
         if (validation.accuracy, -validation.loss) > (progress.best_accuracy, -progress.best_loss):
             progress.best_accuracy, progress.best_loss = validation.accuracy, validation.loss
@@ -228,7 +230,7 @@ def save_last(session: Session, folder: RunFolder, *, is_validated: bool) -> Non
     done, config = session.epoch, session.config
     if config.save_every and done % config.save_every == 0:
         save(session, folder, LAST_NAME, also=folder.path / f"epoch-{done:04d}.pt")
-    elif is_validated and (done == config.epochs or folder.seconds_since_save() > SAVE_INTERVAL_S):
+    elif is_validated and (session.is_finished or folder.seconds_since_save() > SAVE_INTERVAL_S):
         save(session, folder, LAST_NAME)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from models.build import build_model, freeze_batch_norm
 from models.heads import ORIGINAL_NUM_OUTPUTS
@@ -27,7 +28,7 @@ from train.distributed import Ranks
 from train.running.amp import load_scale, make_scaler
 from train.running.checkpoint import Checkpoint, Progress
 from train.running.classes import check_classes, outputs_of_classes, weights_of_classes
-from train.running.optimizer import load_momentum, make_optimizer
+from train.running.optimizer import Schedule, load_optimizer, make_ema, make_optimizer
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +38,8 @@ class Session:
     Args:
         model: The plain net, whose state is saved.
         net: The same, compiled and wrapped for many ranks as asked.
+        schedule: Of the optimizer's rates.
+        ema: Averages of the weights; None if they are not asked for.
         output_of_class: Output of the net for each class, ``int64`` (classes,).
         class_weights: Weight of each class in the loss (classes,).
         step_sums: Loss, correct and samples of the accumulation in progress on this rank,
@@ -51,7 +54,9 @@ class Session:
     precision: str
     model: nn.Module
     net: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    ema: AveragedModel | None
     scaler: torch.amp.GradScaler
     train_loader: Loader
     val_loader: Loader
@@ -70,6 +75,23 @@ class Session:
     def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch."""
         return -(-self.train_loader.num_samples // self.config.step_size)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last epoch is done, or training has stopped early."""
+        has_stopped = 0 < self.config.early_stop <= self.progress.num_not_lower
+        return has_stopped or self.epoch >= self.config.epochs
+
+    @property
+    def tested_model(self) -> nn.Module:
+        """The net that is validated and tested: with the averaged weights, if there are any."""
+        return self.model if self.ema is None else self.ema.module
+
+    def step_taken(self, *, has_moved: bool) -> None:
+        """Follow a step of the optimizer: average the weights, if they moved; the next rates."""
+        if self.ema is not None and has_moved:
+            self.ema.update_parameters(self.model)
+        self.schedule.advance()
 
     def close(self) -> None:
         """Stop the loaders."""
@@ -102,9 +124,10 @@ class Session:
             "config": self.config.to_record(),
             "epoch": self.epoch,
             "progress": asdict(self.progress),
-            "model": self.model.state_dict(),
+            "model": self.tested_model.state_dict(),
         }
         if with_optimizer:
+            content["unaveraged"] = None if self.ema is None else self.model.state_dict()
             content["optimizer"] = self.optimizer.state_dict()
             content["scaler"] = self.scaler.state_dict()
             content["loader"] = self.train_loader.state_dict()
@@ -127,12 +150,18 @@ class Session:
                     f"resume=True: the run was begun with another {what}, expected the same\n"
                     "  Start another run in another folder."
                 )
-        load_whole(self.model, content.model, origin=path)
-        load_momentum(self.optimizer, content.optimizer, origin=path)
+        load_whole(self.tested_model, content.model, origin=path)
+        self.progress = content.progress
+        if self.ema is not None:
+            load_whole(self.model, content.unaveraged, origin=path)
+            self.ema.n_averaged.fill_(self.progress.step - self.progress.num_skipped_steps)
+        kind = self.config.optimizer
+        load_optimizer(self.optimizer, content.optimizer, kind=kind, origin=path)
         if self.scaler.is_enabled() and content.scaler:
             load_scale(self.scaler, content.scaler, origin=path)
         self.train_loader.load_state_dict(content.loader or {})
-        self.progress = content.progress
+        done = -(-self.train_loader.position // self.config.step_size)
+        self.schedule.advance(self.epoch * self.steps_per_epoch + done)
 
     def _origin(self) -> dict[str, str]:
         """Return the hashes of what a checkpoint must not be separated from."""
@@ -153,16 +182,18 @@ def open_session(config: TrainConfig, dataset: Dataset, split: Split, ranks: Ran
     if config.deterministic:
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not config.deterministic
-    notices = check_classes(dataset, split, untrained=config.untrained)
+    notices = [*check_classes(dataset, split, untrained=config.untrained)]
     outputs = outputs_of_classes(dataset, original_head=config.original_head)
     weights = weights_of_classes(dataset, split, config.class_weights)
-    model = make_model(config, device, ranks, num_classes=len(outputs))
+    model = make_model(config, device, ranks, dataset.class_names, on_notice=notices.append)
     train_loader, val_loader = (
         loader_of(
             config, dataset, keys, ranks, training=training, device=device, precision=precision
         )
         for keys, training in ((split.train, True), (split.val, False))
     )
+    optimizer = make_optimizer(model, config)
+    num_steps = -(-train_loader.num_samples // config.step_size)
     return Session(
         config=config,
         dataset=dataset,
@@ -172,34 +203,39 @@ def open_session(config: TrainConfig, dataset: Dataset, split: Split, ranks: Ran
         device=device,
         model=model,
         net=wrap_model(model, config, ranks),
-        optimizer=make_optimizer(model, config),
+        optimizer=optimizer,
+        schedule=Schedule(optimizer, config, steps_per_epoch=num_steps),
+        ema=make_ema(model, config.ema),
         scaler=make_scaler(device, precision),
         train_loader=train_loader,
         val_loader=val_loader,
         output_of_class=torch.tensor(outputs, device=device),
         class_weights=torch.tensor(weights, device=device),
-        notices=notices,
+        notices=tuple(notices),
         step_sums=torch.zeros(3, dtype=torch.float64, device=device),
     )
 
 
 def make_model(
-    config: TrainConfig, device: torch.device, ranks: Ranks, *, num_classes: int
+    config: TrainConfig,
+    device: torch.device,
+    ranks: Ranks,
+    class_names: Sequence[str],
+    *,
+    on_notice: Callable[[str], None] = lambda text: None,
 ) -> nn.Module:
-    """Build the net on its device; its random weights follow from the seed.
-
-    Raises:
-        InputError: If an option does not fit.
-    """
+    """Build the net on its device; its random weights follow from the seed."""
     torch.manual_seed(config.seed)
     model = build_model(
         config.arch,
         config.stream,
-        num_classes=ORIGINAL_NUM_OUTPUTS if config.original_head else num_classes,
+        num_classes=ORIGINAL_NUM_OUTPUTS if config.original_head else len(class_names),
         stack_length=config.stack_length,
         weights=config.weights,
         dropout=config.dropout,
         original_head=config.original_head,
+        class_names=class_names,
+        on_notice=on_notice,
     ).to(device)
     if config.partial_bn and not freeze_batch_norm(model):
         raise InputError(

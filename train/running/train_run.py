@@ -95,9 +95,7 @@ class TrainRun:
             write_curves(
                 folder_inside(path, FIGURES_NAME, make=True) / "curves.png", rows, title=title
             )
-        return TrainingResult(
-            exit_code=stop.exit_code if session.epoch < config.epochs else 0, times=times
-        )
+        return TrainingResult(exit_code=0 if session.is_finished else stop.exit_code, times=times)
 
 
 @contextmanager

@@ -29,13 +29,13 @@ class Validation:
 @torch.inference_mode()
 def validate(session: Session) -> Validation:
     """Run the net over the validation part: centre window, centre crop, padding left out."""
-    session.model.eval()
+    model = session.tested_model.eval()
     num_classes = len(session.output_of_class)
     loss = torch.zeros((), dtype=torch.float64, device=session.device)
     confusion = torch.zeros(num_classes * num_classes, dtype=torch.float64, device=session.device)
     for batch in session.val_loader:
         with autocast(session.device, session.precision):
-            outputs = session.model(batch.images)
+            outputs = model(batch.images)
         outputs, labels = outputs.float()[batch.valid], batch.labels[batch.valid]
         loss += functional.cross_entropy(outputs, session.output_of_class[labels], reduction="sum")
         predicted = outputs[:, session.output_of_class].argmax(dim=1)

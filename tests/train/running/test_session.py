@@ -18,6 +18,7 @@ from train.distributed import Ranks
 from train.running.session import make_model
 
 TWO_RANKS = Ranks(world_size=2)
+NAMES = tuple("abcdefg")
 
 
 @pytest.mark.parametrize("sync_bn", [False, True])
@@ -29,7 +30,7 @@ def test_partial_bn_freezes_the_same_layers_with_statistics_over_all_ranks(
     config = TrainConfig(
         stream="flow", arch="resnet18", weights="none", partial_bn=True, sync_bn=sync_bn
     )
-    model = make_model(config, torch.device("cuda", 0), TWO_RANKS, num_classes=7)
+    model = make_model(config, torch.device("cuda", 0), TWO_RANKS, NAMES)
     switch_to_training(model)
     kind = nn.SyncBatchNorm if sync_bn else nn.BatchNorm2d
     norms = [module for module in model.modules() if isinstance(module, kind)]
@@ -39,7 +40,7 @@ def test_partial_bn_freezes_the_same_layers_with_statistics_over_all_ranks(
 def test_partial_bn_that_would_freeze_nothing_is_refused() -> None:
     config = TrainConfig(stream="flow", arch="tiny", weights="none", partial_bn=True)
     with pytest.raises(InputError, match="partial_bn=True, but tiny has no BatchNorm2d"):
-        make_model(config, torch.device("cpu"), Ranks(), num_classes=7)
+        make_model(config, torch.device("cpu"), Ranks(), NAMES)
 
 
 def test_a_short_last_batch_compiles_one_more_graph_and_none_for_any_size(
