@@ -14,6 +14,7 @@ from torch import nn
 
 from models.tensor_file import load_tensors
 from shard_builder.errors import InputError
+from shard_builder.files import digest_file
 from shard_builder.untrusted.text import clean
 
 State = dict[str, torch.Tensor]
@@ -83,6 +84,11 @@ def torchvision_state_dict(arch: str, weights: str) -> State:
             f"  Copy it into {torch.hub.get_dir()}/checkpoints,"
             " or pass a file of weights, or weights='none'."
         ) from None
+
+
+def weights_sha256(weights: str) -> str | None:
+    """Return the SHA-256 of a file of weights; None if they are named otherwise."""
+    return digest_file(Path(weights)).sha256 if Path(weights).is_file() else None
 
 
 def read_weights(path: Path, *, head: str) -> Pretrained:

@@ -166,7 +166,10 @@ def split(
         str,
         _option("subject-kfold, loso, original-random (leaks), fold (official parts) or a file."),
     ] = "subject-kfold",
-    folds: Annotated[int, _option("subject-kfold: number of folds.")] = 10,
+    folds: Annotated[
+        int | None,
+        _option("subject-kfold: number of folds; 10, or one a subject if fewer, unless given."),
+    ] = None,
     fold: Annotated[
         int,
         _option(

@@ -11,18 +11,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from shard_builder.errors import InputError
+from shard_builder.files import is_regular, read_regular
+from shard_builder.untrusted.records import Count, parse_record
+from shard_builder.untrusted.text import clean
 
 PATIENCE_S = 5.0
 """How long a lock may be without content, or be in the course of being taken over."""
 PAUSE_S = 0.05
+MOST_BYTES = 1 << 16
 _locked: dict[Path, tuple[int, int]] = {}
 """The process and the thread that hold each lock: a fork copies this table."""
-
-
-class LockedError(InputError):
-    """Another process writes the folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +47,8 @@ class Holder:
     machine: str
     boot: str
     space: str
-    pid: int
-    ticks: int
+    pid: Annotated[int, Meta(ge=1, lt=1 << 31)]
+    ticks: Count
     since: str
 
     @property
@@ -70,7 +73,24 @@ class Holder:
         return state in ("Z", "X") or ticks != self.ticks
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host} since {self.since}"
+        return clean(f"process {self.pid} on {self.host} since {self.since}")
+
+
+class LockedError(InputError):
+    """Another process writes the folder.
+
+    Args:
+        message: The whole message.
+        holder: That process.
+    """
+
+    def __init__(self, message: str, holder: Holder) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the holder when the error crosses a process border."""
+        return (LockedError, (str(self), self.holder))
 
 
 def this_process() -> Holder:
@@ -136,9 +156,19 @@ def locked(folder: Path, *, take_over: bool = False, wait_s: float = 0.0) -> Ite
 
 
 def read_holder(path: Path) -> Holder | None:
-    """Read who holds a lock; None if it is free, or nobody has written a name into it yet."""
-    with suppress(FileNotFoundError, ValueError, TypeError):
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+    """Read who holds a lock; None if it is free, or nobody has written a name into it yet.
+
+    Raises:
+        InputError: If it is a link or no regular file, which no process of ours makes.
+    """
+    try:
+        data = read_regular(path, most_bytes=MOST_BYTES)
+    except InputError as error:
+        if not os.path.lexists(path) or is_regular(path):  # given back just now
+            return None
+        raise InputError(f"{error}\n  It is no lock of ckshard or cktrain. Remove it.") from None
+    with suppress(InputError):
+        return parse_record(data, Holder, place=str(path))
     return None
 
 
@@ -208,7 +238,7 @@ def _refusal(folder: Path, holder: Holder) -> LockedError:
         advice += (
             " It cannot be asked from here; if it has died, take its lock over with take_over=True."
         )
-    return LockedError(f"{folder}: is being written by {holder}\n  {advice}")
+    return LockedError(f"{folder}: is being written by {holder}\n  {advice}", holder)
 
 
 def _first_line(path: str) -> str:

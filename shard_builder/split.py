@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -17,6 +17,7 @@ from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
 from shard_builder.parts.lists import folds_of_lists, keys_of_list
 from shard_builder.parts.official import numbered_folds, sides_of_folds
+from shard_builder.parts.subjects import USUAL_FOLDS, choose_num_folds, subject_folds
 from shard_builder.untrusted.records import read_record
 from shard_builder.untrusted.text import clean
 
@@ -95,7 +96,7 @@ def make_split(
     dataset: LabelledSequences,
     kind: SplitKind | str | Path = "subject-kfold",
     *,
-    folds: int = 10,
+    folds: int | None = None,
     fold: int = 0,
     subject: str = "",
     seed: int = 0,
@@ -108,7 +109,8 @@ def make_split(
             original's own; subjects leak), ``fold`` (the official parts that the source names), or
             a file: JSON of an earlier split, a list in the original's form, or lists of parts with
             ``{fold}`` in their name (``{fold}_list.txt``).
-        folds: For ``subject-kfold``: number of folds.
+        folds: For ``subject-kfold``: number of folds; None takes 10, or as many as there are
+            subjects if that is fewer.
         fold: For ``subject-kfold``: the fold to validate on, from 0; for official folds its number.
         subject: For ``loso``: the subject to validate on.
         seed: For ``original-random``.
@@ -118,7 +120,8 @@ def make_split(
     """
     keys, subjects = dataset.keys, dataset.subjects
     if kind == "subject-kfold":
-        return split_subject_kfold(keys, subjects, num_folds=folds, fold=fold)
+        num_folds = choose_num_folds(subjects, folds)
+        return split_subject_kfold(keys, subjects, num_folds=num_folds, fold=fold)
     if kind == "loso":
         if not subject:
             raise InputError(
@@ -151,21 +154,14 @@ def make_split(
     return split
 
 
-def subject_folds(subjects: Iterable[str], *, num_folds: int) -> dict[str, int]:
-    """Map each subject to its fold: ids ascending, fold = index mod ``num_folds``.
-
-    Raises:
-        InputError: If there are fewer subjects than folds, or fewer than two folds.
-
-    Source: the field's 10-fold subject-independent protocol on CK+; it reproduces Emotion-FAN's
-        published fold file.
+def folds_notice(split: Split, *, folds: int | None) -> str:
+    """Say that there are fewer folds by subjects than usual; empty if there are not, or if their
+    number was given.
     """
-    ordered = sorted(set(subjects))
-    if not 2 <= num_folds <= len(ordered):
-        raise InputError(
-            f"folds={num_folds}, expected 2 to {len(ordered)} (the number of subjects)"
-        )
-    return {subject: index % num_folds for index, subject in enumerate(ordered)}
+    num_folds = split.parameters.get("num_folds", USUAL_FOLDS)
+    if folds is not None or split.kind != "subject-kfold" or num_folds == USUAL_FOLDS:
+        return ""
+    return f"notice: {num_folds} subjects, so {num_folds} folds in place of {USUAL_FOLDS}"
 
 
 def split_subject_kfold(

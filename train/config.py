@@ -103,7 +103,12 @@ class TrainConfig:
     split: str = option(
         "subject-kfold", "subject-kfold, loso, original-random (leaks), fold or a file."
     )
-    folds: int = option(10, "subject-kfold: number of folds.", least=2, most=1 << 20)
+    folds: int | None = option(
+        None,
+        "subject-kfold: number of folds; 10, or one a subject if fewer, unless given.",
+        least=2,
+        most=1 << 20,
+    )
     fold: int = option(
         0,
         "The fold to validate on: subject-kfold counts from 0, official ones have numbers.",
@@ -153,6 +158,8 @@ class TrainConfig:
             least, above = limits.get("least"), limits.get("above")
             if entry.name in CHOICES:
                 check_choice(entry.name, value, CHOICES[entry.name])
+            if value is None:
+                continue
             if least is not None and not least <= value < math.inf:
                 raise _refused(entry.name, value, f"{least} or more")
             if above is not None and not above < value < math.inf:

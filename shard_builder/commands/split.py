@@ -13,7 +13,7 @@ from shard_builder.console import make_console, make_table
 from shard_builder.files import write_atomically
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import Manifest, read_manifest
-from shard_builder.split import Split, leak_warning, make_split, write_split
+from shard_builder.split import Split, folds_notice, leak_warning, make_split, write_split
 
 COLUMNS = ["key", "label", "num_frames", "num_pairs"]
 
@@ -41,6 +41,8 @@ def run_split(dataset: Path, *, out: Path | None, original_format: Path | None, 
     label_of = dict(zip(sequences.keys, sequences.labels, strict=True))
     console = make_console()
     console.print(split_table(split, manifest, label_of, subject_of))
+    if how["kind"] == split.kind and (notice := folds_notice(split, folds=how["folds"])):
+        console.print(notice)
     if warning := leak_warning(split, subject_of, has_subjects=manifest.has_subjects):
         console.print(warning, style="bold red")
     if out:

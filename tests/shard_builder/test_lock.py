@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shard_builder.errors import InputError
-from shard_builder.lock import lock_path, locked, read_holder, this_process
+from shard_builder.lock import LockedError, lock_path, locked, read_holder, this_process
 
 PROGRAM = """
 import sys, time
@@ -166,3 +167,38 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     out = tmp_path / "file" / "out"
     with pytest.raises(InputError, match=r"file/out: cannot be written"), locked(out):
         pass
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "dangling link", "folder"])
+def test_what_is_no_lock_file_is_named_and_never_waited_for(kind: str, tmp_path: Path) -> None:
+    path = lock_path(tmp_path / "out")
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        target = tmp_path / "target"
+        path.symlink_to(target)
+        if kind == "link":
+            write_holder(target, pid=7, host="elsewhere")
+    with (
+        pytest.raises(InputError, match=r"\.out\.lock: is (a link|not a regular).*\n.*Remove it"),
+        locked(tmp_path / "out"),
+    ):
+        pass
+
+
+def test_a_lock_of_nonsense_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shard_builder.lock.PATIENCE_S", 0.1)
+    for change in ({"pid": -1}, {"pid": 1 << 70}, {"since": 5}):
+        write_holder(lock_path(tmp_path / "out"), **change)
+        with pytest.raises(InputError, match="which names no process"), locked(tmp_path / "out"):
+            pass
+
+
+def test_the_holder_is_known_to_whom_it_refuses(tmp_path: Path) -> None:
+    write_holder(lock_path(tmp_path / "out"), pid=7, host="else\nwhere")
+    with pytest.raises(LockedError) as refusal, locked(tmp_path / "out"):
+        pass
+    error = copy.copy(refusal.value)  # as a pool does it that carries it to another process
+    assert error.holder.pid == 7 and str(error.holder).startswith("process 7 on else\\nwhere since")

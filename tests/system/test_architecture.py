@@ -36,7 +36,7 @@ def tracked_files() -> list[Path]:
 
 FLOORS = {
     "shard_builder": (
-        "errors checks machine lock keys files untrusted lists images videos provenance progress"
+        "errors checks machine keys files untrusted lock lists images videos provenance progress"
         " console",
         "sources format",
         "faces parts",

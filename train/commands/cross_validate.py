@@ -12,6 +12,7 @@ from shard_builder.commands.options import values_of, with_options_of
 from shard_builder.console import make_console, make_table
 from train.commands.options import (
     DatasetArgument,
+    TakeOverOption,
     parse_integers,
     training_config,
     with_training_options,
@@ -32,6 +33,7 @@ def cross_validate(
     out: Annotated[
         Path, typer.Option(help="Cross-validation folder; finished folds in it are kept.")
     ],
+    take_over: TakeOverOption = False,
     **options: Any,
 ) -> None:
     """Cross-validate one stream by subjects; killed and started again, it resumes.
@@ -44,24 +46,25 @@ def cross_validate(
     values = values_of(CvOptions, options)
     cv = CvOptions(**values | {"only": parse_integers("only", values["only"])})
     training = {name: value for name, value in options.items() if name not in values}
-    config, given = training_config(context, stream, training)
+    config, _ = training_config(context, stream, training)
     console = make_console()
 
     def print_fold(fold: int, result: str) -> None:
-        of = "" if cv.split == "fold" else f" of {cv.folds}"
-        console.print(f"{stream}, {cv.split}, fold {fold}{of}: {result}")
+        console.print(f"{stream}, {cv.split}, fold {fold}: {result}")
 
-    code = run_folds(config, dataset, out, cv, given=given, on_fold=print_fold)
-    summary = summarize(out, num_folds=cv.folds)
-    if summary is not None:
-        console.print(series_table(summary, cv.folds))
-        for line in leak_lines(summary):
-            console.print(line)
-        console.print(f"{out / SUMMARY_NAME}")
+    code = run_folds(
+        config, dataset, out, cv, take_over=take_over, on_notice=console.print, on_fold=print_fold
+    )
+    summary = summarize(out, take_over=take_over)
+    if summary.series:
+        console.print(series_table(summary))
+    for line in (*leak_lines(summary), *missing_lines(summary), *summary.notices):
+        console.print(line)
+    console.print(f"{out / SUMMARY_NAME}")
     raise typer.Exit(code)
 
 
-def series_table(summary: CvSummary, num_folds: int) -> Table:
+def series_table(summary: CvSummary) -> Table:
     """Tabulate each stream and split: pooled metrics, mean and deviation over the folds."""
     table = make_table(
         "cross-validation: predictions of all folds pooled",
@@ -72,11 +75,18 @@ def series_table(summary: CvSummary, num_folds: int) -> Table:
         table.add_row(
             entry.stream,
             entry.split,
-            str(len(entry.folds)) + ("" if entry.split == "fold" else f"/{num_folds}"),
+            f"{len(entry.folds)}/{summary.num_folds(entry)}",
             *metric_cells(entry.pooled),
             mean_cell(entry),
         )
     return table
+
+
+def missing_lines(summary: CvSummary) -> list[str]:
+    """Say which folds are not finished, and why."""
+    if not summary.missing:
+        return []
+    return ["not finished:", *(f"  {entry}" for entry in summary.missing)]
 
 
 def leak_lines(summary: CvSummary) -> list[str]:

@@ -21,8 +21,8 @@ from train.commands.options import (
 from train.evaluation.table_cells import METRIC_COLUMNS, metric_cells
 
 if TYPE_CHECKING:
-    from train.evaluation.evaluate import EvaluationReport
     from train.evaluation.statistics import Metrics
+    from train.evaluation.stored_test import EvaluationReport
 
 
 def evaluate(
@@ -86,6 +86,7 @@ def evaluate(
 
 def remarks(report: EvaluationReport) -> Iterator[str]:
     """Say how the streams were fused, whether they differ, and what flatters the numbers."""
+    yield from report.notices
     if weights := report.weights:
         yield (f"fused with weights rgb {weights.rgb:g}, flow {weights.flow:g} ({weights.origin})")
     if test := report.mcnemar:

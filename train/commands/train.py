@@ -48,7 +48,7 @@ def train_stream(
 
 def opening_lines(run: TrainRun) -> list[str]:
     """Say what is about to be trained, on what, and what is odd about it."""
-    from shard_builder.split import leak_warning
+    from shard_builder.split import folds_notice, leak_warning
     from train.device import device_name
 
     session = run.session
@@ -75,9 +75,14 @@ def opening_lines(run: TrainRun) -> list[str]:
             f"notice: {num_short} training sequences have fewer than {config.stack_length} pairs;"
             " their last pair is repeated"
         )
+    num_unused = len(session.dataset.keys) - len({*split.train, *split.val, *split.test})
+    if num_unused:
+        lines.append(f"notice: {num_unused} sequences of the dataset are in no part of the split")
+    if config.split == split.kind and (notice := folds_notice(split, folds=config.folds)):
+        lines.append(notice)
     has_subjects = session.dataset.manifest.has_subjects
     if warning := leak_warning(split, subject_of, has_subjects=has_subjects):
-        lines.append(f"[bold red]{warning}[/]")
+        lines.append(warning)
     return [*lines, *session.notices]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from shard_builder.untrusted.text import plain_label
 from train.evaluation.statistics import Metrics
@@ -15,10 +16,14 @@ FAINT = "#5a6875"
 
 
 def write_confusion_figure(path: Path, metrics: Metrics, *, title: str) -> None:
-    """Draw a confusion matrix and write it as PNG.
+    """Draw a confusion matrix and write it as PNG; see :func:`draw_confusion_figure`."""
+    save_figure(draw_confusion_figure(metrics, title=title), path)
+
+
+def draw_confusion_figure(metrics: Metrics, *, title: str) -> Figure:
+    """Draw a confusion matrix.
 
     Args:
-        path: The PNG to write.
         metrics: What to draw; ``confusion`` and ``per_class`` are used.
         title: First line above the matrix; the second states accuracy, UAR and their number of
             sequences.
@@ -39,7 +44,7 @@ def write_confusion_figure(path: Path, metrics: Metrics, *, title: str) -> None:
         f" n = {metrics.num_sequences}"
     )
     axes.set_title(f"{title}\n{summary}", fontsize=10, loc="left", color=INK)
-    save_figure(figure, path)
+    return figure
 
 
 def _draw_margins(axes: Axes, metrics: Metrics) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,6 +13,7 @@ CvSplit = Literal["subject-kfold", "original-random", "fold"]
 CV_SPLITS: tuple[CvSplit, ...] = get_args(CvSplit)
 Selection = Literal["fixed", "inner"]
 Views = Literal["ten", "original"]
+LEAST_INNER_FOLDS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,9 @@ class CvOptions:
     split: CvSplit = option(
         "subject-kfold", "fold: the official ones; original-random to measure its leak."
     )
-    folds: int = option(10, "Number of folds; official ones are as many as there are.")
+    folds: int | None = option(
+        None, "Number of folds; 10, or one a subject if fewer, unless given. Not of official ones."
+    )
     only: tuple[int, ...] = option(
         (), "Folds of this process, such as 0,3; else all that are free."
     )
@@ -42,9 +46,36 @@ class CvOptions:
         check_choice("split", self.split, CvSplit)
         check_choice("select", self.select, Selection)
         check_choice("views", self.views, Views)
-        if self.folds < 2:
+        if self.folds is not None and self.folds < 2:
             raise InputError(f"folds={self.folds}, expected 2 or more")
-        for fold in self.only if self.split != "fold" else ():
-            check_integer("only", fold, low=0, high=self.folds - 1)
-        if self.select == "inner" and (self.split != "subject-kfold" or self.folds < 3):
-            raise InputError("select='inner' needs split='subject-kfold' and at least 3 folds")
+        if self.folds is not None and self.split == "fold":
+            raise InputError(
+                f"folds={self.folds} with split='fold': the dataset names its folds\n"
+                "  Leave one of them out."
+            )
+        if self.folds is not None:
+            self.check_numbers(range(self.folds))
+
+    def check_numbers(self, numbers: Sequence[int]) -> None:
+        """Make sure that the other options fit the folds that there are.
+
+        Args:
+            numbers: The number of each.
+
+        Raises:
+            InputError: If ``only`` names another, or there are too few to select a fold.
+        """
+        if self.split == "fold":
+            if unknown := set(self.only) - set(numbers):
+                known = ", ".join(map(str, numbers))
+                raise InputError(
+                    f"only={min(unknown)}, expected some of the official folds {known}"
+                )
+        else:
+            for fold in self.only:
+                check_integer("only", fold, low=0, high=len(numbers) - 1)
+        is_short = self.split != "subject-kfold" or len(numbers) < LEAST_INNER_FOLDS
+        if self.select == "inner" and is_short:
+            raise InputError(
+                f"select='inner' needs split='subject-kfold' and at least {LEAST_INNER_FOLDS} folds"
+            )

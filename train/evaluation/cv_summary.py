@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from msgspec import Meta
 
 from models.fusion import DEFAULT_WEIGHTS, late_fusion
 from shard_builder.errors import InputError
-from shard_builder.files import folder_inside, is_regular, read_regular, write_json
-from shard_builder.format.manifest import MOST_CLASSES
-from shard_builder.format.streams import STREAMS
-from shard_builder.untrusted.records import MOST_BYTES, Count, check_version, parse_record
+from shard_builder.files import folder_inside, write_json
+from shard_builder.lock import locked
 from train.evaluation.confusion import write_confusion_figure
 from train.evaluation.cv_options import CV_SPLITS, CvSplit
-from train.evaluation.scores import SCORES_NAME, SequenceScores, read_sequences
-from train.evaluation.statistics import Metrics, Share, compute_metrics
-from train.evaluation.stored_test import TEST_NAME
+from train.evaluation.cv_proof import FoldResult, read_result
+from train.evaluation.cv_protocol import WAIT_S, Protocol, find_protocols, fold_dir, same_folds
+from train.evaluation.scores import SequenceScores
+from train.evaluation.statistics import Metrics, compute_metrics
 
 SUMMARY_NAME = "cv.json"
 SUMMARY_FORMAT = "ckshard-cv"
-SUMMARY_VERSION = 1
+SUMMARY_VERSION = 2
 ResultName = Literal["rgb", "flow", "fused"]
+STREAMS = ("rgb", "flow")
 STREAM_ORDER: tuple[ResultName, ...] = ("rgb", "flow", "fused")
 Folds = dict[int, SequenceScores]
 """A stream's finished folds by their numbers, from 0."""
@@ -49,9 +47,9 @@ class Series:
 
     stream: ResultName
     split: CvSplit
-    folds: Annotated[tuple[Annotated[int, Meta(ge=0, lt=1 << 20)], ...], Meta(min_length=1)]
-    fold_accuracies: Annotated[tuple[Share, ...], Meta(min_length=1)]
-    fold_sizes: tuple[Count, ...]
+    folds: tuple[int, ...]
+    fold_accuracies: tuple[float, ...]
+    fold_sizes: tuple[int, ...]
     pooled: Metrics
 
     @property
@@ -66,11 +64,39 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MissingFold:
+    """A fold that was to be run and has no result, and why."""
+
+    stream: str
+    split: CvSplit
+    fold: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.stream}, {self.split}, fold {self.fold}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CvSummary:
-    """Everything a cross-validation folder holds so far."""
+    """Everything a cross-validation folder holds so far.
+
+    Args:
+        class_names: Names in label order; empty if no fold is finished.
+        series: What is finished.
+        missing: What is not.
+        notices: What could not be done with it.
+    """
 
     class_names: tuple[str, ...]
     series: tuple[Series, ...]
+    missing: tuple[MissingFold, ...]
+    notices: tuple[str, ...]
+
+    def num_folds(self, entry: Series) -> int:
+        """Return how many folds a series has when all are finished."""
+        streams = STREAMS if entry.stream == "fused" else (entry.stream,)
+        missing = {m.fold for m in self.missing if m.split == entry.split and m.stream in streams}
+        return len({*entry.folds, *missing})
 
     def find(self, stream: str, split: str) -> Series | None:
         """Return a series, if it has finished folds."""
@@ -103,6 +129,8 @@ class CvSummary:
                 | {"mean_accuracy": entry.mean_accuracy, "sd_accuracy": entry.sd_accuracy}
                 for entry in self.series
             ],
+            "missing": [asdict(entry) for entry in self.missing],
+            "notices": list(self.notices),
             "leak": [
                 {"stream": stream, "accuracy_difference": difference}
                 for stream, difference in self.leaks()
@@ -110,104 +138,73 @@ class CvSummary:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SummaryRecord:
-    classes: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_CLASSES)]
-    series: Annotated[tuple[Series, ...], Meta(min_length=1)]
-
-
-def read_summary(out: Path) -> CvSummary:
-    """Read the ``cv.json`` of a cross-validation folder.
-
-    Raises:
-        InputError: If it is none, or a field is not as it should be; the message names it.
-    """
-    path = out / SUMMARY_NAME
-    data, place = read_regular(path, most_bytes=MOST_BYTES), str(path)
-    what = "cross-validation of cktrain"
-    check_version(data, format=SUMMARY_FORMAT, versions=(SUMMARY_VERSION,), place=place, what=what)
-    record = parse_record(data, _SummaryRecord, place=place)
-    return CvSummary(class_names=record.classes, series=record.series)
-
-
-def series_dir(out: Path, stream: str, split: str) -> Path:
-    """Return the folder of a stream's folds under one way of splitting.
-
-    Raises:
-        InputError: If it is a link.
-    """
-    return folder_inside(out, f"{stream}-{split}")
-
-
-def fold_dir(out: Path, stream: str, split: str, fold: int) -> Path:
-    """Return the run folder of a fold.
-
-    Raises:
-        InputError: If a folder on the way to it, or it itself, is a link.
-    """
-    return folder_inside(out, f"{stream}-{split}", f"fold-{fold:02d}")
-
-
-def is_finished(folder: Path) -> bool:
-    """Tell whether a fold was trained and tested: ``test.json`` is written last."""
-    return is_regular(folder_inside(folder, "test") / TEST_NAME)
-
-
-def read_fold(folder: Path, stream: str) -> tuple[SequenceScores, tuple[str, ...]]:
-    """Read what a fold's test says of its sequences, and the class names.
-
-    Raises:
-        InputError: If it is not a test of this stream.
-    """
-    path = folder_inside(folder, "test") / SCORES_NAME
-    streams, names = read_sequences(path)
-    if stream not in streams:
-        raise InputError(f"{path}: has no {stream} sequence\n  Remove the fold and run it again.")
-    return streams[stream], names
-
-
-def summarize(out: Path, *, num_folds: int) -> CvSummary | None:
+def summarize(out: Path, *, take_over: bool = False) -> CvSummary:
     """Pool what is finished; write ``cv.json``, and a confusion figure for each series.
 
     Args:
         out: The cross-validation folder.
-        num_folds: How many folds there are to look for; official ones are those that are there.
-
-    Returns:
-        The summary; None if no fold has finished.
+        take_over: See :func:`shard_builder.lock.locked`.
     """
-    series: list[Series] = []
+    with locked(out / SUMMARY_NAME, take_over=take_over, wait_s=WAIT_S):
+        summary = read_folds(out)
+        for entry in summary.series:
+            folder = folder_inside(out, f"{entry.stream}-{entry.split}", make=True)
+            write_confusion_figure(folder / "confusion.png", entry.pooled, title=title_of(entry))
+        write_json(out / SUMMARY_NAME, summary.to_record())
+        return summary
+
+
+def title_of(entry: Series) -> str:
+    """Return the title of a series' confusion figure."""
+    return f"{entry.stream}, {entry.split}: {len(entry.folds)} folds pooled"
+
+
+def read_folds(out: Path) -> CvSummary:
+    """Pool the folds that are proven to belong to the cross-validation; nothing is written.
+
+    Args:
+        out: The cross-validation folder.
+
+    Raises:
+        InputError: If a protocol in it is not as it should be.
+    """
+    series, notices, missing = list[Series](), list[str](), list[MissingFold]()
     names: tuple[str, ...] = ()
+    protocols = find_protocols(out)
     for split in CV_SPLITS:
+        own = {entry.stream: entry for entry in protocols if entry.split == split}
         by_stream: dict[ResultName, Folds] = {}
-        for stream in STREAMS:
-            for fold in _folds_to_look_for(out, stream, split, num_folds):
-                folder = fold_dir(out, stream, split, fold)
-                if is_finished(folder):
-                    scores, names = read_fold(folder, stream)
-                    by_stream.setdefault(stream, {})[fold] = scores
-        if len(by_stream) == 2:
+        for stream in sorted(own, reverse=True):  # rgb first
+            finished, rest = results_of(out, own[stream])
+            missing += rest
+            if finished:
+                by_stream[stream] = {fold: result.scores for fold, result in finished.items()}
+                names = next(iter(finished.values())).class_names
+        if len(by_stream) == 2 and not same_folds(own["rgb"], own["flow"]):
+            notices.append(
+                f"{split}: rgb and flow are not fused: their datasets, folds or views differ"
+            )
+        elif len(by_stream) == 2:
             by_stream["fused"] = fuse_folds(by_stream["rgb"], by_stream["flow"])
         series += [
             pool(stream, split, folds, names) for stream, folds in by_stream.items() if folds
         ]
-    if not series:
-        return None
-    summary = CvSummary(class_names=names, series=tuple(series))
-    for entry in series:
-        folder = series_dir(out, entry.stream, entry.split)
-        folder.mkdir(exist_ok=True)
-        title = f"{entry.stream}, {entry.split}: {len(entry.folds)} folds pooled"
-        write_confusion_figure(folder / "confusion.png", entry.pooled, title=title)
-    write_json(out / SUMMARY_NAME, summary.to_record())
-    return summary
+    return CvSummary(
+        class_names=names, series=tuple(series), missing=tuple(missing), notices=tuple(notices)
+    )
 
 
-def _folds_to_look_for(out: Path, stream: str, split: str, num_folds: int) -> list[int]:
-    if split != "fold":
-        return list(range(num_folds))
-    names = (re.fullmatch(r"fold-(\d+)", p.name) for p in series_dir(out, stream, split).glob("*"))
-    return sorted(int(name[1]) for name in names if name)
+def results_of(out: Path, protocol: Protocol) -> tuple[dict[int, FoldResult], list[MissingFold]]:
+    """Return the results of a protocol's folds, and the folds that have none."""
+    finished, missing = dict[int, FoldResult](), list[MissingFold]()
+    stream, split = protocol.stream, protocol.split
+    for fold in protocol.folds:
+        result = read_result(fold_dir(out, stream, split, fold), protocol, fold)
+        if isinstance(result, FoldResult):
+            finished[fold] = result
+        else:
+            missing.append(MissingFold(stream=stream, split=split, fold=fold, reason=result))
+    return finished, missing
 
 
 def fuse_folds(rgb: Folds, flow: Folds) -> Folds:

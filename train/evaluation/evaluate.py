@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +16,15 @@ from pipelines.dataset import Dataset, open_dataset
 from pipelines.reading import Reading
 from pipelines.views import Views, make_view_loader
 from shard_builder.errors import InputError
-from shard_builder.files import write_atomically, write_json
+from shard_builder.files import digest_file, write_atomically, write_json
+from shard_builder.format.manifest import manifest_sha256
 from shard_builder.lock import locked
 from shard_builder.untrusted.text import clean
 from train.evaluation.confusion import write_confusion_figure
 from train.evaluation.fusion_choice import choose_weights
 from train.evaluation.scores import SCORES_NAME, StreamScores, write_scores
-from train.evaluation.statistics import McNemar, Metrics, compute_metrics, mcnemar_exact
-from train.evaluation.stored_test import TEST_FORMAT, TEST_NAME, TEST_VERSION
+from train.evaluation.statistics import compute_metrics, mcnemar_exact
+from train.evaluation.stored_test import RESULTS, TEST_NAME, EvaluationReport, Part
 from train.prediction.stream_model import StreamModel, check_fits, check_pair, load_stream_model
 
 PREDICTIONS_NAME = "predictions.jsonl"
@@ -34,55 +33,6 @@ TITLES = {
     "flow": "Temporal stream (flow)",
     "fused": "Both streams, fused",
 }
-
-
-Part = Literal["val", "test"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationReport:
-    """Result of a test.
-
-    Args:
-        class_names: Names in label order.
-        num_subjects: Subjects among the tested sequences.
-        views: ``ten`` or ``original``.
-        checkpoint: ``last`` or ``best``.
-        part: ``val``, or ``test``: a third part that neither trained nor validated.
-        results: Metrics by stream; ``fused`` when two runs were tested.
-        weights: Fusion weights and their origin; None for a single run.
-        mcnemar: Whether the streams differ, rgb first; None for a single run.
-    """
-
-    class_names: tuple[str, ...]
-    num_subjects: int
-    views: Views
-    checkpoint: str
-    part: Part
-    results: dict[str, Metrics]
-    weights: FusionWeights | None
-    mcnemar: McNemar | None
-
-    @property
-    def num_sequences(self) -> int:
-        """Number of tested sequences."""
-        return next(iter(self.results.values())).num_sequences
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the content of ``test.json``: common fields, and metrics by stream."""
-        record: dict[str, Any] = {
-            "format": TEST_FORMAT,
-            "version": TEST_VERSION,
-            "num_sequences": self.num_sequences,
-            "num_subjects": self.num_subjects,
-            "classes": list(self.class_names),
-            "views": self.views,
-            "checkpoint": self.checkpoint,
-            "part": self.part,
-            "fusion": asdict(self.weights) if self.weights else None,
-            "mcnemar": asdict(self.mcnemar) if self.mcnemar else None,
-        }
-        return record | {stream: asdict(metrics) for stream, metrics in self.results.items()}
 
 
 def evaluate_runs(
@@ -140,6 +90,7 @@ def evaluate_runs(
         return write_evaluation(
             out,
             scores,
+            dataset=dataset,
             class_names=names,
             views=views,
             checkpoint=checkpoint,
@@ -226,6 +177,7 @@ def write_evaluation(
     out: Path,
     scores: Sequence[StreamScores],
     *,
+    dataset: Path,
     class_names: Sequence[str],
     views: Views,
     checkpoint: str,
@@ -238,6 +190,7 @@ def write_evaluation(
     Args:
         out: The folder.
         scores: Scores of one stream, or of both over the same sequences in the same order.
+        dataset: The dataset that was tested on.
         class_names: Names in label order.
         views: ``ten`` or ``original``, for the record.
         checkpoint: ``last`` or ``best``, for the record.
@@ -265,15 +218,26 @@ def write_evaluation(
         },
         weights=weights if is_pair else None,
         mcnemar=mcnemar_exact(labels, predicted["rgb"], predicted["flow"]) if is_pair else None,
+        notices=tuple(
+            f"notice: {dataset} is another dataset than {entry['run']} was trained on"
+            for entry in origin
+            if entry["manifest_sha256"] != manifest_sha256(dataset)
+        ),
     )
     out.mkdir(parents=True, exist_ok=True)
-    if os.path.lexists(out / TEST_NAME):
-        (out / TEST_NAME).unlink()
+    for name in (TEST_NAME, *(f"confusion-{stream}.png" for stream in RESULTS)):
+        if os.path.lexists(out / name):  # nothing of an earlier test stays beside this one
+            (out / name).unlink()
     for stream, metrics in report.results.items():
         write_confusion_figure(out / f"confusion-{stream}.png", metrics, title=TITLES[stream])
     write_scores(out / SCORES_NAME, scores, class_names=class_names, fused=probs.get("fused"))
     _write_predictions(out / PREDICTIONS_NAME, first, probs, class_names)
-    write_json(out / TEST_NAME, report.to_record() | {"origin": list(origin)})
+    proof = {
+        "manifest_sha256": manifest_sha256(dataset),
+        "scores_sha256": digest_file(out / SCORES_NAME).sha256,
+        "origin": list(origin),
+    }
+    write_json(out / TEST_NAME, report.to_record() | proof)
     return report
 
 

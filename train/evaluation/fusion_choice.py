@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.fusion import DEFAULT_WEIGHTS, FusionWeights, search_weights
 from shard_builder.errors import InputError
-from train.evaluation.scores import SCORES_NAME, read_sequences
+from train.evaluation.stored_test import read_test_scores
 
 
 def choose_weights(
@@ -42,7 +42,7 @@ def choose_weights(
 
 
 def _searched(folder: Path, tested: set[str], class_names: tuple[str, ...]) -> FusionWeights:
-    streams, names = read_sequences(folder / SCORES_NAME)
+    _, streams, names = read_test_scores(folder)
     if not {"rgb", "flow"} <= streams.keys():
         raise InputError(f"{folder}: a test of one stream, expected one of an rgb and a flow run")
     if names != class_names:

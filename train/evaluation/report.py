@@ -14,13 +14,16 @@ from shard_builder.files import folder_inside
 from shard_builder.format.manifest import manifest_sha256
 from shard_builder.inspection.page import png_address, write_html
 from shard_builder.lock import locked
+from train.evaluation.confusion import draw_confusion_figure
 from train.evaluation.cv_options import Views
-from train.evaluation.cv_summary import SUMMARY_NAME, fold_dir, read_summary, series_dir
+from train.evaluation.cv_protocol import PROTOCOL_NAME, find_protocols, fold_dir
+from train.evaluation.cv_summary import read_folds, title_of
 from train.evaluation.evaluate import PREDICTIONS_NAME, TITLES, evaluate_runs
 from train.evaluation.report_page import Page
-from train.evaluation.stored_test import TEST_NAME, StoredTest, is_test_of, read_test
+from train.evaluation.stored_test import TEST_NAME, StoredTest, read_test, why_stale
 from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells
-from train.running.run_folder import CONFIG_NAME, RunRecord, read_run
+from train.running.figures import png_of
+from train.running.run_folder import CONFIG_NAME, RunDataset, read_run
 
 TEMPLATE = "report.html.j2"
 
@@ -41,14 +44,14 @@ def write_report(
         InputError: If the folder is neither, or another process writes it.
     """
     with locked(out, take_over=take_over):
-        if os.path.lexists(source / SUMMARY_NAME):
-            page = cv_page(source, dataset)
-        elif os.path.lexists(source / CONFIG_NAME):
+        if os.path.lexists(source / CONFIG_NAME):
             page = run_page(source, dataset)
+        elif find_protocols(source):
+            page = cv_page(source, dataset)
         else:
             raise InputError(
-                f"{source}: neither a run nor a cross-validation,"
-                f" expected {CONFIG_NAME} or {SUMMARY_NAME} in it"
+                f"{source}: neither a run nor a cross-validation, expected {CONFIG_NAME} in it or"
+                f" {PROTOCOL_NAME} in the folders of its folds"
             )
         write_html(out, Path(__file__).with_name(TEMPLATE), page=page)
     return page
@@ -69,11 +72,11 @@ def run_page(run: Path, dataset: Path | None) -> Page:
             "The split shares subjects between training and test:"
             " the accuracy is not accuracy on new people."
         )
-    with fitting_dataset(dataset, record, page) as opened:
+    with fitting_dataset(dataset, record.dataset, page) as opened:
         report = current_test(run, opened, page)
         page.add_training(run)
         if report is not None:
-            add_test(page, test, report)
+            add_test(page, report)
             page.add_predictions([test / PREDICTIONS_NAME], report.classes, opened)
     page.add_settings(record)
     return page
@@ -87,20 +90,23 @@ def current_test(run: Path, dataset: Dataset | None, page: Page) -> StoredTest |
     views: Views = "ten"
     if os.path.lexists(path):
         report = read_test(path)
-        if is_test_of(report, run):
+        reason = why_stale(report, run)
+        if not reason:
+            if {report.manifest_sha256} != {entry.manifest_sha256 for entry in report.origin}:
+                page.notices.append("The test is on another dataset than the training.")
             return report
         checkpoint, views = report.checkpoint, report.views
         others = [Path(entry.run) for entry in report.origin]
         runs = [other for other in others if other.is_dir()] or runs
-        page.notices.append("The test was of other weights than the run has now; tested again.")
+        page.notices.append(f"{reason[0].upper()}{reason[1:]}; tested again.")
     if dataset is None:
         return None
     evaluate_runs(runs, dataset.path, out=test, checkpoint=checkpoint, views=views)
     return read_test(path)
 
 
-def add_test(page: Page, test: Path, report: StoredTest) -> None:
-    """Add the results and figures of a test folder with this ``test.json``."""
+def add_test(page: Page, report: StoredTest) -> None:
+    """Add the results and figures of a test."""
     results = report.results()
     page.columns = ["stream", *METRIC_COLUMNS]
     page.rows = [[name, *metric_cells(metrics)] for name, metrics in results.items()]
@@ -112,49 +118,55 @@ def add_test(page: Page, test: Path, report: StoredTest) -> None:
         page.notices.append(
             "best.pt was chosen on the tested sequences: the accuracy is optimistic."
         )
-    for name in results:
-        page.figures.append((TITLES[name], png_address(test / f"confusion-{name}.png")))
+    for name, metrics in results.items():
+        figure = draw_confusion_figure(metrics, title=TITLES[name])
+        page.figures.append((TITLES[name], png_address(png_of(figure))))
 
 
 def cv_page(out: Path, dataset: Path | None) -> Page:
-    """Collect the page of a cross-validation."""
-    summary = read_summary(out)
+    """Collect the page of a cross-validation from the folds that are finished."""
+    summary = read_folds(out)
     page = Page(
         title="Cross-validation",
         subtitle="predictions of all folds pooled; each sequence tested by the net of its fold",
         columns=["stream, split", "folds", *METRIC_COLUMNS, "mean ± sd of folds"],
+        notices=[f"Not finished: {entry}." for entry in summary.missing] + list(summary.notices),
     )
     for entry in summary.series:
         name = f"{entry.stream}, {entry.split}"
         cells = (*metric_cells(entry.pooled), mean_cell(entry))
-        page.rows.append([name, str(len(entry.folds)), *cells])
-        figure = series_dir(out, entry.stream, entry.split) / "confusion.png"
-        page.figures.append((name, png_address(figure)))
-    honest = [entry for entry in summary.series if entry.split == "subject-kfold"]
-    best = max(
-        honest or summary.series, key=lambda entry: (entry.stream == "fused", entry.pooled.accuracy)
-    )
-    page.add_metrics(best.pooled, remark=f"{best.stream}, {best.split}")
+        page.rows.append([name, f"{len(entry.folds)}/{summary.num_folds(entry)}", *cells])
+        figure = draw_confusion_figure(entry.pooled, title=title_of(entry))
+        page.figures.append((name, png_address(png_of(figure))))
     for stream, difference in summary.leaks():
         page.notices.append(
             f"Leak, {stream}: the original's random split scores {100 * difference:+.1f} points"
             " against subject folds."
         )
-    stream = best.stream if best.stream != "fused" else "flow"
-    folds = [fold_dir(out, stream, best.split, fold) for fold in best.folds]
-    record, _ = read_run(folds[0])
-    with fitting_dataset(dataset, record, page) as opened:
-        files = [folder_inside(fold, "test") / PREDICTIONS_NAME for fold in folds]
-        page.add_predictions(files, summary.class_names, opened)
-    page.add_training(folds[0])
-    page.add_settings(record)
+    honest = [entry for entry in summary.series if entry.split == "subject-kfold"]
+    if best := max(
+        honest or summary.series,
+        key=lambda entry: (entry.stream == "fused", entry.pooled.accuracy),
+        default=None,
+    ):
+        page.add_metrics(best.pooled, remark=f"{best.stream}, {best.split}")
+        stream = best.stream if best.stream != "fused" else "flow"
+        folds = [fold_dir(out, stream, best.split, fold) for fold in best.folds]
+        record, _ = read_run(folds[0])
+        with fitting_dataset(dataset, record.dataset, page) as opened:
+            files = [folder_inside(fold, "test") / PREDICTIONS_NAME for fold in folds]
+            page.add_predictions(files, summary.class_names, opened)
+        page.add_training(folds[0])
+        page.add_settings(record)
     return page
 
 
 @contextmanager
-def fitting_dataset(path: Path | None, record: RunRecord, page: Page) -> Iterator[Dataset | None]:
+def fitting_dataset(
+    path: Path | None, trained_on: RunDataset, page: Page
+) -> Iterator[Dataset | None]:
     """Open the dataset of a run, or note on the page why there are no pictures."""
-    path = path or Path(record.dataset.path)
+    path = path or Path(trained_on.path)
     try:
         opened = open_dataset(path)
     except DatasetError as error:
@@ -162,7 +174,7 @@ def fitting_dataset(path: Path | None, record: RunRecord, page: Page) -> Iterato
         yield None
         return
     with opened:
-        fits = manifest_sha256(path) == record.dataset.manifest_sha256
+        fits = manifest_sha256(path) == trained_on.manifest_sha256
         if not fits:
             page.notices.append(
                 f"No pictures: {path} is not the dataset that this was trained on. Pass --dataset."

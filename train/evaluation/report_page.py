@@ -14,7 +14,6 @@ from msgspec import Meta
 from models.fusion import deciding
 from pipelines.dataset import Dataset
 from shard_builder.errors import InputError
-from shard_builder.files import folder_inside
 from shard_builder.format.decoding import decode_item
 from shard_builder.format.manifest import MOST_CLASSES
 from shard_builder.format.streams import item_shape
@@ -25,7 +24,8 @@ from shard_builder.untrusted.records import read_lines
 from shard_builder.untrusted.text import clean
 from train.evaluation.statistics import ClassMetrics, Metrics, Share
 from train.evaluation.table_cells import metric_cells
-from train.running.run_folder import FIGURES_NAME, RunRecord, read_metrics, torn_notice
+from train.running.figures import draw_curves, png_of
+from train.running.run_folder import RunRecord, read_metrics, torn_notice
 from train.running.stall import bound_by
 
 NUM_MISTAKES = 8
@@ -107,14 +107,13 @@ class Page:
 
     def add_training(self, run: Path) -> None:
         """Add the curves of a run, and what the data cost."""
-        curves = folder_inside(run, FIGURES_NAME) / "curves.png"
         if notice := torn_notice(run):
             self.notices.append(notice)
-        if os.path.lexists(curves):
-            self.figures.insert(0, (f"Training of {run.name}", png_address(curves)))
         rows = read_metrics(run, keep=lambda row: row["kind"] == "epoch")
         if not rows:
             return
+        title = f"Training of {run.name}"
+        self.figures.insert(0, (title, png_address(png_of(draw_curves(rows, title=title)))))
         wait, speed, alone = (
             statistics.fmean(row[name] for row in rows)
             for name in ("data_wait_pct", "samples_per_s", "compute_samples_per_s")

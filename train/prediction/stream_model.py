@@ -190,12 +190,13 @@ def check_fits(model: StreamModel, dataset: Dataset) -> None:
     """Make sure that a dataset gives a model the inputs it was trained on.
 
     Raises:
-        InputError: If classes, geometry or flow differ.
+        InputError: If classes, geometry, face crop or flow differ.
     """
     geometry, flow = dataset.manifest.geometry, dataset.manifest.flow
     pairs: list[tuple[str, Any, Any]] = [
         ("classes", dataset.class_names, model.class_names),
         ("frame size", (geometry.width, geometry.height), model.frame_size),
+        ("face crop", dataset.manifest.crop, model.crop),
     ]
     if model.stream == "flow" and flow is not None:
         trained_flow = (model.flow_method, model.bound_px)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shard_builder.files import atomic_writer
+from shard_builder.files import write_atomically
 from shard_builder.untrusted.text import plain_label
 
 MOST_INCHES = 40
@@ -25,11 +26,17 @@ def make_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
 
 
+def png_of(figure: Figure) -> bytes:
+    """Return a figure as a PNG, without the version of matplotlib in it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, without the version of matplotlib in it."""
+    """Write a figure as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_writer(path) as file:
-        figure.savefig(file, format="png", metadata={"Software": None})
+    write_atomically(path, png_of(figure))
 
 
 def draw_confusion(axes: Axes, counts: npt.NDArray[np.int64], class_names: Sequence[str]) -> None:
@@ -65,11 +72,10 @@ def draw_confusion(axes: Axes, counts: npt.NDArray[np.int64], class_names: Seque
     axes.set_ylabel("true", color=INK)
 
 
-def write_curves(path: Path, rows: Sequence[dict[str, Any]], *, title: str) -> None:
+def draw_curves(rows: Sequence[dict[str, Any]], *, title: str) -> Figure:
     """Draw loss, accuracy, learning rate and speed with and without data over the epochs.
 
     Args:
-        path: PNG to write.
         rows: Epoch rows of metrics.jsonl, at least one.
         title: Heading.
     """
@@ -107,4 +113,4 @@ def write_curves(path: Path, rows: Sequence[dict[str, Any]], *, title: str) -> N
     for panel in (lr, speed):
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True)
-    save_figure(figure, path)
+    return figure

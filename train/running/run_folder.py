@@ -66,7 +66,10 @@ class RunSplit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """``config.json``: what was run, and with what."""
+    """``config.json``: what was run, and with what.
+
+    ``weights_sha256`` is that of the file of weights that it began with, where it was a file.
+    """
 
     stream: Literal["rgb", "flow"]
     options: TrainConfig
@@ -77,6 +80,7 @@ class RunRecord:
     world_size: Annotated[int, Meta(ge=1, le=1 << 20)]
     dataset: RunDataset
     split: RunSplit
+    weights_sha256: Sha256 | None = None
     classes: tuple[str, ...]
     num_parameters: Count
     command: str

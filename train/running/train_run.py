@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from models.weights import weights_sha256
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.engines.cutter import CUTTER
 from shard_builder.errors import InputError, TrainingError
@@ -21,7 +22,7 @@ from train.config import TrainConfig
 from train.device import choose_device, device_name
 from train.distributed import join_ranks, named_failure
 from train.running.checkpoint import LAST_NAME, read_checkpoint
-from train.running.figures import write_curves
+from train.running.figures import draw_curves, save_figure
 from train.running.loop import Row, train
 from train.running.run_folder import (
     CONFIG_NAME,
@@ -92,8 +93,9 @@ class TrainRun:
         rows = read_metrics(path, keep=lambda row: row["kind"] == "epoch")
         if rows and self.folder.is_writer:
             title = f"{config.arch}, {config.stream} stream"
-            write_curves(
-                folder_inside(path, FIGURES_NAME, make=True) / "curves.png", rows, title=title
+            save_figure(
+                draw_curves(rows, title=title),
+                folder_inside(path, FIGURES_NAME, make=True) / "curves.png",
             )
         return TrainingResult(exit_code=0 if session.is_finished else stop.exit_code, times=times)
 
@@ -196,6 +198,11 @@ def resumed_options(
         raise InputError(f"{out}: is a run of the {begun.stream} stream, expected {config.stream}")
     now = replace(begun, **{name: getattr(config, name) for name in given})
     now.check_resumes(begun)
+    if weights_sha256(now.weights) != record.weights_sha256:
+        raise InputError(
+            f"weights={now.weights!r}: another file than the run was begun with (SHA-256"
+            f" {record.weights_sha256})\n  Start another run in another folder."
+        )
     return now, split
 
 
@@ -219,6 +226,7 @@ def run_record(session: Session) -> dict[str, Any]:
             "num_val": len(split.val),
             "num_test": len(split.test),
         },
+        "weights_sha256": weights_sha256(session.config.weights),
         "classes": list(dataset.class_names),
         "num_parameters": sum(parameter.numel() for parameter in session.model.parameters()),
         "command": command_line(),

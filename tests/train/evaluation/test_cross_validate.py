@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,27 +13,27 @@ import torch
 from pipelines.dataset import open_dataset
 from shard_builder.building.build import build_dataset
 from shard_builder.building.options import BuildOptions
+from shard_builder.commands.split import run_split
 from shard_builder.errors import InputError
+from shard_builder.lock import lock_path, this_process
 from shard_builder.sources.detect import scan_source
 from tests.face_sets import write_video
 from tests.train.tiny_net import SHORT, Cktrain
 from train.config import TrainConfig
 from train.evaluation.cross_validate import fold_splits, run_folds
 from train.evaluation.cv_options import CvOptions
-from train.evaluation.cv_summary import fold_dir, summarize
+from train.evaluation.cv_protocol import fold_dir
+from train.evaluation.cv_summary import summarize
 
 
 def run(dataset: Path, out: Path, stream: str = "flow", **options: object) -> list[tuple[int, str]]:
     told: list[tuple[int, str]] = []
     config = TrainConfig(stream=stream, **SHORT)  # type: ignore[arg-type]
-    chosen = CvOptions(folds=3, **options)  # type: ignore[arg-type]
+    if options.get("split") != "fold":
+        options = {"folds": 3} | options
+    chosen = CvOptions(**options)  # type: ignore[arg-type]
     code = run_folds(
-        config,
-        dataset,
-        out,
-        chosen,
-        given=set(SHORT),
-        on_fold=lambda fold, what: told.append((fold, what)),
+        config, dataset, out, chosen, on_fold=lambda fold, text: told.append((fold, text))
     )
     assert code == 0
     return told
@@ -42,8 +44,7 @@ def test_folds_pool_to_every_sequence_once_and_both_streams_are_fused(
 ) -> None:
     for stream in ("flow", "rgb"):
         run(tiny_dataset, tmp_path / "cv", stream)
-    summary = summarize(tmp_path / "cv", num_folds=3)
-    assert summary is not None
+    summary = summarize(tmp_path / "cv")
     for stream in ("rgb", "flow", "fused"):
         series = summary.find(stream, "subject-kfold")
         assert series is not None and series.folds == (0, 1, 2)
@@ -57,19 +58,23 @@ def test_finished_folds_are_kept_and_an_unfinished_one_is_resumed(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "cv"
-    assert [what for _, what in run(tiny_dataset, out, only=(0, 2))] == ["training", "finished"] * 2
+    told = run(tiny_dataset, out, only=(0, 2))
+    assert [text.split(":")[0] for _, text in told] == ["training (not begun)", "finished"] * 2
+    accuracies = [text.split(": ")[1] for _, text in told[1::2]]
+    assert all(re.fullmatch(r"\d+\.\d % of 14 sequences", text) for text in accuracies)
     before = (fold_dir(out, "flow", "subject-kfold", 0) / "last.pt").read_bytes()
     unfinished = fold_dir(out, "flow", "subject-kfold", 2)
     weights = torch.load(unfinished / "last.pt", weights_only=True)["model"]
     (unfinished / "test" / "test.json").unlink()
     told = run(tiny_dataset, out)
-    assert told == [
-        (0, "finished already, kept"),
-        (1, "training"),
+    assert told[0] == (0, f"finished already, kept: {accuracies[0]}")
+    assert [(fold, text.split(":")[0]) for fold, text in told[1:]] == [
+        (1, "training (not begun)"),
         (1, "finished"),
-        (2, "training"),
+        (2, "training (not finished)"),
         (2, "finished"),
     ]
+    assert told[-1][1] == f"finished: {accuracies[1]}"
     assert (fold_dir(out, "flow", "subject-kfold", 0) / "last.pt").read_bytes() == before
     again = torch.load(unfinished / "last.pt", weights_only=True)["model"]
     assert all(torch.equal(again[name], weights[name]) for name in weights), (
@@ -80,11 +85,14 @@ def test_finished_folds_are_kept_and_an_unfinished_one_is_resumed(
 def test_a_fold_that_another_process_works_on_is_left_to_it(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    lock = fold_dir(tmp_path / "cv", "flow", "subject-kfold", 1).with_suffix(".lock")
+    lock = lock_path(fold_dir(tmp_path / "cv", "flow", "subject-kfold", 1))
     lock.parent.mkdir(parents=True)
-    lock.write_text(json.dumps({"host": "elsewhere", "pid": 7, "started": 1}))
+    holder = replace(this_process(), host="elsewhere", pid=7)
+    lock.write_text(json.dumps(asdict(holder)))
     told = dict(run(tiny_dataset, tmp_path / "cv", only=(1,)))
-    assert told == {1: "left to process 7 on elsewhere"}
+    assert told == {1: f"left to process 7 on elsewhere since {holder.since}"}
+    (missing,) = [m for m in summarize(tmp_path / "cv").missing if m.fold == 1]
+    assert missing.reason == "not begun"
 
 
 def test_the_originals_split_needs_ten_sequences_a_class(
@@ -115,6 +123,7 @@ def test_an_inner_fold_is_neither_trained_on_nor_tested(tiny_dataset: Path, tmp_
         ({"select": "best"}, "select='best'"),
         ({"only": (3,)}, "only=3, expected an integer from 0 to 2"),
         ({"split": "original-random", "select": "inner"}, "select='inner' needs"),
+        ({"split": "fold"}, "folds=3 with split='fold': the dataset names its folds"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, object], words: str) -> None:
@@ -146,9 +155,9 @@ def test_official_folds_are_run_and_pooled_without_the_third_part(
         *("--batch-size", 2, *words),
     )
     assert code == 0, errors
-    assert [f"flow, fold, fold {n}: finished" in printed for n in (1, 2, 5)] == [True] * 3
-    summary = summarize(tmp_path / "cv", num_folds=10)
-    assert summary is not None
+    for number in (1, 2, 5):
+        assert re.search(rf"flow, fold, fold {number}: finished: \d+\.\d % of 2 seq", printed)
+    summary = summarize(tmp_path / "cv")
     series = summary.find("flow", "fold")
     assert series is not None and series.folds == (1, 2, 5)
     assert series.fold_sizes == (2, 2, 2) and series.pooled.num_sequences == 6
@@ -189,5 +198,34 @@ def test_a_class_that_a_fold_cannot_train_is_said_before_any_training(
     assert not list((tmp_path / "cv").glob("*/fold-*"))
     code, printed, errors = cktrain(*cv, "--batch-size", 2, *words, "--untrained", "wrong")
     assert code == 0, errors
-    summary = summarize(tmp_path / "cv", num_folds=3)
-    assert summary is not None and summary.series[0].pooled.num_sequences == 7
+    assert summarize(tmp_path / "cv").series[0].pooled.num_sequences == 7
+
+
+def test_fewer_subjects_than_ten_are_as_many_folds_unless_a_number_was_given(
+    cktrain: Cktrain, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+    monkeypatch.setattr(
+        "train.evaluation.cross_validate._run_fold", lambda *a: trained.append(a[4]) or 143
+    )
+    words = [f"--{n.replace('_', '-')}={v}" for n, v in SHORT.items()]
+    cv = ("cv", "flow", tiny_dataset, "--out", tmp_path / "cv", *words)
+    code, printed, errors = cktrain(*cv)
+    assert code == 143 and trained == [0], errors
+    assert "notice: 6 subjects, so 6 folds in place of 10" in printed
+    assert printed.count("flow, subject-kfold, fold ") == 1 + 6 and "fold 5: not begun" in printed
+    code, _, errors = cktrain(*cv[:-1], "--folds", 10)
+    assert code == 2 and "--folds 10, expected 2 to 6 (the number of subjects)" in errors
+
+
+def test_a_training_and_a_split_adapt_alike(
+    cktrain: Cktrain, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"--{n.replace('_', '-')}={v}" for n, v in SHORT.items()]
+    code, printed, errors = cktrain("flow", tiny_dataset, "--out", tmp_path / "run", *words)
+    assert code == 0 and "notice: 6 subjects, so 6 folds in place of 10" in printed, errors
+    assert "validating on 7 sequences of 1 subjects" in printed
+    none = {"fold": 0, "subject": "", "seed": 0, "kind": "subject-kfold"}
+    for folds, notice in ((None, True), (6, False)):
+        run_split(tiny_dataset, out=None, original_format=None, folds=folds, **none)
+        assert ("6 folds in place of 10" in capsys.readouterr().out) == notice

@@ -4,6 +4,7 @@ browser shows."""
 from __future__ import annotations
 
 import html.parser
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from tests.train.tiny_net import SHORT
 from train.config import TrainConfig
 from train.evaluation.cross_validate import run_folds
 from train.evaluation.cv_options import CvOptions
-from train.evaluation.cv_summary import summarize
 from train.evaluation.report import write_report
 from train.running.train_run import run_train
 
@@ -79,15 +79,7 @@ def test_a_cross_validation_has_a_page_with_the_folds_pooled(
     for stream in ("rgb", "flow"):
         config = TrainConfig(stream=stream, **SHORT)  # type: ignore[arg-type]
         options = CvOptions(folds=2)
-        run_folds(
-            config,
-            tiny_dataset,
-            tmp_path / "cv",
-            options,
-            given=set(SHORT),
-            on_fold=lambda fold, what: None,
-        )
-    summarize(tmp_path / "cv", num_folds=2)
+        run_folds(config, tiny_dataset, tmp_path / "cv", options)
     page = write_report(tmp_path / "cv", tmp_path / "report.html")
     assert [row[0] for row in page.rows] == [
         f"{s}, subject-kfold" for s in ("rgb", "flow", "fused")
@@ -95,9 +87,28 @@ def test_a_cross_validation_has_a_page_with_the_folds_pooled(
     assert sum(num for _, _, num in page.subjects) == 42
 
 
+def test_an_unfinished_cross_validation_has_a_page_that_says_what_is_missing(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """Nothing of it was written before all folds of a process were done."""
+    config = TrainConfig(stream="flow", **SHORT)  # type: ignore[arg-type]
+    run_folds(config, tiny_dataset, tmp_path / "cv", CvOptions(folds=3, only=(1,)))
+    before = sorted((tmp_path / "cv").rglob("*"))
+    page = write_report(tmp_path / "cv", tmp_path / "report.html")
+    assert [row[:2] for row in page.rows] == [["flow, subject-kfold", "1/3"]]
+    assert page.notices == [
+        f"Not finished: flow, subject-kfold, fold {n}: not begun." for n in (0, 2)
+    ]
+    assert sorted((tmp_path / "cv").rglob("*")) == before, "a report changes nothing in it"
+    shutil.rmtree(tmp_path / "cv" / "flow-subject-kfold" / "fold-01")
+    page = write_report(tmp_path / "cv", tmp_path / "report.html")
+    assert len(page.notices) == 3 and not page.rows
+
+
 def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"neither a run nor a cross-validation, expected config\.json or cv\.json"
+        InputError,
+        match=r"neither a run nor a cross-validation, expected config\.json in it or protocol",
     ):
         write_report(tmp_path, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
