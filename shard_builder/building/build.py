@@ -12,6 +12,7 @@ import numpy as np
 
 from shard_builder.building.finish import finish_dataset
 from shard_builder.building.options import BuildOptions
+from shard_builder.building.prepare import check_prepared
 from shard_builder.building.shard_task import ShardResult, ShardTask, run_shard_task
 from shard_builder.errors import BuildError, InputError
 from shard_builder.files import FULL, disk_fault, folder_inside, remove_temporaries
@@ -78,12 +79,15 @@ def build_dataset(
 
     Raises:
         InputError: If ``dataset_dir`` is not empty and neither an unfinished build nor to be
-            overwritten, or if another process writes it.
+            overwritten, if another process writes it, or if prepared trees hold another flow than
+            the options say.
         SourceError: If an image cannot be read.
         BuildError: If the disk is full or a worker died; finished shards are kept for the next run.
     """
     workers = num_workers(workers)
     source_root, dataset_dir = Path(source_root), Path(dataset_dir)
+    if source.kind == "tree" and "flow" in options.streams:
+        check_prepared(source_root, options)
     with locked(dataset_dir, take_over=take_over):
         _prepare_folder(dataset_dir, overwrite=overwrite)
         tasks = cut_tasks(source, source_root, dataset_dir, options)

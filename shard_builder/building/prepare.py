@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from pathlib import Path
 import cv2
 
 from shard_builder.building.flow import make_flow_estimator
-from shard_builder.building.options import FlowMethod
+from shard_builder.building.options import BuildOptions, FlowMethod
 from shard_builder.errors import InputError
 from shard_builder.faces.frames import iter_frames
 from shard_builder.files import folder_inside, temporary_folder, write_atomically
@@ -93,6 +94,7 @@ def prepare_trees(
         raise InputError(f"prepare writes trees of a CK+ release, but this is {source.kind}")
     with locked(out, take_over=take_over):
         _prepare_folder(out, {"flow_method": flow_method, "bound_px": float(bound_px)})
+        check_same_release(out, source)
         left = [sequence for sequence in source.sequences if not is_prepared(out, sequence)]
         num_kept = len(source.sequences) - len(left)
         prepare = partial(prepare_sequence, out=out, flow_method=flow_method, bound_px=bound_px)
@@ -121,33 +123,79 @@ def _prepare_folder(out: Path, settings: dict[str, object]) -> None:
             f"{out}: holds {foreign[0] if foreign else 'a file'}, expected a new folder or one of"
             " ckshard prepare"
         )
-    record = out / RECORD_NAME
-    if any(out.glob("flow/*/*")):
-        made = read_record(record, dict[str, str | float]) if os.path.lexists(record) else {}
-        for name, value in settings.items():
-            if made.get(name) != value:
-                raise InputError(
-                    f"{name}={value!r}, but {out} was prepared with {made.get(name, 'unknown')!r}\n"
-                    "  Finished sequences would be kept: choose another folder."
-                )
+    if any(out.glob("flow/*/*")) and (other := other_setting(out, settings)):
+        name, made = other
+        raise InputError(
+            f"{name}={settings[name]!r}, but {out} was prepared with {made!r}\n"
+            "  Finished sequences would be kept: choose another folder."
+        )
     shutil.rmtree(out / SCRATCH, ignore_errors=True)
     for stream in ("rgb", "flow"):
         for code in range(NUM_CODES):
             folder_inside(out, stream, str(code), make=True)
     folder_inside(out, SCRATCH, make=True)
-    write_atomically(record, (json.dumps(settings) + "\n").encode())
+    write_atomically(out / RECORD_NAME, (json.dumps(settings) + "\n").encode())
+
+
+def other_setting(trees: Path, settings: Mapping[str, object]) -> tuple[str, object] | None:
+    """Return the first setting that trees were made with otherwise: its name, and their value."""
+    record = trees / RECORD_NAME
+    made = read_record(record, dict[str, str | float]) if os.path.lexists(record) else {}
+    for name, value in settings.items():
+        if made.get(name) != value:
+            return name, made.get(name, "unknown")
+    return None
+
+
+def check_prepared(trees: Path, options: BuildOptions) -> None:
+    """Make sure that a build from prepared trees states the flow that they were made with.
+
+    Trees of the original, which no record lies in, are taken as they are.
+
+    Raises:
+        InputError: If the options say otherwise: the dataset would claim a flow that it has not.
+    """
+    settings: dict[str, object] = {
+        "flow_method": options.flow_method,
+        "bound_px": float(options.bound_px),
+    }
+    if os.path.lexists(trees / RECORD_NAME) and (other := other_setting(trees, settings)):
+        name, made = other
+        raise InputError(
+            f"{name}={settings[name]!r}, but {trees} was prepared with {made!r}\n"
+            f"  Its flow is taken as it is: build with {name}={made!r}."
+        )
+
+
+def check_same_release(out: Path, source: Source) -> None:
+    """Make sure that trees hold no sequence which this release does not give.
+
+    Raises:
+        InputError: If they do: a build would mix two releases.
+    """
+    given = {(str(sequence.code), sequence.key) for sequence in source.sequences}
+    for stream in ("rgb", "flow"):
+        for path in sorted(out.glob(f"{stream}/*/*")):
+            if (path.parent.name, path.name) not in given:
+                raise InputError(
+                    f"{path}: this release has no such sequence of this class, expected a new"
+                    " folder or one of the same release\n"
+                    "  Choose another folder, or remove that sequence."
+                )
 
 
 def is_prepared(out: Path, sequence: FaceSequence) -> bool:
     """Return whether a sequence's two folders are there and hold what this release would give.
 
-    They appear whole, flow last. The frames are copies: they have the release's names and sizes.
+    They appear whole, flow last. The frames are copies: they have the release's names and bytes.
     """
     rgb, flow = (out / stream / str(sequence.code) / sequence.key for stream in ("rgb", "flow"))
     if not (rgb.is_dir() and flow.is_dir()):
         return False
-    sizes = {path.name: path.stat().st_size for path in rgb.iterdir()}
-    return sizes == {path.name: path.stat().st_size for path in sequence.frames}
+    names = {path.name for path in rgb.iterdir()}
+    return names == {path.name for path in sequence.frames} and all(
+        filecmp.cmp(path, rgb / path.name, shallow=False) for path in sequence.frames
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

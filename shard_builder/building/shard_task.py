@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 from dataclasses import asdict, dataclass, replace
@@ -43,14 +44,18 @@ class ShardTask:
         return self.dataset_dir / BUILD_FOLDER / f"shard-{self.number:06d}.json"
 
     def fingerprint(self) -> str:
-        """Hash what decides the shard's bytes: options, sequences, labels, all files' sizes."""
-        files = [
-            [os.path.relpath(path, self.source_root), path.stat().st_size]
+        """Hash what decides the shard's bytes: options, sequences, labels, tools, and of all files
+        the size and when they were changed.
+        """
+        status = {
+            os.path.relpath(path, self.source_root): path.stat()
             for sequence in self.sequences
             for path in (*sequence.frames, *chain(*sequence.pairs), *sequence.landmarks)
-        ]
+        }
+        files = [[name, entry.st_size, entry.st_mtime_ns] for name, entry in status.items()]
+        tools = [importlib.metadata.version("ckshard"), cv2.__version__]
         facts = [[getattr(sequence, name) for name in FACTS] for sequence in self.sequences]
-        text = json.dumps([asdict(self.options), self.number, facts, self.labels, files])
+        text = json.dumps([asdict(self.options), self.number, facts, self.labels, tools, files])
         return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -11,6 +11,9 @@ from shard_builder.console import make_console, make_table
 from shard_builder.inspection.dataset import Inspection, inspect_dataset, write_page
 from shard_builder.inspection.quality import codec_errors, shuffle_quality
 
+LEAST_PSNR_DB = 20.0
+"""Of what a usable codec leaves."""
+
 
 def run_inspect(dataset: Path, *, html: Path | None, lossless: Path | None) -> None:
     """Print what a dataset holds, and write its page."""
@@ -29,6 +32,10 @@ def run_inspect(dataset: Path, *, html: Path | None, lossless: Path | None) -> N
             f"codec error, {error.stream}: {error.mean_abs:.2f} levels on average, {error.largest}"
             f" at most, PSNR {error.psnr_db:.1f} dB ({error.num_compared} compared)"
         )
+        if error.psnr_db < LEAST_PSNR_DB:
+            console.print(
+                f"notice: no codec costs so much: {lossless} seems to be of another source"
+            )
     if html:
         write_page(inspection, html, quality=quality, errors=errors)
         console.print(f"written: {html}")

@@ -79,14 +79,21 @@ def codec_errors(inspection: Inspection, lossless: Inspection) -> list[CodecErro
     """Compare peak frames and middle pairs with those of a lossless build of the same source.
 
     Raises:
-        InputError: If the other dataset is not lossless, has another geometry or other sequences.
+        InputError: If the other dataset is not lossless, has another geometry or other sequences,
+            or another number of frames of one.
     """
     other = {row["key"]: row for row in lossless.rows}
     rows = inspection.rows[:: max(1, len(inspection.rows) // NUM_COMPARED)][:NUM_COMPARED]
     missing = [row["key"] for row in rows if row["key"] not in other]
+    others = [
+        row["key"]
+        for row in rows
+        if row["key"] in other and row["num_frames"] != other[row["key"]]["num_frames"]
+    ]
     origin = f"lossless={str(lossless.path)!r}"
-    if missing or inspection.manifest.geometry != lossless.manifest.geometry:
+    if missing or others or inspection.manifest.geometry != lossless.manifest.geometry:
         what = f"lacks {missing[0]}" if missing else "has another frame size"
+        what = f"has other frames of {others[0]}" if others else what
         raise InputError(f"{origin}: {what}, expected a build of the same source and size")
     errors = []
     for stream, entry in inspection.manifest.streams.items():

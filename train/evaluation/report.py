@@ -98,7 +98,8 @@ def current_test(run: Path, dataset: Dataset | None, page: Page) -> StoredTest |
         checkpoint, views = report.checkpoint, report.views
         others = [Path(entry.run) for entry in report.origin]
         runs = [other for other in others if other.is_dir()] or runs
-        page.notices.append(f"{reason[0].upper()}{reason[1:]}; tested again.")
+        then = "tested again" if dataset is not None else "it is left out"
+        page.notices.append(f"{reason[0].upper()}{reason[1:]}; {then}.")
     if dataset is None:
         return None
     evaluate_runs(runs, dataset.path, out=test, checkpoint=checkpoint, views=views)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -21,7 +22,7 @@ from train.prediction.labelled_video import LabelledVideo
 from train.prediction.stream_model import StreamModel, check_pair, load_stream_model
 from train.prediction.window_predictor import WindowPrediction, WindowPredictor
 
-PREDICTIONS_NAME = "predictions.jsonl"
+PREDICTIONS_NAME, BARS_NAME, TIMELINE_NAME = "predictions.jsonl", "bars.png", "timeline.png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,9 @@ def run_predict(
         predictor = WindowPredictor(models, stride=stride)
         video = LabelledVideo(overlay, fps=frames.fps, class_names=names)
         out.mkdir(parents=True, exist_ok=True)
+        for name in (BARS_NAME, TIMELINE_NAME):  # of an earlier input
+            if os.path.lexists(out / name):
+                (out / name).unlink()
         strip, windows, number = FilmStrip(), list[WindowPrediction](), -1
         begin, first_output_s = time.perf_counter(), 0.0
         with create_growing(out / PREDICTIONS_NAME) as lines, video:
@@ -201,9 +205,9 @@ def _write_figures(
     frames: FrameSource,
 ) -> None:
     title = f"{frames.path.name}: {clip.emotion} {clip.decision.max():.0%}"
-    write_bar_chart(out / "bars.png", clip.probs, class_names=clip.class_names, title=title)
+    write_bar_chart(out / BARS_NAME, clip.probs, class_names=clip.class_names, title=title)
     write_timeline(
-        out / "timeline.png",
+        out / TIMELINE_NAME,
         times_s=np.array(
             [(frames.time_of(w.first_frame) + frames.time_of(w.last_frame)) / 2 for w in windows]
         ),

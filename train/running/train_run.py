@@ -141,14 +141,7 @@ def open_run(
             config, split = resumed_options(config, opened, out, given)
         else:
             check_new(out)
-            split = make_split(
-                opened,
-                config.split,
-                folds=config.folds,
-                fold=config.fold,
-                subject=config.subject,
-                seed=config.seed,
-            )
+            split = split_of(config, opened)
         ranks.wait_for_all()  # no rank may find the folder that another has just made
         with (
             closing(open_session(config, opened, split, ranks)) as session,
@@ -177,6 +170,22 @@ def run_train(
         return run.train().exit_code
 
 
+def split_of(config: TrainConfig, dataset: Dataset) -> Split:
+    """Make the split that the options name.
+
+    Raises:
+        InputError: If it does not fit the dataset.
+    """
+    return make_split(
+        dataset,
+        config.split,
+        folds=config.folds,
+        fold=config.fold,
+        subject=config.subject,
+        seed=config.seed,
+    )
+
+
 def resumed_options(
     config: TrainConfig, dataset: Dataset, out: Path, given: Collection[str]
 ) -> tuple[TrainConfig, Split]:
@@ -198,6 +207,11 @@ def resumed_options(
         raise InputError(f"{out}: is a run of the {begun.stream} stream, expected {config.stream}")
     now = replace(begun, **{name: getattr(config, name) for name in given})
     now.check_resumes(begun)
+    if "split" in given and split_of(now, dataset).sha256() != split.sha256():
+        raise InputError(
+            f"split={now.split!r}: other sequences than the run was begun with\n"
+            "  Leave it out to resume, or start another run in another folder."
+        )
     if weights_sha256(now.weights) != record.weights_sha256:
         raise InputError(
             f"weights={now.weights!r}: another file than the run was begun with (SHA-256"

@@ -71,6 +71,49 @@ def test_a_folder_with_other_things_is_refused(release: Path, tmp_path: Path) ->
         prepare_trees(scan_ckplus(release), tmp_path)
 
 
+def test_trees_of_another_release_are_refused_and_changed_frames_prepared_again(
+    release: Path, trees: Path, tmp_path: Path
+) -> None:
+    """Sequences of both releases stood side by side; a frame of the same size was kept."""
+    own = shutil.copytree(release, tmp_path / "release")
+    out = shutil.copytree(trees, tmp_path / "out")
+    frame = own / "cohn-kanade-images" / "S001" / "001" / "S001_001_00000002.png"
+    data = bytearray(frame.read_bytes())
+    picture = cv2.imread(str(frame), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(frame), 255 - picture)
+    changed = frame.read_bytes()
+    size = max(len(data), len(changed))  # equal sizes: a PNG may have anything behind its end
+    for path, content in (
+        (frame, changed),
+        (out / "rgb" / "1" / "S001_001" / frame.name, bytes(data)),
+    ):
+        path.write_bytes(content.ljust(size, b"\0"))
+    assert prepare_trees(scan_ckplus(own), out).num_written == 1
+    written = out / "rgb" / "1" / "S001_001" / frame.name
+    assert written.read_bytes() == frame.read_bytes()
+    (out / "rgb" / "3" / "S999_001").mkdir()
+    with pytest.raises(InputError, match="rgb/3/S999_001: this release has no such sequence"):
+        prepare_trees(scan_ckplus(own), out)
+
+
+def test_a_build_states_the_flow_that_its_trees_were_made_with(
+    release: Path, tmp_path: Path
+) -> None:
+    """The manifest said farneback, and predict would have computed that."""
+    out = tmp_path / "trees"
+    prepare_trees(scan_ckplus(release), out, flow_method="dis", bound_px=5)
+    for given, words in (
+        ({}, "flow_method='farneback', but .*trees was prepared with 'dis'"),
+        ({"flow_method": "dis"}, "bound_px=10.0, but .*trees was prepared with 5.0"),
+    ):
+        options = BuildOptions(**(SMALL | {"flow_method": "farneback"} | given))  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=words):
+            build_dataset(scan_source(out), out, tmp_path / "dataset", options)
+    options = BuildOptions(**(SMALL | {"flow_method": "dis", "bound_px": 5.0}))  # type: ignore[arg-type]
+    flow = build_dataset(scan_source(out), out, tmp_path / "dataset", options).manifest.flow
+    assert flow is not None and (flow.method, flow.bound_px) == ("dis", 5.0)
+
+
 @pytest.mark.parametrize(
     "codecs", [{"codec": "png"}, {"codec": "raw"}, {"codec": "png", "flow_codec": "lz4"}]
 )
@@ -92,7 +135,7 @@ def test_the_commands_prepare_and_build_from_the_tree(release: Path, tmp_path: P
     trees, dataset = tmp_path / "trees", tmp_path / "dataset"
     for words in (
         ("prepare", release, trees, "--flow-method", "dis"),
-        ("build", trees, dataset, "--size", "64x48", "--yes"),
+        ("build", trees, dataset, "--size", "64x48", "--yes", "--flow-method", "dis"),
         ("verify", dataset),
     ):
         done = ckshard(*words)

@@ -30,5 +30,8 @@ def test_the_codecs_error_is_measured_against_a_lossless_build(
     for error in errors.values():
         assert 0 < error.mean_abs < 3 and error.largest < 60 and error.psnr_db > 35
     assert codec_errors(raw, raw) == []
+    raw.rows[0]["num_frames"] += 1
+    with pytest.raises(InputError, match=f"has other frames of {raw.rows[0]['key']}, expected a b"):
+        codec_errors(jpg, raw)
     with pytest.raises(InputError, match=r"has no lossless (rgb|flow), expected codec"):
         codec_errors(jpg, jpg)

@@ -128,3 +128,28 @@ def test_a_missing_or_foreign_run_is_refused(
         evaluate_runs([tmp_path / "run"], tiny_dataset, out=tmp_path / "test")
     with pytest.raises(InputError, match="checkpoint='first', expected one of last, best"):
         evaluate_runs([runs["flow"]], tiny_dataset, out=tmp_path / "test", checkpoint="first")
+
+
+def test_a_test_says_that_the_dataset_is_another_and_leaves_no_figure_of_an_earlier_one(
+    runs: dict[str, Path], tiny_dataset: Path, raw_dataset: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "test"
+    pair = evaluate_runs([runs["flow"], runs["rgb"]], tiny_dataset, out=out)
+    assert pair.notices == () and (out / "confusion-fused.png").is_file()
+    single = evaluate_runs([runs["flow"]], raw_dataset, out=out)
+    assert single.notices == (
+        f"notice: {raw_dataset} is another dataset than {runs['flow']} was trained on",
+    )
+    assert [path.name for path in out.glob("confusion-*")] == ["confusion-flow.png"]
+
+
+def test_a_dataset_of_other_face_crops_is_refused(
+    runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """Nothing but the pictures would tell: their size is the same."""
+    cropped = Path(shutil.copytree(tiny_dataset, tmp_path / "cropped"))
+    manifest = json.loads((cropped / "manifest.json").read_text())
+    manifest["crop"] = "landmarks, margin 0.2"
+    (cropped / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"face crop landmarks, margin 0\.2, but .* on none"):
+        evaluate_runs([runs["flow"]], cropped, out=tmp_path / "test")

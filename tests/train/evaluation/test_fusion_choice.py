@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,9 @@ def test_fusion_weights_are_given_or_searched_on_other_subjects(
     ):
         with pytest.raises(InputError, match=words):
             choose_weights(text, tested_subjects={"S999"}, class_names=class_names(tiny_dataset))
+    shutil.copyfile(tmp_path / "single" / "scores.parquet", tmp_path / "given" / "scores.parquet")
+    with pytest.raises(InputError, match=r"scores\.parquet: its SHA-256 is not the one in test"):
+        choose_weights(str(tmp_path / "given"), tested_subjects=set(), class_names=())
+    (tmp_path / "given" / "test.json").unlink()
+    with pytest.raises(InputError, match=r"given/test\.json: is missing"):
+        choose_weights(str(tmp_path / "given"), tested_subjects=set(), class_names=())

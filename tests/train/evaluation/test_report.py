@@ -16,6 +16,7 @@ from tests.train.tiny_net import SHORT
 from train.config import TrainConfig
 from train.evaluation.cross_validate import run_folds
 from train.evaluation.cv_options import CvOptions
+from train.evaluation.evaluate import evaluate_runs
 from train.evaluation.report import write_report
 from train.running.train_run import run_train
 
@@ -112,6 +113,23 @@ def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
     ):
         write_report(tmp_path, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_test_of_two_runs_is_stale_if_either_has_changed(
+    run: Path, runs: dict[str, Path], tiny_dataset: Path, raw_dataset: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(runs["rgb"], tmp_path / "rgb"))
+    evaluate_runs([run, other], tiny_dataset, out=run / "test")
+    assert not write_report(run, tmp_path / "report.html").notices
+    config = TrainConfig(stream="rgb", folds=3, **(SHORT | {"epochs": 2}))  # type: ignore[arg-type]
+    assert run_train(config, tiny_dataset, other, resume=True, given={"epochs"}) == 0
+    left_out = write_report(run, tmp_path / "report.html", dataset=raw_dataset)
+    reason = f"The test was of other weights than {other} has now"
+    assert f"{reason}; it is left out." in left_out.notices and not left_out.rows
+    assert f"{reason}; tested again." in write_report(run, tmp_path / "report.html").notices
+    evaluate_runs([run], raw_dataset, out=run / "test")
+    page = write_report(run, tmp_path / "report.html")
+    assert page.notices == ["The test is on another dataset than the training."]
 
 
 @pytest.mark.browser

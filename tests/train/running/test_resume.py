@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.build import build_model
+from pipelines.dataset import open_dataset
 from shard_builder.errors import InputError
+from shard_builder.split import make_split, write_split
 from tests.train.tiny_net import ENVIRONMENT, Train, command, same, wait_for_rows, weights
 from train.running.run_folder import read_metrics
 
@@ -61,6 +64,32 @@ def test_resume_refuses_another_experiment(
     train(epochs=1)
     with pytest.raises(InputError, match=words):
         train(resume=True, **options)
+
+
+def test_resume_refuses_a_file_of_other_content(
+    train: Train, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """The name was compared only: the run went on with what it had read before."""
+    split_file, weights_file = tmp_path / "split.json", tmp_path / "weights.pt"
+    given = {"split": str(split_file), "weights": str(weights_file)}
+
+    def write(fold: int) -> None:
+        with open_dataset(tiny_dataset) as dataset:
+            write_split(split_file, make_split(dataset, folds=3, fold=fold))
+        torch.manual_seed(fold)
+        net = build_model("tiny", "flow", num_classes=7, weights="none")
+        torch.save(net.state_dict(), weights_file)
+
+    write(0)
+    train(epochs=1, **given)
+    kept = weights_file.read_bytes()
+    write(1)
+    with pytest.raises(InputError, match=r"split='.*split\.json': other sequences than"):
+        train(resume=True, **given)
+    with pytest.raises(InputError, match=r"weights='.*weights\.pt': another file than"):
+        train(resume=True)
+    weights_file.write_bytes(kept)
+    train(resume=True, epochs=2)
 
 
 @pytest.fixture(scope="module")
