@@ -72,6 +72,12 @@ class Holder:
         state, ticks = _state_and_ticks(self.pid)
         return state in ("Z", "X") or ticks != self.ticks
 
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether it is one of this host's and container's, of which is known if it still runs."""
+        own = this_process()
+        return (self.host, self.machine, self.space) == (own.host, own.machine, own.space)
+
     def __str__(self) -> str:
         return clean(f"process {self.pid} on {self.host} since {self.since}")
 
@@ -182,7 +188,7 @@ def _acquire(path: Path, folder: Path, *, take_over: bool, deadline: float) -> H
                     f"{folder}: locked by {path}, which names no process\n"
                     "  Nobody is writing it? Then remove that file."
                 )
-        elif holder.is_gone or (take_over and not _can_be_asked(holder)):
+        elif holder.is_gone or (take_over and not holder.can_be_asked):
             _remove(path, holder)
             continue
         elif time.monotonic() >= deadline:
@@ -227,14 +233,9 @@ def _remove(path: Path, holder: Holder) -> None:
         guard.unlink(missing_ok=True)
 
 
-def _can_be_asked(holder: Holder) -> bool:
-    own = this_process()
-    return (holder.host, holder.machine, holder.space) == (own.host, own.machine, own.space)
-
-
 def _refusal(folder: Path, holder: Holder) -> LockedError:
     advice = "Let it end, or choose another folder."
-    if not _can_be_asked(holder):
+    if not holder.can_be_asked:
         advice += (
             " It cannot be asked from here; if it has died, take its lock over with take_over=True."
         )

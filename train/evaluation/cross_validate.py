@@ -78,7 +78,8 @@ def run_folds(
             try:
                 stack.enter_context(locked(folder, take_over=take_over))
             except LockedError as error:
-                on_fold(fold, f"left to {error.holder}")
+                advice = "" if error.holder.can_be_asked else "; has it died? Then --take-over"
+                on_fold(fold, f"left to {error.holder}{advice}")
                 continue
             if isinstance(result := read_result(folder, protocol, fold), FoldResult):
                 on_fold(fold, f"finished meanwhile, kept: {result}")  # by another process

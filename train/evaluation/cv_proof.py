@@ -8,7 +8,10 @@ from pathlib import Path
 
 from shard_builder.errors import InputError
 from shard_builder.files import digest_file, folder_inside, is_regular
-from shard_builder.lock import locked
+from shard_builder.format.streams import STREAMS
+from shard_builder.lock import lock_path, locked
+from shard_builder.untrusted.text import clean
+from train.evaluation.cv_options import CV_SPLITS
 from train.evaluation.cv_protocol import (
     PROTOCOL_NAME,
     WAIT_S,
@@ -33,14 +36,37 @@ def begin(out: Path, protocol: Protocol, *, take_over: bool = False) -> None:
         InputError: If something was made with another dataset, split or option; the message names
             the first difference.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file, expected a folder")
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / PROTOCOL_NAME, take_over=take_over, wait_s=WAIT_S):
-        for begun in find_protocols(out):
+        begun_before = find_protocols(out)
+        for begun in begun_before:
             check_same(out, protocol, begun)
+        if not begun_before:
+            check_new(out)
         folder = folder_inside(out, protocol.name)
         check_folds_belong(folder, protocol)
         folder.mkdir(exist_ok=True)
         write_protocol(folder, protocol)
+
+
+def check_new(out: Path) -> None:
+    """Make sure that a folder in which no cross-validation was begun holds nothing else.
+
+    Raises:
+        InputError: If it does: a dataset, a run.
+    """
+    series = {f"{stream}-{split}" for stream in STREAMS for split in CV_SPLITS}
+    foreign = sorted(
+        path.name
+        for path in out.iterdir()
+        if path.name not in series and path.name != lock_path(out / PROTOCOL_NAME).name
+    )
+    if foreign:
+        raise InputError(
+            f"{out}: holds {clean(foreign[0])}, expected a new folder or one of cktrain cv"
+        )
 
 
 def check_folds_belong(folder: Path, protocol: Protocol) -> None:
@@ -80,7 +106,7 @@ def foreign_reason(folder: Path, protocol: Protocol, fold: int) -> str:
         parameters = ", ".join(f"{name} {value}" for name, value in split.parameters.items())
         return (
             f"trained on another split ({split.kind}, {parameters}), expected"
-            f" {protocol.split}, {len(protocol.folds)} folds"
+            f" fold {fold} of {len(protocol.folds)} ({protocol.split})"
         )
     if other := protocol.other_option(record.options):
         name, own, then = other

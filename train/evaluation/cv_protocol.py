@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,7 +15,7 @@ from msgspec import Meta
 from models.weights import weights_sha256
 from pipelines.dataset import Dataset
 from shard_builder.errors import InputError
-from shard_builder.files import Sha256, folder_inside, is_regular, read_regular, write_json
+from shard_builder.files import Sha256, folder_inside, read_regular, write_json
 from shard_builder.format.manifest import manifest_sha256
 from shard_builder.split import Split
 from shard_builder.untrusted.records import MOST_BYTES, check_version, parse_record
@@ -157,7 +158,7 @@ def write_protocol(folder: Path, protocol: Protocol) -> None:
 def find_protocols(out: Path) -> list[Protocol]:
     """Read what was begun in a cross-validation folder, by split and stream."""
     folders = (folder_inside(out, f"{s}-{split}") for split in CV_SPLITS for s in ("rgb", "flow"))
-    return [read_protocol(folder) for folder in folders if is_regular(folder / PROTOCOL_NAME)]
+    return [read_protocol(folder) for folder in folders if os.path.lexists(folder / PROTOCOL_NAME)]
 
 
 def fold_dir(out: Path, stream: str, split: str, fold: int) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 from models.fusion import DEFAULT_WEIGHTS, late_fusion
 from shard_builder.errors import InputError
 from shard_builder.files import folder_inside, write_json
-from shard_builder.lock import locked
+from shard_builder.lock import lock_path, locked, read_holder
 from train.evaluation.confusion import write_confusion_figure
 from train.evaluation.cv_options import CV_SPLITS, CvSplit
 from train.evaluation.cv_proof import FoldResult, read_result
@@ -199,10 +199,14 @@ def results_of(out: Path, protocol: Protocol) -> tuple[dict[int, FoldResult], li
     finished, missing = dict[int, FoldResult](), list[MissingFold]()
     stream, split = protocol.stream, protocol.split
     for fold in protocol.folds:
-        result = read_result(fold_dir(out, stream, split, fold), protocol, fold)
+        folder = fold_dir(out, stream, split, fold)
+        result = read_result(folder, protocol, fold)
         if isinstance(result, FoldResult):
             finished[fold] = result
         else:
+            holder = read_holder(lock_path(folder))
+            if holder is not None and not holder.is_gone:
+                result = f"{result}, {holder} is at it"
             missing.append(MissingFold(stream=stream, split=split, fold=fold, reason=result))
     return finished, missing
 

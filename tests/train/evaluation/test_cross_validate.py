@@ -90,9 +90,14 @@ def test_a_fold_that_another_process_works_on_is_left_to_it(
     holder = replace(this_process(), host="elsewhere", pid=7)
     lock.write_text(json.dumps(asdict(holder)))
     told = dict(run(tiny_dataset, tmp_path / "cv", only=(1,)))
-    assert told == {1: f"left to process 7 on elsewhere since {holder.since}"}
+    since = f"process 7 on elsewhere since {holder.since}"
+    assert told == {1: f"left to {since}; has it died? Then --take-over"}
     (missing,) = [m for m in summarize(tmp_path / "cv").missing if m.fold == 1]
-    assert missing.reason == "not begun"
+    assert missing.reason == f"not begun, {since} is at it"
+    config = TrainConfig(stream="flow", **SHORT)  # type: ignore[arg-type]
+    options = CvOptions(folds=3, only=(1,))
+    assert run_folds(config, tiny_dataset, tmp_path / "cv", options, take_over=True) == 0
+    assert summarize(tmp_path / "cv").series[0].folds == (1,)
 
 
 def test_the_originals_split_needs_ten_sequences_a_class(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_folds_of_another_experiment_are_refused_by_the_option(
     if not has_protocol:  # the folds themselves tell
         (cv / "flow-subject-kfold" / "protocol.json").unlink()
         expected = {
-            "--folds 3": r"fold-00: trained on another split .*num_folds 2\), expected .* 3 folds",
+            "--folds 3": r"fold-00: trained on another split .*num_folds 2\), expected fold 0 of 3",
             "--select inner --folds 3": r"fold-00: trained on another split",
         }.get(more, expected.split(", but")[0] + ", but it was trained with")
     before = digests(cv)
@@ -234,3 +235,39 @@ def test_an_interrupted_fold_goes_on_where_it_stopped(
         for cv in (finished, out)
     )
     assert all(torch.equal(once[name], twice[name]) for name in once)
+
+
+def test_a_folder_of_something_else_is_refused(
+    cktrain: Cktrain, tiny_dataset: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """A cross-validation was written into a dataset and into a run."""
+    (tmp_path / "file").write_text("years of work")
+    for out, words_of_error in (
+        (tiny_dataset, "holds flow-000000.idx, expected a new folder"),
+        (runs["flow"], "holds best.pt, expected a new folder"),
+        (tmp_path / "file", "is a file, expected a folder"),
+    ):
+        before = sorted(out.iterdir()) if out.is_dir() else out.read_text()
+        code, _, errors = cktrain(*words(tiny_dataset, out))
+        assert code == 2 and words_of_error in errors, errors
+        assert before == (sorted(out.iterdir()) if out.is_dir() else out.read_text())
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "cut"])
+def test_a_damaged_protocol_is_named_and_not_replaced(
+    cktrain: Cktrain, tiny_dataset: Path, cv: Path, kind: str
+) -> None:
+    path = cv / "flow-subject-kfold" / "protocol.json"
+    whole = path.read_bytes()
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link":
+        (cv / "elsewhere.json").write_bytes(whole)
+        path.symlink_to(cv / "elsewhere.json")
+    else:
+        path.write_bytes(whole[:50])
+    for line in (words(tiny_dataset, cv), ["report", cv]):
+        code, _, errors = cktrain(*line)
+        assert code == 2 and f"{path}: is " in errors, errors
+    assert path.is_fifo() or path.is_symlink() or path.read_bytes() == whole[:50]
