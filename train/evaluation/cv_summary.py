@@ -156,7 +156,8 @@ def summarize(out: Path, *, take_over: bool = False) -> CvSummary:
 
 def title_of(entry: Series) -> str:
     """Return the title of a series' confusion figure."""
-    return f"{entry.stream}, {entry.split}: {len(entry.folds)} folds pooled"
+    num_folds = len(entry.folds)
+    return f"{entry.stream}, {entry.split}: {num_folds} fold{'s' * (num_folds > 1)} pooled"
 
 
 def read_folds(out: Path) -> CvSummary:

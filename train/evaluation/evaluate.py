@@ -70,6 +70,8 @@ def evaluate_runs(
         InputError: If a run cannot be loaded, does not fit the dataset or the other run, or has
             seen a test subject in training; or if another process writes ``out``.
     """
+    if len(runs) == 1 and fusion != "default":
+        raise InputError(f"fusion={fusion!r}, but there is one run, expected an rgb and a flow run")
     with locked(out, take_over=take_over):
         models = [load_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
         check_pair(models)

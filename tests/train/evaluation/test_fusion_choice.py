@@ -32,6 +32,8 @@ def test_fusion_weights_are_given_or_searched_on_other_subjects(
     assert searched.origin == "validation" and searched.rgb + searched.flow == pytest.approx(1)
     single = evaluate_runs([runs["flow"]], tiny_dataset, out=tmp_path / "single")
     assert single.weights is None
+    with pytest.raises(InputError, match="fusion='1:2', but there is one run, expected an rgb and"):
+        evaluate_runs([runs["flow"]], tiny_dataset, out=tmp_path / "x", fusion="1:2")
     for text, words in (
         ("1;2", "no colon"),
         ("0:0", "one positive"),
