@@ -6,6 +6,7 @@ import faulthandler
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -93,7 +94,8 @@ def quiet_libraries() -> Iterator[None]:
     except (OSError, ValueError):  # standard error is closed
         yield
         return
-    python = sys.stderr
+    python, of_threads = sys.stderr, threading.excepthook
+    threading.excepthook = _quiet_where_full
     if _number_of(python) == 2:
         sys.stderr = os.fdopen(
             own, "w", 1, encoding=python.encoding, errors=python.errors, closefd=False
@@ -107,8 +109,15 @@ def quiet_libraries() -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(own, 2)
         sys.stderr = python
+        threading.excepthook = of_threads
         _name_crashes()
         os.close(own)
+
+
+def _quiet_where_full(fault: threading.ExceptHookArgs) -> None:
+    """Show the traceback of a thread, but not of a full disk: whoever waits for it says so."""
+    if not (isinstance(fault.exc_value, OSError) and fault.exc_value.errno in FULL):
+        threading.__excepthook__(fault)
 
 
 def _number_of(file: TextIO) -> int | None:

@@ -7,6 +7,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -135,10 +136,11 @@ class RunFolder:
         self._saved_at = time.monotonic()
 
     def close(self) -> None:
-        """Flush TensorBoard's events."""
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+        """Flush TensorBoard's events; all that they hold stands in metrics.jsonl too."""
+        board, self._board = self._board, None
+        if board is not None:
+            with suppress(OSError):  # a full disk has been told of, and must not hide that
+                board.close()
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to metrics.jsonl and its scalars to TensorBoard."""

@@ -95,6 +95,17 @@ def test_a_full_disk_is_one_sentence_and_resume_goes_on(
     assert code == 0 and "resumed after epoch 1" in printed, err
 
 
+def test_a_disk_that_is_full_of_events_is_one_sentence_too(
+    tiny_dataset: Path, tmp_path: Path, cktrain: Cktrain
+) -> None:
+    """TensorBoard's thread printed its traceback, and closing it hid what had been said."""
+    words = words_of(tiny_dataset, tmp_path / "run")
+    with largest_file(16_000):
+        code, printed, err = cktrain(*words)
+    assert code == 1 and "Traceback" not in printed + err, err
+    assert "larger than this process may write" in err and "--resume" in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
 def test_a_closed_terminal_and_a_schedulers_warning_save(
     number: signal.Signals, tiny_dataset: Path, tmp_path: Path
