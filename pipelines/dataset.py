@@ -146,8 +146,13 @@ class Dataset:
         return self._strings("source")
 
     def keys_of(self, rows: Int64) -> tuple[str, ...]:
-        """Return the keys of some rows without making a list of all."""
-        return tuple(self._column("key").take(pa.array(rows)).to_pylist())
+        """Return the keys of some rows without making a list of all.
+
+        Row by row and not by ``take``, which lets go of the interpreter lock: a trainer that asks
+        for its next batch would get it back only after a reading thread.
+        """
+        column = self._column("key")
+        return tuple([column[row].as_py() for row in rows.tolist()])
 
     def rows_of(self, keys: Iterable[str]) -> Int64:
         """Return the rows of some keys, in the order of the keys, ``int64`` (k,).

@@ -21,7 +21,7 @@ from pipelines.engines.resident import ResidentEngine
 from pipelines.engines.transfer import to_device
 from pipelines.plan.permutation import Int64
 from pipelines.plan.plan import PLAN_VERSION, Plan
-from pipelines.plan.requests import iter_requests
+from pipelines.plan.requests import check_batches, iter_requests
 from pipelines.plan.sampling import Sampling, check_rows, make_plan
 from pipelines.reading import Reading
 from pipelines.state import MAX_EPOCH, State, check_state, fingerprint
@@ -149,7 +149,11 @@ class Loader:
         return self._loop(self._loop_number)
 
     def _loop(self, number: int) -> Generator[Batch, None, None]:
+        # Freeing a tensor lets go of the interpreter lock. Those of the batch before are kept until
+        # the next one is asked for: no thread is at work then that would keep the lock a while.
+        last: tuple[torch.Tensor, ...] = ()
         while number == self._loop_number and self.position < self.num_samples:
+            _before, last = last, ()
             with self._reading_lock:
                 if number != self._loop_number:
                     return
@@ -157,7 +161,9 @@ class Loader:
             self.position += delivery.request.global_size
             at_end = self.position == self.num_samples
             self._deliveries_at = (self.epoch + 1, 0) if at_end else (self.epoch, self.position)
-            yield self._batch(delivery)
+            batch = self._batch(delivery)
+            last = (batch.labels, batch.valid)
+            yield batch
 
     def _next_delivery(self) -> Delivery:
         if self._deliveries is None or self._deliveries_at != (self.epoch, self.position):
@@ -244,7 +250,7 @@ def make_loader(
     """
     sampling, reading = sampling or Sampling(), reading or Reading()
     kind, rows = kind_of(stream), check_rows(rows, len(dataset))
-    _check_batches(batch_size, rank, world_size)
+    check_batches(batch_size, rank, world_size)
     if training and 0 < len(rows) < batch_size:
         raise InputError(
             f"batch_size={batch_size}, but the training part has {len(rows)} sequences; expected"
@@ -279,17 +285,6 @@ def make_loader(
         num_short=int((num_stored[rows] < length).sum()),
         device=reading.torch_device,
     )
-
-
-def _check_batches(batch_size: int, rank: int, world_size: int) -> None:
-    check_integer("world_size", world_size, low=1, high=1 << 20)
-    check_integer("rank", rank, low=0, high=world_size - 1)
-    check_integer("batch_size", batch_size, low=1, high=1 << 24)
-    if batch_size % world_size:
-        raise InputError(
-            f"batch_size={batch_size}, expected a multiple of the {world_size} ranks: it counts the"
-            " samples of all ranks"
-        )
 
 
 def _engine_class(reading: Reading) -> Callable[[PlaneReader, int, Reading, DamagePolicy], Engine]:

@@ -150,7 +150,11 @@ class CpuEngine:
         is_abandoned: threading.Event,
     ) -> None:
         """Cut some samples of a batch; nobody wants the rest once the loop has been left."""
-        cut, read = self._cutter.cut, self._reader.window
+        cut, room = self._cutter.cut, np.empty(self._reader.shape, np.uint8)
+
+        def read(row: int, start: int) -> npt.NDArray[np.uint8]:
+            return self._reader.window(row, start, room)
+
         for index in range(begin, end):
             if is_abandoned.is_set():
                 return

@@ -69,10 +69,11 @@ class PlaneReader:
         self._cache_left = cache_bytes
         self._lock = threading.Lock()
 
-    def window(self, row: int, start: int) -> UInt8:
+    def window(self, row: int, start: int, room: UInt8 | None = None) -> UInt8:
         """Return flow planes (2L, H, W) as x1, y1, x2, y2, ..., or an RGB frame (H, W, 3).
 
-        Raw and cached windows are views.
+        Raw and cached windows are views; flow that is decoded is written to ``room``, of the
+        window's shape, where it is given: memory that is in the processor's cache already.
 
         Raises:
             DamagedMemberError: If a member cannot be read or decoded.
@@ -83,13 +84,15 @@ class PlaneReader:
         if (kept := self._kept(row)) is not None:
             for item in items:
                 if not kept.is_decoded[item]:
-                    kept.images[item] = self._decode(row, item)
+                    self._decode(row, item, kept.images[item])
                     kept.is_decoded[item] = True
             return self._take(kept.array, items)
-        images = [self._decode(row, item) for item in items]
         if not self.kind.has_pairs:
-            return images[0]
-        return np.concatenate(images).reshape(self.shape)
+            return self._decode(row, items[0])
+        window = np.empty(self.shape, np.uint8) if room is None else room
+        for pair, item in zip(window.reshape(-1, *self._item_shape), items, strict=True):
+            self._decode(row, item, pair)
+        return window
 
     def item(self, row: int, number: int) -> UInt8:
         """Return the planes of a pair, (2, H, W), or a frame, (H, W, 3).
@@ -145,11 +148,11 @@ class PlaneReader:
                     self._cache[row] = kept
         return kept
 
-    def _decode(self, row: int, number: int) -> UInt8:
-        """Decode a member: a pair (2H, W) or a frame (H, W, 3)."""
+    def _decode(self, row: int, number: int, out: UInt8 | None = None) -> UInt8:
+        """Decode a member, a pair (2H, W) or a frame (H, W, 3), to ``out`` where it is given."""
         data = self.members.read(row, number)
         try:
-            return decode_item(data, codec=self.members.codec, shape=self._item_shape)
+            return decode_item(data, codec=self.members.codec, shape=self._item_shape, out=out)
         except ValueError as error:
             raise self.members.damage(row, number, str(error)) from None
 

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.plan.plan import Plan, PlanTable
+from shard_builder.checks import check_integer
+from shard_builder.errors import InputError
 
 PLANNED_BATCHES = 16
 """NumPy costs as much for the plan of one batch as for that of sixteen."""
@@ -88,3 +90,19 @@ def _epoch_requests(
             part = table.part(begin, begin + len(positions))
             yield BatchRequest(table=part, valid=valid, epoch=epoch, global_size=global_size)
             begin += len(positions)
+
+
+def check_batches(batch_size: int, rank: int, world_size: int) -> None:
+    """Check how global batches are parted.
+
+    Raises:
+        InputError: If one is out of range, or the ranks cannot have equal parts.
+    """
+    check_integer("world_size", world_size, low=1, high=1 << 20)
+    check_integer("rank", rank, low=0, high=world_size - 1)
+    check_integer("batch_size", batch_size, low=1, high=1 << 24)
+    if batch_size % world_size:
+        raise InputError(
+            f"batch_size={batch_size}, expected a multiple of the {world_size} ranks: it counts the"
+            " samples of all ranks"
+        )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-import math
 import re
+from typing import Any
 
+import cramjam
 import cv2
 import lz4.block
 import numpy as np
@@ -68,22 +69,22 @@ def encode_lz4(image: Image) -> bytes:
     )
 
 
-def decode_lz4(data: bytes | memoryview | Image, shape: tuple[int, ...]) -> Image:
-    """Decode a bare LZ4 block to ``uint8`` of a shape; the array is read-only.
+def decode_lz4(data: bytes | memoryview | Image, out: Image) -> Image:
+    """Decode a bare LZ4 block to a C-contiguous ``uint8`` array, which it must fill; return it.
 
-    The interpreter lock is free meanwhile.
+    By cramjam, as lz4 decodes to new memory only. The interpreter lock is free meanwhile.
 
     Raises:
-        ValueError: If it is no block of that many pixels.
+        ValueError: If it is no block of that many pixels; ``out`` may be written to.
     """
-    size = math.prod(shape)
     try:
-        pixels = lz4.block.decompress(data, uncompressed_size=size)
-    except lz4.block.LZ4BlockError:
-        pixels = b""
-    if len(pixels) != size:
-        raise ValueError(f"cannot be decoded as an LZ4 block of {size} bytes")
-    return np.frombuffer(pixels, np.uint8).reshape(shape)
+        buffers: tuple[Any, Any] = data, out  # its types know no NumPy arrays
+        size = cramjam.lz4.decompress_block_into(*buffers, output_len=out.nbytes)
+    except cramjam.DecompressionError:
+        size = 0
+    if size != out.nbytes:
+        raise ValueError(f"cannot be decoded as an LZ4 block of {out.nbytes} bytes")
+    return out
 
 
 def parse_npy_header(data: bytes | memoryview) -> tuple[int, tuple[int, ...]]:

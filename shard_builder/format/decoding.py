@@ -47,25 +47,35 @@ def decode_member(
     return decode_item(data, codec=entry.codec, shape=shape)
 
 
-def decode_item(data: bytes | memoryview | Image, *, codec: str, shape: tuple[int, ...]) -> Image:
+def decode_item(
+    data: bytes | memoryview | Image,
+    *,
+    codec: str,
+    shape: tuple[int, ...],
+    out: Image | None = None,
+) -> Image:
     """Decode a frame or a pair, of which an image's header has been checked.
 
     Args:
         data: Of the member.
         codec: Any but ``raw``.
         shape: Expected: of a frame (H, W, 3), of a pair (2H, W).
+        out: Where the pixels go, of that shape and C-contiguous; else to an array of their own.
 
     Raises:
-        ValueError: If it cannot be decoded, or to another shape.
+        ValueError: If it cannot be decoded, or to another shape; ``out`` may be written to.
     """
     if codec == "lz4":
-        return decode_lz4(data, shape)
+        return decode_lz4(data, np.empty(shape, np.uint8) if out is None else out)
     image = decode_gray(data) if len(shape) == 2 else decode_rgb(data)
     if image is None:
         raise ValueError("cannot be decoded")
     if image.shape != shape:
         raise ValueError(f"holds an image of shape {image.shape}, expected {shape}")
-    return image
+    if out is None:
+        return image
+    out[...] = image
+    return out
 
 
 def _take_array(data: bytes | memoryview, expected: tuple[int, ...]) -> Image:
