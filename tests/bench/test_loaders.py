@@ -101,7 +101,7 @@ def test_peers_and_engines_are_measured_and_shown(windows: Windows, tmp_path: Pa
     with_kernel = [name for name in names if name.endswith(OUR_KERNEL)]
     assert blocks["loader-kernel"].count("\n| ") == len(with_kernel)
     assert blocks["loaders"].count("\n| ") == len(names) - len(with_kernel) + 1
-    assert "| cpu, raw / DataLoader, mapped array | " in blocks["loader-targets"]
+    assert f"| cpu, raw / {BEST} | " in blocks["loader-targets"]
     plot_loaders(record, tmp_path / "loaders.png")
     assert (tmp_path / "loaders.png").read_bytes().startswith(b"\x89PNG")
 

@@ -182,7 +182,7 @@ def test_twenty_epochs_take_no_more_memory_than_ten(tiny_dataset: Path) -> None:
             used.append(process.memory_info().rss)
             addresses.add(loader._engine._planes.data_ptr())
     # A batch kept an epoch would be ten; the allocator's own blocks come and go.
-    assert max(used[10:]) - max(used[:10]) < 4 * 6 * 10 * 224 * 224 * 4
+    assert max(used[10:]) - max(used[:10]) < 8 * 6 * 10 * 224 * 224 * 4
     assert len(addresses) == 1
 
 
