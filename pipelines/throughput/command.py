@@ -55,7 +55,8 @@ def run_bench_command(
         console.print(line, highlight=False)
     write_records(json_path, records)
     if plot_path is not None:
-        plot_records(records, plot_path)
+        with atomic_writer(plot_path) as file:
+            draw_records(records).savefig(file, format=plot_path.suffix.removeprefix(".") or "png")
 
 
 def bench_options(
@@ -146,19 +147,33 @@ def medians_of(records: Sequence[BenchRecord], engine: str) -> dict[str, float]:
 
 
 def share_lines(records: Sequence[BenchRecord]) -> list[str]:
-    """Say how far the cpu engine is from this machine's speed of copying the same crops."""
-    copies, lines = medians_of(records, COPYING), []
+    """Say how far the cpu engine is from this machine's speed of copying the same crops.
+
+    Where its range meets that of copying, which nothing exceeds, the repeats cannot tell.
+    """
+    copies = {r.stream: r.samples_per_s for r in records if r.engine == COPYING}
+    lines = []
     for record in records:
         if record.engine == "cpu":
-            share = 100 * record.samples_per_s["median"] / copies[record.stream]
+            rate, copying = record.samples_per_s, copies[record.stream]
+            name = f"{record.stream}: {record.name} ({record.codec})"
+            share = 100 * rate["median"] / copying["median"]
+            if rate["max"] >= copying["min"]:
+                lines.append(
+                    f"{name}: too noisy to tell its share of copying the crops alone (medians:"
+                    f" {share:.0f} %): the ranges overlap. End what else runs here and measure"
+                    " again with more --repeats and --seconds."
+                )
+                continue
+            low, high = 100 * rate["min"] / copying["max"], 100 * rate["max"] / copying["min"]
             lines.append(
-                f"{record.stream}: {record.name} ({record.codec}) makes {share:.0f} % of what"
-                f" copying the crops alone makes; {record.cutter} cuts them"
+                f"{name} makes {share:.0f} % ({low:.0f} - {high:.0f} %) of what copying the crops"
+                f" alone makes; {record.cutter} cuts them"
             )
     return lines
 
 
-def plot_records(records: list[BenchRecord], path: Path) -> None:
+def draw_records(records: Sequence[BenchRecord]) -> Figure:
     """Draw the medians as bars with their ranges, one panel a stream."""
     streams = list(dict.fromkeys(record.stream for record in records))
     figure = Figure(figsize=(8, 0.6 + 0.42 * len(records)), dpi=110, layout="constrained")
@@ -181,8 +196,9 @@ def plot_records(records: list[BenchRecord], path: Path) -> None:
         labels = [f"{record.name} ({record.codec})" for record in shown]
         bars = axes.barh(labels, medians, xerr=spread, color=colours, ecolor="#444444", capsize=3)
         axes.bar_label(bars, [f"{median:,.0f}" for median in medians], padding=6)
-        axes.set_title(f"{stream}: samples per second, median and range", loc="left")
+        title = f"{stream}: samples per second (logarithmic), median and range"
+        axes.set_title(title, loc="left")
+        axes.set_xscale("log")  # copying is a hundred times a PNG tree
         axes.margins(x=0.15)
         axes.spines[["top", "right"]].set_visible(False)
-    with atomic_writer(path) as file:
-        figure.savefig(file, format=path.suffix.removeprefix(".") or "png")
+    return figure

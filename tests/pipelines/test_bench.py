@@ -20,10 +20,10 @@ from pipelines.engines.planes import open_planes
 from pipelines.plan.crops import multi_scale_crops
 from pipelines.streams import FLOW, KINDS
 from pipelines.throughput.cases import loader_cases
-from pipelines.throughput.command import run_bench_command
+from pipelines.throughput.command import draw_records, run_bench_command, share_lines
 from pipelines.throughput.consumer import iter_waits, measure_turn, share_pct
 from pipelines.throughput.png_tree import CKPLUS_SIZE, PngTree, write_png_tree
-from pipelines.throughput.turns import Contender, measure_in_turns
+from pipelines.throughput.turns import Contender, measure_in_turns, spread
 from shard_builder.errors import InputError
 from tests.reference_loader import ReferenceLoader
 
@@ -107,9 +107,35 @@ def test_records_table_and_figure_of_everything_this_machine_has(
         assert (record["stream"], record["batch_size"], record["threads"]) == ("rgb", 8, 1)
         assert record["machine"]["cores"] >= 1 and record["versions"]["torch"]
     assert "png tree" in done.stdout and "x png tree" in done.stdout
-    assert "of what copying the crops alone makes" in done.stdout
+    assert "copying the crops alone" in done.stdout
     assert {record["cutter"] for record in records} == {"", CUTTER}
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def rates(engine: str, *runs: float) -> SimpleNamespace:
+    codec, cutter = "raw", "halide"
+    return SimpleNamespace(
+        name=engine,
+        engine=engine,
+        stream="flow",
+        codec=codec,
+        cutter=cutter,
+        samples_per_s=spread(runs),
+    )
+
+
+def test_a_share_of_copying_is_said_only_where_the_ranges_are_apart() -> None:
+    copying = rates("copy-only", 100.0, 90.0, 120.0)
+    (apart,) = share_lines([rates("cpu", 50.0, 60.0, 45.0), copying])  # type: ignore[list-item]
+    assert "makes 50 % (38 - 67 %) of what copying the crops alone makes" in apart
+    (noisy,) = share_lines([rates("cpu", 50.0, 95.0, 45.0), copying])  # type: ignore[list-item]
+    assert "too noisy to tell" in noisy and "--repeats" in noisy
+
+
+def test_bars_of_very_different_lengths_are_all_to_be_seen() -> None:
+    records = [rates("png-tree", 60.0, 70.0, 80.0), rates("copy-only", 9000.0, 9900.0)]
+    (axes,) = draw_records(records).axes  # type: ignore[arg-type]
+    assert axes.get_xscale() == "log" and axes.get_xlim()[0] < 60
 
 
 @pytest.mark.parametrize(

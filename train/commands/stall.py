@@ -13,6 +13,9 @@ from shard_builder.files import write_json
 from shard_builder.progress import progress_bar
 from train.commands.options import DatasetArgument, training_config, with_training_options
 
+WAIT_POINTS = 5.0
+"""How far the share of waiting may lie from the speed that is lost: overheads of a step differ."""
+
 
 @with_training_options(
     only=("arch", "batch_size", "stack_length", "precision", "device", "workers")
@@ -46,7 +49,8 @@ def stall_test(
             on_progress=report,
         )
     console.print(stall_table(record))
-    console.print(stall_sentence(record))
+    for line in stall_sentence(record).splitlines():
+        console.print(line)
     if json:
         write_json(json, record)
         console.print(f"written: {json}")
@@ -79,11 +83,31 @@ def stall_table(record: dict[str, Any]) -> Table:
 
 
 def stall_sentence(record: dict[str, Any]) -> str:
-    """Say what the data costs."""
+    """Say what the data costs, if the ranges are apart and the wait says the same."""
     ratios = ratios_to_synthetic(record)
     best = max((name for name in ratios if name.startswith("real")), key=lambda name: ratios[name])
-    lost = max(0.0, 100 * (1 - ratios[best]))
-    return f"Real data costs {lost:.1f} % of the speed of batches that are there already ({best})."
+    results = {result["case"]["name"]: result for result in record["results"]}
+    real, synthetic = (results[name]["samples_per_s"] for name in (best, "synthetic"))
+    wait, lost = results[best]["median_data_wait_pct"], 100 * (1 - ratios[best])
+    least, most = (
+        100 * (1 - of_real(real) / of_synthetic(synthetic))
+        for of_real, of_synthetic in ((max, min), (min, max))
+    )
+    if least <= 0:
+        why = f"the ranges of real and synthetic batches overlap; at most {max(0.0, most):.1f} %"
+    elif not least - WAIT_POINTS <= wait <= most + WAIT_POINTS:
+        why = (
+            f"{lost:.1f} % of the speed was lost, but {wait:.1f} % of the time was a wait for data"
+        )
+    else:
+        return (
+            f"Real data costs {lost:.1f} % of the speed of batches that are there already ({best})."
+        )
+    return (
+        f"Too noisy to tell what real data costs ({best}): {why}.\n"
+        "  End what else runs here and measure again with more --steps and --repeats;\n"
+        "  on a CPU leave the net some cores with fewer --workers."
+    )
 
 
 def ratios_to_synthetic(record: dict[str, Any]) -> dict[str, float]:

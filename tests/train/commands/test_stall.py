@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.train.tiny_net import Cktrain
-from train.commands.stall import ratios_to_synthetic
+from train.commands.stall import ratios_to_synthetic, stall_sentence
 
 OPTIONS = ["--arch", "tiny", "--batch-size", "6", "--workers", "1", "--precision", "fp32"]
 
@@ -19,7 +21,7 @@ def test_the_record_has_every_repeat_of_every_case(
     file = tmp_path / "bench.json"
     steps = ("--steps", 8, "--warmup", 1, "--repeats", 3)
     code, out, _ = cktrain("bench", tiny_dataset, *OPTIONS, *steps, "--json", file)
-    assert code == 0 and "Real data costs" in out
+    assert code == 0 and "eal data costs" in out and "\\n" not in out
     record = json.loads(file.read_text())
     facts = [record[name] for name in ("arch", "batch_size", "steps", "codec")]
     assert facts == ["tiny", 6, 8, "jpg"]
@@ -40,3 +42,44 @@ def test_too_few_repeats_are_refused(cktrain: Cktrain, option: str, tiny_dataset
     code, _, error = cktrain("bench", tiny_dataset, *OPTIONS, option)
     assert code == 2 and "expected at least 3, 1 and 1" in error
     assert option.replace("=", " ") in error
+
+
+def record_of(*, synthetic: list[float], wait: float, **real: list[float]) -> dict[str, Any]:
+    speeds = {"synthetic": synthetic} | {f"real, {name} engine": real[name] for name in real}
+    return {
+        "results": [
+            {
+                "case": {"name": name},
+                "samples_per_s": runs,
+                "median_samples_per_s": statistics.median(runs),
+                "median_data_wait_pct": wait,
+            }
+            for name, runs in speeds.items()
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("speeds", "wait", "why"),
+    [
+        # medians 63.5 % apart, of ranges that say nothing
+        (([9.5, 13.8, 6.8], [3.5, 2.4, 7.1]), 0.44, "overlap"),
+        (([10.0, 10.2, 10.1], [9.9, 10.05, 9.8]), 0.1, "overlap; at most 3.9 %"),
+        (([4.0, 4.1, 4.2], [8.0, 8.1, 8.2]), 0.0, "overlap; at most 0.0 %"),
+        (([10.0, 10.1, 10.2], [3.6, 3.7, 3.8]), 0.44, "63.4 % of the speed was lost, but 0.4 %"),
+        (([10.0, 10.1, 10.2], [9.0, 9.1, 9.2]), 60.0, "9.9 % of the speed was lost, but 60.0 %"),
+    ],
+)
+def test_no_conclusion_from_noise(
+    speeds: tuple[list[float], list[float]], wait: float, why: str
+) -> None:
+    said = stall_sentence(record_of(synthetic=speeds[0], cpu=speeds[1], wait=wait))
+    assert said.startswith("Too noisy to tell what real data costs (real, cpu engine)")
+    assert why in said and "--repeats" in said and "--steps" in said
+
+
+def test_a_conclusion_from_ranges_apart_and_a_wait_that_agrees() -> None:
+    record = record_of(synthetic=[10.0, 10.1, 10.2], cpu=[4.9, 5.0, 5.1], dali=[8, 8, 8], wait=19)
+    assert stall_sentence(record) == (
+        "Real data costs 20.8 % of the speed of batches that are there already (real, dali engine)."
+    )
