@@ -72,6 +72,7 @@ class SequenceEncoder:
                     plane = self._plane(self._flow_levels(previous, gray))
                     planes.append(self._stored("flow", plane))
                 previous = gray
+        _check_length(sequence, num_frames)
         if has_flow and sequence.pairs:
             pairs = self._timed_reading(self._pairs(sequence))
             planes = [self._stored("flow", self._plane(levels)) for levels in pairs]
@@ -165,3 +166,13 @@ class SequenceEncoder:
             if image is None:
                 return
             yield image
+
+
+def _check_length(sequence: FaceSequence, num_frames: int) -> None:
+    """Raise where a video ended before its offset: its header may promise more than it holds."""
+    first, last = sequence.onset or 0, sequence.offset
+    if last is not None and num_frames < last + 1 - first:
+        raise SourceError(
+            f"{sequence.place or sequence.source}: offset {last}, but the video ends after"
+            f" {first + num_frames} frames, expected an offset of at most {first + num_frames - 1}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import StringIO
 from pathlib import Path
 
 from shard_builder.sources.detect import scan_source
@@ -12,10 +13,15 @@ from shard_builder.sources.table import write_table
 
 
 def run_list(src: Path, options: ScanOptions) -> None:
-    """Write the table to standard output, and what was understood to standard error."""
+    """Write the table to standard output, whole or not at all, and what was understood to standard
+    error.
+    """
     source = scan_source(src, options)
     root = src if src.is_dir() else options.root or src.parent
+    table = StringIO()
+    write_table(source, root, table)
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    write_table(source, root, sys.stdout)
+    sys.stdout.write(table.getvalue())
+    sys.stdout.flush()
     for line in [*understood(source), f"build from it with --root {root}"]:
         sys.stderr.write(f"{line}\n")

@@ -110,7 +110,8 @@ def _names_stills(rows: Sequence[Row], root: Path, folders: _Folders) -> bool:
     named: dict[Path, str] = {}
     for row in rows:
         path = root / row.get("path")
-        if is_image(path) and path.is_file() and not _has_span(row):
+        # Path.is_file raises for a name that is too long; of that _find tells the line.
+        if is_image(path) and os.path.isfile(path) and not _has_span(row):  # noqa: PTH113
             run = folders.run_of(path)
             if run and named.setdefault(run[0][1], path.name) != path.name:
                 return True

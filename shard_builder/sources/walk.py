@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -79,7 +80,10 @@ def check_same_size(frames: Iterable[Path]) -> None:
 
 def _png_size(path: Path) -> tuple[int, int]:
     try:
-        with path.open("rb") as file:
+        # A pipe in an image's place would be waited for; one opened without blocking is only seen.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SourceError(f"{path}: is not a regular file, expected an image")
             header = file.read(24)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.ckplus_release import write_sequence, write_small_release
+from tests.face_sets import write_video
 from tests.programs import assert_refused, ckshard, digests
 
 SMALL = ("--size", "64x48", "--flow-method", "dis")
@@ -91,3 +92,15 @@ def test_bad_options_are_refused_before_anything_is_written(
 ) -> None:
     assert_refused(ckshard("build", small_release, tmp_path / "dataset", *words), expected)
     assert not (tmp_path / "dataset").exists()
+
+
+def test_a_video_that_ends_before_its_offset_is_refused_with_its_line(tmp_path: Path) -> None:
+    write_video(tmp_path / "p1.avi", num_frames=12)
+    data = (tmp_path / "p1.avi").read_bytes()
+    (tmp_path / "p2.avi").write_bytes(data[:-400])  # its header still says 12 frames
+    table = tmp_path / "table.csv"
+    table.write_text("path,label,subject,offset\np1.avi,joy,A,11\np2.avi,sad,B,11\n")
+    command = ("build", table, tmp_path / "dataset", *SMALL, "--yes")
+    assert_refused(ckshard(*command), "table.csv, line 3: offset 11", "ends after 11 frames")
+    table.write_text(table.read_text().replace("B,11", "B,10"))
+    assert ckshard(*command).returncode == 0

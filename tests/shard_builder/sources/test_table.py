@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, SourceError
 from shard_builder.sources.detect import scan_source
 from shard_builder.sources.options import ScanOptions
 from shard_builder.sources.sequence import FaceSequence, Source
@@ -192,3 +193,28 @@ def test_a_name_that_no_table_can_hold_is_refused_by_name(tmp_path: Path) -> Non
     (tmp_path / "p1.avi").rename(tmp_path / "caf\udce9_joy.avi")
     done = ckshard("list", tmp_path, "--layout", "{subject}_{label}.avi")
     assert done.returncode == 2 and r"caf\xe9_joy.avi: its name is not UTF-8" in done.stderr
+
+
+def test_list_writes_the_whole_table_or_nothing(tmp_path: Path) -> None:
+    for name in ("a_joy.avi", "p1.avi"):
+        write_video(tmp_path / name)
+    (tmp_path / "p1.avi").rename(tmp_path / "caf\udce9_joy.avi")
+    done = ckshard("list", tmp_path, "--layout", "{subject}_{label}.avi")
+    assert done.returncode == 2 and not done.stdout
+
+
+def test_a_pipe_in_an_images_place_is_refused(tmp_path: Path) -> None:
+    for number in (1, 2):
+        os.mkfifo(tmp_path / f"f_{number}.png")
+    with pytest.raises(SourceError, match=r"f_1\.png: is not a regular file"):
+        scan(tmp_path, tmp_path, "path,label,subject\nf_1.png,joy,A\n")
+    with pytest.raises(SourceError, match=r"f_1\.png: is not a regular file"):
+        scan_source(tmp_path, ScanOptions(layout="{subject}_{label}.png"))
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".png", "b/" * 3000 + "x.avi"])
+def test_a_path_that_is_too_long_is_refused_with_its_line(
+    name: str, root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError, match=r"(?s)line 3: .* is not in"):
+        scan(root, tmp_path, f"path,label,subject\np1.avi,joy,A\n{name},sad,B\n")
