@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.dataset import open_dataset
+from shard_builder.console import make_console
 from shard_builder.files import write_atomically
 from shard_builder.images import decode_gray, decode_rgb
 from shard_builder.inspection.flow_picture import flow_to_rgb
@@ -61,15 +62,15 @@ def run_steps(out: Path, seed: int, console: Console) -> dict[str, float]:
     for number, (name, folder, command) in enumerate(step_commands(out, seed)):
         known = finished[number] if number < len(finished) else None
         if known and known["command"] == command and folder.is_dir():
-            console.print(f"[green]reused[/] {name}: {folder}")
+            console.print(f"reused {name}: {folder}")
             continue
         finished = finished[:number]
         write_json(record, finished)
         if folder.exists():
             reason = "is unfinished or was made with another command"
-            console.print(f"[yellow]starting over[/] {name}: {folder} {reason}")
+            console.print(f"starting over {name}: {folder} {reason}")
             shutil.rmtree(folder)
-        console.print(f"[bold]{' '.join(command)}[/]", soft_wrap=True)
+        console.print(" ".join(command))
         begin = time.monotonic()
         program = Path(sys.executable).with_name(command[0])
         subprocess.run([str(program), *command[1:]], check=True)
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    console = Console(highlight=False)
+    console = make_console()
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         seconds = run_steps(options.out, options.seed, console)

@@ -74,7 +74,7 @@ def run_build(
 def print_understood(console: Console, source: Source) -> None:
     """Print what a scan understood, and its classes."""
     for line in understood(source):
-        console.print(line, markup=False)
+        console.print(line)
     console.print(source_table(source))
 
 

@@ -43,4 +43,4 @@ def run_prepare(
             f"worker time {report.worker_s:.1f} s, {share:.1f} % of it in the flow estimator"
         )
     for fault in source.skipped:
-        console.print(f"skipped {fault.key}: {fault.reason.splitlines()[0]}", markup=False)
+        console.print(f"skipped {fault.key}: {fault.reason.splitlines()[0]}")

@@ -15,7 +15,7 @@ def run_verify(dataset: Path, *, quick: bool, workers: int) -> int:
     with progress_bar("verifying shards", console=console) as on_progress:
         report = verify_dataset(dataset, quick=quick, workers=workers, on_progress=on_progress)
     for fault in report.faults:
-        console.print(str(fault), markup=False)
+        console.print(str(fault))
     files = "size; contents not read" if quick else "size and SHA-256"
     checked = (
         f"{report.num_files} files ({files}), {report.num_members} members (place and header),"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import stat
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +26,7 @@ from shard_builder.format.manifest import (
 from shard_builder.format.streams import num_members
 from shard_builder.format.verify_shard import Fault, ShardFindings, StreamChecks, check_shard
 from shard_builder.keys import KEY_PATTERN
-from shard_builder.machine import num_workers
+from shard_builder.machine import num_workers, run_on
 from shard_builder.untrusted.text import clean
 
 NOT_LISTED = {MANIFEST_NAME, BUILD_FOLDER}
@@ -80,10 +82,12 @@ def verify_dataset(
         faults.add(Fault(file=INDEX_NAME, what=str(error).splitlines()[0]))
     else:
         faults.update(check_rows(rows, manifest))
-        for shard in _check_shards(path, manifest, rows, quick, workers, on_progress):
-            faults.update(shard.faults)
-            num_members += shard.num_members
-            num_decoded += shard.num_decoded
+        shards = _check_shards(path, manifest, rows, quick, workers, on_progress)
+        with closing(shards):
+            for shard in shards:
+                faults.update(shard.faults)
+                num_members += shard.num_members
+                num_decoded += shard.num_decoded
     return _report(faults, manifest, num_members=num_members, num_decoded=num_decoded)
 
 
@@ -105,23 +109,34 @@ def _check_shards(
     quick: bool,
     workers: int,
     on_progress: Callable[[int, int], None],
-) -> Iterator[ShardFindings]:
+) -> Generator[ShardFindings, None, None]:
     """Check every shard that is there, in threads; yield the results as they come."""
     rows_by_shard: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for stream in manifest.streams:
         for row in rows:
             rows_by_shard.setdefault((stream, row[f"{stream}_shard"]), []).append(row)
-    checks = StreamChecks(path=path, manifest=manifest, rows=rows_by_shard, decode=not quick)
+    shards = [
+        (stream, number)
+        for stream, entry in manifest.streams.items()
+        for number, shard in enumerate(entry.shards)
+        if is_regular(path / shard.name)
+    ]
+    is_abandoned = threading.Event()
+    checks = StreamChecks(
+        path=path,
+        manifest=manifest,
+        rows=rows_by_shard,
+        decode=not quick,
+        is_abandoned=is_abandoned,
+    )
     with ThreadPoolExecutor(workers) as pool:
-        futures = [
-            pool.submit(check_shard, checks, stream, number)
-            for stream, entry in manifest.streams.items()
-            for number, shard in enumerate(entry.shards)
-            if is_regular(path / shard.name)
-        ]
-        for num_done, future in enumerate(as_completed(futures), start=1):
-            yield future.result()
-            on_progress(num_done, len(futures))
+        try:
+            findings = run_on(pool, lambda shard: check_shard(checks, *shard), shards)
+            for num_done, found in enumerate(findings, start=1):
+                yield found
+                on_progress(num_done, len(shards))
+        finally:
+            is_abandoned.set()  # or the end of the pool would wait for whole shards
 
 
 def check_files(path: Path, manifest: Manifest, *, quick: bool) -> Iterator[Fault]:

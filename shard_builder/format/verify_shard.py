@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import tarfile
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -48,12 +49,21 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamChecks:
-    """What shards are compared with; ``rows`` of ``index.arrow`` by stream and shard number."""
+    """What shards are compared with.
+
+    Args:
+        path: The dataset folder.
+        manifest: Its manifest.
+        rows: Rows of ``index.arrow`` by stream and shard number.
+        decode: Whether members are decoded too.
+        is_abandoned: Set when nobody waits for findings any more: a thread ends at its next member.
+    """
 
     path: Path
     manifest: Manifest
     rows: Mapping[tuple[str, int], list[dict[str, Any]]]
     decode: bool
+    is_abandoned: threading.Event
 
 
 @dataclass(slots=True)
@@ -97,6 +107,8 @@ def check_shard(checks: StreamChecks, stream: str, number: int) -> ShardFindings
         findings.faults.append(Fault(file=name, what=str(error).removeprefix(f"{checks.path}/")))
         return findings
     for entry in _iter_entries(name, content, findings.faults):
+        if checks.is_abandoned.is_set():
+            return findings
         samples.setdefault(entry.key, []).append(entry)
         findings.num_members += 1
     findings.faults += _check_idx(checks.path / name, samples)
@@ -225,6 +237,8 @@ def _check_sample(
         faults.append(Fault(file=shard, member=key, what=what))
         return
     for name, offset, size, crc32 in zip(names, *columns, strict=False):
+        if checks.is_abandoned.is_set():
+            return
         entry = by_extension[name]
         if what := _place_fault(entry, offset, size, crc32):
             faults.append(entry.fault(what))

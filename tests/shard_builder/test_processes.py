@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from shard_builder.cli import main
 from shard_builder.errors import BuildError, InputError
 from shard_builder.lock import lock_path, locked
 from shard_builder.machine import run_in_processes
@@ -100,6 +101,28 @@ def test_ctrl_c_ends_a_command_with_workers(
     assert process.returncode == 130 and "Traceback" not in errors, errors
     assert psutil.wait_procs(workers, timeout=AT_ONCE_S)[1] == []
     assert not lock_path(tmp_path / "out").exists()
+
+
+@pytest.mark.timeout(60)
+def test_ctrl_c_ends_the_threads_of_verify_within_a_member(
+    tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = 0
+
+    def decode_slowly(*_: object) -> None:
+        nonlocal decoded
+        decoded += 1
+        if decoded == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
+
+    monkeypatch.setattr("shard_builder.format.verify_shard.decode_member", decode_slowly)
+    monkeypatch.setattr(sys, "argv", ["ckshard", "verify", str(tiny_dataset), "--workers", "2"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert decoded <= 4, "each of the two threads may begin one more member"
+    assert not any("ThreadPool" in thread.name for thread in threading.enumerate())
 
 
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
