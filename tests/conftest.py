@@ -48,6 +48,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
+@pytest.fixture(scope="session")
+def face_model() -> Path:
+    """The face detector's model that the environment names; skips where it names none."""
+    named = os.environ.get("CKSHARD_FACE_MODEL")
+    if not named:
+        pytest.skip("needs a YuNet model, named by CKSHARD_FACE_MODEL")
+    return Path(named)
+
+
 BROWSER_FLAGS = (
     *(
         "--headless",

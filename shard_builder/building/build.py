@@ -15,6 +15,8 @@ from shard_builder.building.options import BuildOptions
 from shard_builder.building.prepare import check_prepared
 from shard_builder.building.shard_task import ShardResult, ShardTask, run_shard_task
 from shard_builder.errors import BuildError, InputError
+from shard_builder.faces.detector import FaceDetector
+from shard_builder.faces.model import FaceModel, load_face_model
 from shard_builder.files import FULL, disk_fault, folder_inside, remove_temporaries
 from shard_builder.format.manifest import BUILD_FOLDER, MANIFEST_NAME, Manifest
 from shard_builder.format.streams import num_stored_frames
@@ -79,18 +81,21 @@ def build_dataset(
 
     Raises:
         InputError: If ``dataset_dir`` is not empty and neither an unfinished build nor to be
-            overwritten, if another process writes it, or if prepared trees hold another flow than
-            the options say.
+            overwritten, if another process writes it, if there is no face model, or if prepared
+            trees hold another flow than the options say.
         SourceError: If an image cannot be read.
         BuildError: If the disk is full or a worker died; finished shards are kept for the next run.
     """
     workers = num_workers(workers)
     source_root, dataset_dir = Path(source_root), Path(dataset_dir)
+    model = load_face_model(options.face_model) if options.crop == "faces" else None
+    if model is not None:
+        FaceDetector(model)  # a model that is none is told before anything is written
     if source.kind == "tree" and "flow" in options.streams:
         check_prepared(source_root, options)
     with locked(dataset_dir, take_over=take_over):
         _prepare_folder(dataset_dir, overwrite=overwrite)
-        tasks = cut_tasks(source, source_root, dataset_dir, options)
+        tasks = cut_tasks(source, source_root, dataset_dir, options, model)
         num_done = 0
         results = []
         with closing(_run(tasks, workers, executor)) as finished:
@@ -100,7 +105,7 @@ def build_dataset(
                 on_progress(num_done, len(source.sequences))
         results.sort(key=lambda result: result.number)
         try:
-            manifest = finish_dataset(source, dataset_dir, options, results)
+            manifest = finish_dataset(source, dataset_dir, options, results, model)
         except OSError as error:
             raise _disk_error(error, dataset_dir) from error
     rows = [row for result in results for row in result.rows]
@@ -117,7 +122,11 @@ def build_dataset(
 
 
 def cut_tasks(
-    source: Source, source_root: Path, dataset_dir: Path, options: BuildOptions
+    source: Source,
+    source_root: Path,
+    dataset_dir: Path,
+    options: BuildOptions,
+    face_model: FaceModel | None = None,
 ) -> list[ShardTask]:
     """Put the sequences into a seeded global order; cut it where a shard is expected to be full."""
     order = np.random.Generator(np.random.Philox(options.seed)).permutation(len(source.sequences))
@@ -141,6 +150,7 @@ def cut_tasks(
             options=options,
             dataset_dir=dataset_dir,
             source_root=source_root,
+            face_model=face_model,
         )
         for number, group in enumerate(groups)
     ]

@@ -12,8 +12,11 @@ import numpy as np
 from shard_builder.building.flow import LevelStatistics, make_flow_estimator
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
-from shard_builder.faces.crop import crop_image, face_box
+from shard_builder.faces.crop import Box, crop_image, landmark_box, square_box
+from shard_builder.faces.detector import FaceDetector
 from shard_builder.faces.frames import faults_of, iter_frames, read_image
+from shard_builder.faces.model import FaceModel
+from shard_builder.faces.track import find_face
 from shard_builder.format.codecs import encode_image, encode_lz4, encode_raw
 from shard_builder.format.levels import quantize_flow
 from shard_builder.format.streams import NUM_LAST_FRAMES, StreamName, member_extensions
@@ -37,11 +40,12 @@ class SequenceEncoder:
         seconds: Where the time went: ``read``, ``flow``, ``encode``, ``pack`` (the shard's).
     """
 
-    def __init__(self, options: BuildOptions) -> None:
+    def __init__(self, options: BuildOptions, face_model: FaceModel | None = None) -> None:
         self.options = options
         self.levels = LevelStatistics()
         self.seconds = {"read": 0.0, "flow": 0.0, "encode": 0.0, "pack": 0.0}
         self._estimate = make_flow_estimator(options.flow_method)
+        self._detector = FaceDetector(face_model) if face_model else None
 
     def encode(self, sequence: FaceSequence) -> EncodedSequence:
         """Read a sequence and return its members.
@@ -60,7 +64,9 @@ class SequenceEncoder:
         planes: list[Image | bytes] = []
         previous: Image | None = None
         num_frames = 0
-        for frame in self._timed_reading(self._frames(sequence)):
+        with self.timer("read"):
+            box = self._box(sequence)
+        for frame in self._timed_reading(self._frames(sequence, box)):
             num_frames += 1
             if has_rgb:
                 image = self._resize(frame)
@@ -74,7 +80,7 @@ class SequenceEncoder:
                 previous = gray
         _check_length(sequence, num_frames)
         if has_flow and sequence.pairs:
-            pairs = self._timed_reading(self._pairs(sequence))
+            pairs = self._timed_reading(self._pairs(sequence, box))
             planes = [self._stored("flow", self._plane(levels)) for levels in pairs]
         least = 2 if has_flow else 1
         if num_frames < least:
@@ -89,24 +95,47 @@ class SequenceEncoder:
         }
         return EncodedSequence(num_frames=num_frames, members=members)
 
-    def _frames(self, sequence: FaceSequence) -> Iterator[Image]:
-        if self.options.crop == "none":
-            yield from iter_frames(sequence.frames, kept=sequence.kept)
-            return
-        box = face_box(sequence, margin=self.options.crop_margin)
+    def _frames(self, sequence: FaceSequence, box: Box | None) -> Iterator[Image]:
         for frame in iter_frames(sequence.frames, kept=sequence.kept):
-            yield crop_image(frame, box)
+            yield crop_image(frame, box) if box else frame
 
-    def _pairs(self, sequence: FaceSequence) -> Iterator[Image]:
+    def _box(self, sequence: FaceSequence) -> Box | None:
+        """Return where the face is in all frames of a sequence; None without a crop."""
+        if self.options.crop == "landmarks":
+            return landmark_box(sequence, margin=self.options.crop_margin)
+        if self._detector is None:
+            return None
+        detections, height, width = [], 0, 0
+        # The frames are read twice, so that a long video is never held.
+        for frame in iter_frames(sequence.frames, kept=sequence.kept):
+            detections.append(self._detector.detect(frame))
+            height, width = frame.shape[:2]
+        face = find_face(detections, width=width, height=height)
+        if face is None:
+            num_found = sum(len(faces) > 0 for faces in detections)
+            raise SourceError(
+                f"{sequence.frames[0]}: no face persists in sequence {sequence.key} (one was found"
+                f" in {num_found} of {len(detections)} frames), expected by crop='faces'\n"
+                "  Look at the frames, or use crop='none'."
+            )
+        return square_box(face, margin=self.options.crop_margin)
+
+    def _pairs(self, sequence: FaceSequence, box: Box | None) -> Iterator[Image]:
         """Yield the stored flow of a prepared tree as (2H, W) levels at the source's resolution."""
+        size = read_image(sequence.frames[0]).shape[:2] if box else None
         for x_path, y_path in sequence.pairs:
             x, y = read_image(x_path, gray=True), read_image(y_path, gray=True)
+            if size and x.shape != size:
+                raise SourceError(
+                    f"{x_path}: {x.shape[1]}x{x.shape[0]} pixels, expected {size[1]}x{size[0]} as"
+                    f" in {sequence.frames[0]}: they are cut by one box"
+                )
             if x.shape != y.shape:
                 raise SourceError(
                     f"{y_path}: {y.shape[1]}x{y.shape[0]} pixels, expected"
                     f" {x.shape[1]}x{x.shape[0]} as in {x_path}"
                 )
-            yield np.concatenate([x, y])
+            yield np.concatenate([crop_image(x, box), crop_image(y, box)] if box else [x, y])
 
     def _flow_levels(self, previous: Image, following: Image) -> Image:
         with self.timer("flow"):

@@ -19,7 +19,9 @@ from shard_builder.building.flow import LevelStatistics
 from shard_builder.building.options import BuildOptions
 from shard_builder.building.shard_task import ShardResult
 from shard_builder.errors import SourceError
+from shard_builder.faces.model import FaceModel
 from shard_builder.files import FileDigest, sync_folder, write_atomically
+from shard_builder.format.crop import CropSettings
 from shard_builder.format.index import INDEX_NAME, write_index
 from shard_builder.format.manifest import (
     BUILD_FOLDER,
@@ -37,7 +39,11 @@ SKIPPED_NAME = "skipped.jsonl"
 
 
 def finish_dataset(
-    source: Source, dataset_dir: Path, options: BuildOptions, results: list[ShardResult]
+    source: Source,
+    dataset_dir: Path,
+    options: BuildOptions,
+    results: list[ShardResult],
+    face_model: FaceModel | None = None,
 ) -> Manifest:
     """Write what stands beside the finished shards, the manifest last.
 
@@ -67,7 +73,9 @@ def finish_dataset(
         )
     _remove_others(dataset_dir, keep=set(files))
     sync_folder(dataset_dir)
-    manifest = _manifest(source, options, results, rows, files, num_skipped=len(skipped))
+    manifest = _manifest(
+        source, options, results, rows, files, num_skipped=len(skipped), face_model=face_model
+    )
     write_manifest(dataset_dir, manifest, temporary_dir=temporary_dir)
     shutil.rmtree(temporary_dir)
     sync_folder(dataset_dir)
@@ -89,6 +97,7 @@ def _manifest(
     files: Mapping[str, FileDigest],
     *,
     num_skipped: int,
+    face_model: FaceModel | None,
 ) -> Manifest:
     num_sequences = Counter(row["label"] for row in rows)
     return Manifest(
@@ -100,7 +109,7 @@ def _manifest(
             for label, (code, name) in enumerate(source.classes)
         ),
         geometry=Geometry(height=options.height, width=options.width),
-        crop=options.crop if options.crop == "none" else f"landmarks, margin {options.crop_margin}",
+        crop=_crop(options, face_model),
         flow=_flow_settings(options, results) if "flow" in options.streams else None,
         streams={stream: _stream(stream, options, results, rows) for stream in options.streams},
         source={
@@ -117,6 +126,15 @@ def _manifest(
             **({"lz4": lz4.library_version_string()} if options.flow_codec == "lz4" else {}),
         },
         files=files,
+    )
+
+
+def _crop(options: BuildOptions, face_model: FaceModel | None) -> str:
+    if options.crop == "none":
+        return "none"
+    sha256 = face_model.sha256 if face_model else ""
+    return str(
+        CropSettings(method=options.crop, margin=float(options.crop_margin), model_sha256=sha256)
     )
 
 

@@ -17,7 +17,7 @@ from shard_builder.format.streams import (
 )
 from shard_builder.sources.options import OnError
 
-Crop = Literal["none", "landmarks"]
+Crop = Literal["none", "landmarks", "faces"]
 FlowMethod = Literal["farneback", "dis"]
 
 
@@ -45,9 +45,10 @@ class BuildOptions:
     )
     bound_px: float = option(10.0, "Displacement at which flow saturates, pixels a frame.")
     crop: Crop = option(
-        "none", "landmarks: one face box a sequence from CK+'s 68-point files; none: the frame."
+        "none", "One face box a sequence, of CK+'s landmarks or by a face detector; none: frames."
     )
     crop_margin: float = option(0.2, "Part of the face box added on each side.")
+    face_model: str = option("", "YuNet model (.onnx) of --crop faces; else OpenCV's own, cached.")
     # 256 shards are enough to build in parallel and few enough to map.
     shard_bytes: int = option(
         0, "Expected bytes at which a shard is cut; 0 cuts 256 shards of 8 MiB to 1 GiB."
@@ -74,6 +75,8 @@ class BuildOptions:
         check_integer("height", self.height, low=8, high=4096)
         check_number("bound_px", self.bound_px, low=1e-3, high=1e4)
         check_number("crop_margin", self.crop_margin, low=0, high=2)
+        if self.face_model and self.crop != "faces":
+            raise InputError(f"face_model={self.face_model!r}, expected it with crop='faces' only")
         if self.shard_bytes:
             check_integer("shard_bytes", self.shard_bytes, low=1 << 12, high=1 << 40)
         check_integer("seed", self.seed, low=0, high=(1 << 63) - 1)

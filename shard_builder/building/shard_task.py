@@ -16,6 +16,7 @@ import cv2
 from shard_builder.building.encode import EncodedSequence, SequenceEncoder
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import InputError, SourceError
+from shard_builder.faces.model import FaceModel
 from shard_builder.files import FileDigest, digest_file, is_regular, write_atomically
 from shard_builder.format.manifest import BUILD_FOLDER
 from shard_builder.format.shards import ShardWriter
@@ -37,6 +38,7 @@ class ShardTask:
     options: BuildOptions
     dataset_dir: Path
     source_root: Path
+    face_model: FaceModel | None = None
 
     @property
     def record_path(self) -> Path:
@@ -55,7 +57,9 @@ class ShardTask:
         files = [[name, entry.st_size, entry.st_mtime_ns] for name, entry in status.items()]
         tools = [importlib.metadata.version("ckshard"), cv2.__version__]
         facts = [[getattr(sequence, name) for name in FACTS] for sequence in self.sequences]
-        text = json.dumps([asdict(self.options), self.number, facts, self.labels, tools, files])
+        model = self.face_model.sha256 if self.face_model else ""
+        options = asdict(self.options) | {"face_model": model}
+        text = json.dumps([options, self.number, facts, self.labels, tools, files])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -114,7 +118,7 @@ def _finished_result(task: ShardTask, fingerprint: str) -> ShardResult | None:
 
 
 def _build_shard(task: ShardTask) -> ShardResult:
-    encoder = SequenceEncoder(task.options)
+    encoder = SequenceEncoder(task.options, task.face_model)
     writers: dict[StreamName, ShardWriter] = {}
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []

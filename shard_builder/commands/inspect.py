@@ -77,7 +77,8 @@ def overview(inspection: Inspection) -> list[tuple[str, str]]:
         ("sequences", f"{manifest.num_sequences} of {manifest.num_subjects} subjects"),
         ("not used", f"{source['num_unlabelled']} unlabelled, {source['num_skipped']} skipped"),
         ("frames of a sequence", f"{least} to {most}, median {median:g}"),
-        ("size", f"{geometry.width}x{geometry.height}, crop {manifest.crop}"),
+        ("size", f"{geometry.width}x{geometry.height}"),
+        ("face crop", manifest.crop),
     ]
     if flow:
         saturated = f"{100 * flow.saturated_fraction:.2f} % at the bound"

@@ -7,6 +7,7 @@ from pathlib import Path
 from shard_builder.console import make_console
 from shard_builder.format.verify import verify_dataset
 from shard_builder.progress import progress_bar
+from shard_builder.untrusted.text import clean
 
 
 def run_verify(dataset: Path, *, quick: bool, workers: int) -> int:
@@ -14,6 +15,8 @@ def run_verify(dataset: Path, *, quick: bool, workers: int) -> int:
     console = make_console()
     with progress_bar("verifying shards", console=console) as on_progress:
         report = verify_dataset(dataset, quick=quick, workers=workers, on_progress=on_progress)
+    if report.crop != "none":
+        console.print(f"{dataset}: face crop {clean(report.crop)}", markup=False)
     for fault in report.faults:
         console.print(str(fault))
     files = "size; contents not read" if quick else "size and SHA-256"

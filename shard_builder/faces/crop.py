@@ -1,4 +1,4 @@
-"""One face box a sequence, from CK+'s 68-point landmark files."""
+"""One face box a sequence, and CK+'s 68-point landmark files to make it of."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_builder.errors import SourceError
+from shard_builder.faces.track import Boxes
 from shard_builder.images import Image
 from shard_builder.lists import read_lines
 from shard_builder.sources.sequence import FaceSequence
@@ -47,7 +48,7 @@ def read_landmarks(path: Path) -> npt.NDArray[np.float64]:
     return points
 
 
-def face_box(sequence: FaceSequence, *, margin: float) -> Box:
+def landmark_box(sequence: FaceSequence, *, margin: float) -> Box:
     """Return one square box that holds the landmarks of all frames of a sequence.
 
     One box, because a box of each frame would add its own motion to the flow.
@@ -63,10 +64,15 @@ def face_box(sequence: FaceSequence, *, margin: float) -> Box:
         raise SourceError(
             f"{sequence.frames[0].parent}: no landmark file for each frame of {sequence.key},"
             " expected by crop='landmarks'\n"
-            "  Unpack Landmarks.zip into the release, or use crop='none'."
+            "  Unpack Landmarks.zip into the release, or use crop='faces' or crop='none'."
         )
     points = np.concatenate([read_landmarks(path) for path in sequence.landmarks])
-    low, high = points.min(axis=0), points.max(axis=0)
+    return square_box(np.concatenate([points.min(axis=0), points.max(axis=0)]), margin=margin)
+
+
+def square_box(edges: Boxes, *, margin: float) -> Box:
+    """Return the square around a face's box (left, top, right, bottom), grown by a margin."""
+    low, high = edges[:2], edges[2:]
     center = (low + high) / 2
     half = float((high - low).max()) * (0.5 + margin)
     left, top = (round(float(value)) for value in center - half)
@@ -75,7 +81,7 @@ def face_box(sequence: FaceSequence, *, margin: float) -> Box:
 
 
 def crop_image(image: Image, box: Box) -> Image:
-    """Cut a box out of an image (H, W, 3); what lies outside repeats the border."""
+    """Cut a box out of an image (H, W, ...); what lies outside repeats the border."""
     height, width = image.shape[:2]
     rows = np.clip(np.arange(box.top, box.bottom), 0, height - 1)
     columns = np.clip(np.arange(box.left, box.right), 0, width - 1)

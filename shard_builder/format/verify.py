@@ -41,12 +41,14 @@ class VerifyReport:
         num_files: Files compared with the manifest.
         num_members: Members looked at.
         num_decoded: Members decoded; 0 with ``quick``.
+        crop: How the manifest says that frames were cut to the face; ``none`` if they were not.
     """
 
     faults: tuple[Fault, ...]
     num_files: int
     num_members: int
     num_decoded: int
+    crop: str
 
 
 def verify_dataset(
@@ -99,6 +101,7 @@ def _report(
         num_files=len(manifest.files),
         num_members=num_members,
         num_decoded=num_decoded,
+        crop=manifest.crop,
     )
 
 

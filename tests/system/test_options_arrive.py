@@ -69,7 +69,11 @@ VALUES = {
     "--overlay": ("labelled.mp4", "labelled.mp4"),
 }
 """Values of options that take no arbitrary text or number, and what must arrive."""
-NEEDS = {"--match": ("--labels", "labels.csv"), "--epoch-samples": ("--consumer-ms", "5")}
+NEEDS = {
+    "--face-model": ("--crop", "faces"),
+    "--match": ("--labels", "labels.csv"),
+    "--epoch-samples": ("--consumer-ms", "5"),
+}
 """What an option cannot be without."""
 ACTED_ON_BY_THE_COMMAND = {"--help", "cktrain bench --json", "cktrain bench --stream"}
 """The command itself writes that file; the stream is part of the configuration."""

@@ -14,7 +14,7 @@ from shard_builder.building.build import build_dataset
 from shard_builder.building.flow import make_flow_estimator
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
-from shard_builder.faces.crop import Box, crop_image, face_box, read_landmarks
+from shard_builder.faces.crop import Box, crop_image, landmark_box, read_landmarks
 from shard_builder.faces.frames import read_image
 from shard_builder.format.levels import quantize_flow
 from shard_builder.images import resize_image, to_gray
@@ -45,9 +45,9 @@ def test_one_square_box_holds_the_landmarks_of_all_frames(tmp_path: Path) -> Non
     one = np.full((68, 2), 100.0)
     two = one.copy()
     two[0], two[1] = (60.0, 120.0), (180.0, 90.0)
-    box = face_box(sequence_with([one, two], tmp_path), margin=0.0)
+    box = landmark_box(sequence_with([one, two], tmp_path), margin=0.0)
     assert box == Box(left=60, top=45, right=180, bottom=165)
-    wider = face_box(sequence_with([one, two], tmp_path), margin=0.25)
+    wider = landmark_box(sequence_with([one, two], tmp_path), margin=0.25)
     assert wider == Box(left=30, top=15, right=210, bottom=195)
 
 
@@ -64,7 +64,7 @@ def test_frames_and_flow_are_cut_by_the_same_box(tiny_release: Path, tmp_path: P
     source = scan_ckplus(tiny_release)
     build_dataset(source, tiny_release, tmp_path / "dataset", options, workers=2)
     sequence = source.sequences[3]
-    box = face_box(sequence, margin=options.crop_margin)
+    box = landmark_box(sequence, margin=options.crop_margin)
     frames = [crop_image(read_image(path), box) for path in sequence.frames]
     with open_dataset(tmp_path / "dataset") as dataset:
         assert dataset.manifest.crop == "landmarks, margin 0.2"
@@ -104,4 +104,4 @@ def test_a_release_without_landmarks_says_what_is_missing(tmp_path: Path) -> Non
     with pytest.raises(
         SourceError, match=r"(?s)no landmark file for each frame of S001_001.*Landmarks\.zip"
     ):
-        face_box(sequence, margin=0.2)
+        landmark_box(sequence, margin=0.2)
