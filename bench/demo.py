@@ -96,7 +96,9 @@ def write_sample_figure(dataset_dir: Path, path: Path) -> None:
         axes = figure.subplots(2, len(rows), squeeze=False)
         for row, (above, below) in zip(rows, axes.T, strict=True):
             middle_pair = int(dataset.num_pairs[row]) // 2
-            peak = decode_rgb(dataset.read_member("rgb", row, -1))
+            peak = decode_rgb(
+                dataset.read_member("rgb", row, int(dataset.num_usable("rgb")[row]) - 1)
+            )
             levels = decode_gray(dataset.read_member("flow", row, middle_pair))
             assert peak is not None and levels is not None, "members just built can be decoded"
             above.set_title(dataset.class_names[int(dataset.labels[row])], fontsize=10)

@@ -65,7 +65,7 @@ def open_and_plan(path: Path) -> tuple[Dataset, Plan, StreamMembers]:
     geometry = dataset.manifest.geometry
     plan = make_plan(
         FLOW,
-        num_stored=dataset.num_stored("flow"),
+        num_usable=dataset.num_usable("flow"),
         height=geometry.height,
         width=geometry.width,
         rows=np.arange(len(dataset), dtype=np.int64),

@@ -2,7 +2,7 @@
 
 >>> from pipelines import Sampling
 >>> Sampling(stack_length=3)
-Sampling(stack_length=3, rgb_last_frames=1, augmentation='standard', seed=0)
+Sampling(stack_length=3, rgb_apex_frames=1, augmentation='standard', seed=0)
 """
 
 from __future__ import annotations

@@ -132,8 +132,21 @@ class Dataset:
 
     @cached_property
     def apex(self) -> Int64:
-        """The strongest frame of each sequence, from 0, ``int64`` (n,); in version 1 the last."""
-        return self._integers("apex", low=0, high=MOST_FRAMES)
+        """The strongest frame of each sequence, from 0, ``int64`` (n,); in version 1 the last.
+
+        Raises:
+            DatasetError: If one is not among the sequence's frames.
+        """
+        apex = self._integers("apex", low=0, high=MOST_FRAMES)
+        wrong = np.flatnonzero(apex >= self.num_frames)
+        if len(wrong):
+            row = int(wrong[0])
+            raise DatasetError(
+                f"{self.path / INDEX_NAME}: sequence {self.keys_of(wrong[:1])[0]} has apex"
+                f" {apex[row]}, expected 0 to {self.num_frames[row] - 1}\n"
+                f"  Run: ckshard verify {self.path}, then build it again."
+            )
+        return apex
 
     @cached_property
     def folds(self) -> list[str]:
@@ -191,14 +204,28 @@ class Dataset:
         """Return how many frames (rgb) or pairs (flow) are stored of each row, ``int64`` (n,)."""
         if kind_of(stream).has_pairs:
             return self.num_pairs
-        keep = NUM_LAST_FRAMES.get(self.stream(stream).frames or "all")
-        return self.num_frames if keep is None else np.minimum(self.num_frames, keep)
+        keep = self._num_kept
+        return self.num_frames if keep is None else np.minimum(self.apex + 1, keep)
+
+    def num_usable(self, stream: str) -> Int64:
+        """Return how many stored pairs (flow) or stored frames up to the apex (rgb) each row has,
+        ``int64`` (n,): the last of these frames is the apex.
+        """
+        if kind_of(stream).has_pairs or self._num_kept is not None:
+            return self.num_stored(stream)
+        return self.apex + 1
+
+    @property
+    def _num_kept(self) -> int | None:
+        """How many frames up to the apex the rgb stream keeps; None if it keeps all."""
+        return NUM_LAST_FRAMES.get(self.stream("rgb").frames or "all")
 
     def members(self, stream: str) -> StreamMembers:
         """Return the members of a stream, by row."""
         if stream not in self._members:
             entry, num_stored = self.stream(stream), self.num_stored(stream)
-            total = self.num_pairs if kind_of(stream).has_pairs else self.num_frames
+            keeps_all = kind_of(stream).has_pairs or self._num_kept is None
+            first_stored = np.zeros_like(num_stored) if keeps_all else self.apex + 1 - num_stored
             members = StreamMembers(
                 self.path,
                 stream,
@@ -206,7 +233,7 @@ class Dataset:
                 {name: self._column(name) for name in StreamMembers.columns(stream)},
                 geometry=self.manifest.geometry,
                 num_stored=num_stored,
-                first_stored=total - num_stored,
+                first_stored=first_stored,
                 num_bytes={name: file.num_bytes for name, file in self.manifest.files.items()},
             )
             self._members.setdefault(stream, members)
@@ -229,7 +256,8 @@ class Dataset:
         """Return a plain ``webdataset`` pipeline over the shards of a stream, decoded.
 
         Its samples are dicts: ``__key__``, ``label`` (class index), and ``planes`` ``uint8``: flow
-        (2n, H, W) as x1 y1 x2 y2 ..., rgb (k, H, W, 3). They come in stored order, which is a
+        (2n, H, W) as x1 y1 x2 y2 ..., rgb (k, H, W, 3); of rgb also ``apex``, the place of the apex
+        among the k frames. They come in stored order, which is a
         random one; add ``.shuffle()``, ``.split_by_worker`` and so on as the library has them.
 
         Raises:

@@ -263,7 +263,7 @@ def make_loader(
     plan = make_plan(
         kind,
         rows=rows,
-        num_stored=num_stored,
+        num_usable=dataset.num_usable(stream),
         height=reader.height,
         width=reader.width,
         training=training,

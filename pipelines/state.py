@@ -20,7 +20,7 @@ MAX_EPOCH = 1 << 40
 def fingerprint(dataset_sha256: str, stream: str, plan: Plan, sampling: Sampling) -> str:
     """Hash all that decides which sample a position is, but for seed and plan version."""
     has_pairs = kind_of(stream).has_pairs
-    span = sampling.stack_length if has_pairs else sampling.rgb_last_frames
+    span = sampling.stack_length if has_pairs else sampling.rgb_apex_frames
     identity = f"{dataset_sha256} {stream} {plan.is_training} {span} {sampling.augmentation}"
     digest = hashlib.sha256(identity.encode())
     digest.update(np.ascontiguousarray(plan.rows, "<i8").tobytes())

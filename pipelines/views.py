@@ -90,6 +90,7 @@ class ViewLoader:
     ) -> None:
         self._dataset, self._rows, self._views, self._batch_size = dataset, rows, views, batch_size
         self._reader = open_planes(dataset, kind, stack_length=stack_length)
+        self._num_usable = dataset.num_usable(kind.name)
         self._device, dtype = reading.torch_device, reading.dtype
         self._normalizer = (
             None
@@ -162,13 +163,13 @@ class ViewLoader:
                     self._cutter.cut(window, box, mirrored, next(views))
 
     def _starts(self, row: int) -> list[int]:
-        stored = int(self._reader.members.num_stored[row])
+        usable = int(self._num_usable[row])
         if self._reader.kind.has_pairs:
-            return window_starts(stored, self._reader.stack_length, views=self._views)
+            return window_starts(usable, self._reader.stack_length, views=self._views)
         if self._views == "ten":
-            return [stored - 1]
+            return [usable - 1]
         # The original reads the frame five before the peak, six times; once gives the same mean.
-        return [max(stored - 1 - ORIGINAL_FRAMES_BEFORE_PEAK, 0)]
+        return [max(usable - 1 - ORIGINAL_FRAMES_BEFORE_PEAK, 0)]
 
     def _batch(self, rows: Int64, levels: torch.Tensor) -> ViewBatch:
         num, num_views = levels.shape[:2]
@@ -195,7 +196,7 @@ def make_view_loader(
 
     Args:
         dataset: An open dataset.
-        stream: ``rgb`` (10 views: the peak frame) or ``flow`` (50: five windows).
+        stream: ``rgb`` (10 views: the apex) or ``flow`` (50: five windows).
         rows: Index rows, ``int64`` (n,), or a mask of all rows; None takes all.
         views: ``ten``, or ``original`` for the original's own sampling in time.
         batch_size: Sequences a batch.
@@ -215,8 +216,8 @@ def make_view_loader(
     entry = dataset.stream(stream)
     if views == "original" and not kind.has_pairs and entry.frames != "all":
         raise InputError(
-            f"{dataset.path}: keeps only the last frames, but the original's test reads the sixth"
-            " from the end\n  Use views='ten'."
+            f"{dataset.path}: keeps only frames at the apex, but the original's test reads the"
+            " fifth before it\n  Use views='ten'."
         )
     return ViewLoader(
         dataset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,20 @@ def make_web_pipeline(
     paths = [str(folder / shard.name) for shard in stream.shards]
 
     def decode(sample: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "__key__": sample["__key__"],
-            "label": int(sample["cls"]),
-            "planes": _planes(sample, kind, stream.codec, geometry),
-        }
+        planes = _planes(sample, kind, stream.codec, geometry)
+        decoded = {"__key__": sample["__key__"], "label": int(sample["cls"]), "planes": planes}
+        return decoded if kind.has_pairs else decoded | {"apex": _apex(sample, stream, len(planes))}
 
     return wds.WebDataset(paths, shardshuffle=False, empty_check=False).map(decode)
+
+
+def _apex(sample: dict[str, Any], stream: Stream, num_planes: int) -> int:
+    """Return the apex's place among the frames; shards of version 1 name none: the last."""
+    last = num_planes - 1
+    apex = json.loads(sample["json"]).get("apex", last) if stream.frames == "all" else last
+    if not isinstance(apex, int) or not 0 <= apex <= last:
+        raise DatasetError(f"{sample['__key__']}.json: apex {apex!r}, expected 0 to {last}")
+    return apex
 
 
 def _planes(sample: dict[str, Any], kind: StreamKind, codec: str, geometry: Geometry) -> np.ndarray:

@@ -94,8 +94,8 @@ class TrainConfig:
     stack_length: int = option(
         5, "Flow pairs in a sample (the original's new_length).", least=1, most=MOST_STACK
     )
-    rgb_last_frames: int = option(
-        1, "rgb trains on one of the last so many frames.", least=1, most=1 << 16
+    rgb_apex_frames: int = option(
+        1, "rgb trains on one of so many frames up to the apex.", least=1, most=1 << 16
     )
     aug: Literal["standard", "original"] = option(
         "standard", "original: the original's own crop table."

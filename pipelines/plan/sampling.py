@@ -23,7 +23,7 @@ class Sampling:
 
     Args:
         stack_length: Flow pairs in a sample, 2L channels.
-        rgb_last_frames: In training, rgb takes one of the last so many stored frames.
+        rgb_apex_frames: In training, rgb takes one of so many stored frames up to the apex.
         augmentation: ``standard``, or ``original`` for the original's own crop table.
         seed: Of order, windows, crops and flips, 0 to 2**64 - 1.
 
@@ -32,13 +32,13 @@ class Sampling:
     """
 
     stack_length: int = 5
-    rgb_last_frames: int = 1
+    rgb_apex_frames: int = 1
     augmentation: Augmentation = "standard"
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_integer("stack_length", self.stack_length, low=1, high=1024)
-        check_integer("rgb_last_frames", self.rgb_last_frames, low=1, high=1 << 16)
+        check_integer("rgb_apex_frames", self.rgb_apex_frames, low=1, high=1 << 16)
         check_choice("augmentation", self.augmentation, get_args(Augmentation))
         check_integer("seed", self.seed, low=0, high=(1 << 64) - 1)
 
@@ -71,7 +71,7 @@ def make_plan(
     kind: StreamKind,
     *,
     rows: Int64,
-    num_stored: Int64,
+    num_usable: Int64,
     height: int,
     width: int,
     training: bool,
@@ -79,14 +79,15 @@ def make_plan(
 ) -> Plan:
     """Make the plan of a split part.
 
-    rgb: the peak frame (in training one of the last ``rgb_last_frames``). flow: any window of
+    rgb: the apex (in training one of ``rgb_apex_frames`` up to it). flow: any window of
     ``stack_length`` pairs in training, the middle one otherwise; a sequence with fewer pairs has
     one window, from its first pair.
 
     Args:
         kind: The stream.
         rows: Index rows of the part, ``int64`` (n,).
-        num_stored: Frames or pairs stored of every row of the dataset, ``int64``.
+        num_usable: Frames or pairs stored of every row of the dataset, ``int64``. Of rgb only those
+            up to the apex count: see :meth:`pipelines.dataset.Dataset.num_usable`.
         height: Of the stored planes, pixels.
         width: Of the stored planes, pixels.
         training: Shuffled and augmented, or stored order and the centre crop.
@@ -98,7 +99,7 @@ def make_plan(
     if not len(rows):
         part = "training" if training else "validation"
         raise InputError(f"the {part} part of the split has no sequences")
-    stored = num_stored[rows]
+    stored = num_usable[rows]
     longest = int(stored.max())
     if kind.has_pairs:
         length = sampling.stack_length
@@ -107,13 +108,13 @@ def make_plan(
         num_starts = np.maximum(stored - length + 1, 1)
         first_starts = np.zeros_like(num_starts)
     else:
-        last_frames = sampling.rgb_last_frames
-        if last_frames > longest:
+        apex_frames = sampling.rgb_apex_frames
+        if apex_frames > longest:
             raise InputError(
-                f"rgb_last_frames={last_frames}, expected 1 to {longest} (the most frames stored"
-                " of a sequence)"
+                f"rgb_apex_frames={apex_frames}, expected 1 to {longest} (the most frames stored"
+                " up to the apex of a sequence)"
             )
-        num_starts = np.minimum(last_frames if training else 1, stored)
+        num_starts = np.minimum(apex_frames if training else 1, stored)
         first_starts = stored - num_starts
     crops = (
         multi_scale_crops(

@@ -19,7 +19,7 @@ from shard_builder.faces.detector import FaceDetector
 from shard_builder.faces.model import FaceModel, load_face_model
 from shard_builder.files import FULL, disk_fault, folder_inside, remove_temporaries
 from shard_builder.format.manifest import BUILD_FOLDER, MANIFEST_NAME, Manifest
-from shard_builder.format.streams import num_stored_frames
+from shard_builder.format.streams import stored_frames
 from shard_builder.lock import locked
 from shard_builder.machine import num_workers, run_in_processes, run_on
 from shard_builder.sources.sequence import FaceSequence, Source
@@ -40,6 +40,8 @@ class BuildReport:
         num_reused_shards: Of these, how many were finished before this run.
         num_pairs: Flow pairs of all sequences.
         num_rgb_frames: Frames that the rgb stream keeps, if there is one.
+        returning: Keys of sequences whose motion returns to its beginning although their last frame
+            is taken for the apex, sorted.
         seconds: Seconds of each step, summed over workers.
     """
 
@@ -48,6 +50,7 @@ class BuildReport:
     num_reused_shards: int
     num_pairs: int
     num_rgb_frames: int
+    returning: tuple[str, ...]
     seconds: dict[str, float]
 
 
@@ -114,7 +117,11 @@ def build_dataset(
         num_shards=len(results),
         num_reused_shards=sum(result.reused for result in results),
         num_pairs=sum(row["num_pairs"] for row in rows),
-        num_rgb_frames=sum(num_stored_frames(options.frames, row["num_frames"]) for row in rows),
+        num_rgb_frames=sum(
+            len(stored_frames(options.frames, num_frames=row["num_frames"], apex=row["apex"]))
+            for row in rows
+        ),
+        returning=tuple(sorted(key for result in results for key in result.returning)),
         seconds={
             name: sum(result.seconds[name] for result in results) for name in results[0].seconds
         },
@@ -160,10 +167,8 @@ def _expected_bytes(sequence: FaceSequence, options: BuildOptions) -> int:
     """Return the bytes a sequence is expected to take in the larger stream's shard."""
     plane = options.width * options.height
     num_frames = sequence.expected_num_frames
-    raw = {
-        "rgb": 3 * plane * num_stored_frames(options.frames, num_frames),
-        "flow": 2 * plane * (num_frames - 1),
-    }
+    kept = stored_frames(options.frames, num_frames=num_frames, apex=num_frames - 1)
+    raw = {"rgb": 3 * plane * len(kept), "flow": 2 * plane * (num_frames - 1)}
     return int(
         max(
             raw[stream] * EXPECTED_COMPRESSION[options.codec_of(stream)]

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shard_builder.building.apex import MotionFromFirst, check_apex, named_apex
 from shard_builder.building.flow import LevelStatistics, make_flow_estimator
+from shard_builder.building.kept_frames import KeptFrames
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
 from shard_builder.faces.crop import Box, crop_image, landmark_box, square_box
@@ -19,16 +21,28 @@ from shard_builder.faces.model import FaceModel
 from shard_builder.faces.track import find_face
 from shard_builder.format.codecs import encode_image, encode_lz4, encode_raw
 from shard_builder.format.levels import quantize_flow
-from shard_builder.format.streams import NUM_LAST_FRAMES, StreamName, member_extensions
+from shard_builder.format.streams import StreamName, member_extensions
 from shard_builder.images import Image, resize_image, to_gray
 from shard_builder.sources.sequence import FaceSequence
+
+RETURN_STEP = 4
+"""Of so many frames one is compared with the first, to see whether the motion returns."""
 
 
 @dataclass(slots=True, kw_only=True)
 class EncodedSequence:
-    """The image members of one sequence, per stream by extension, in order."""
+    """The image members of one sequence, per stream by extension, in order.
+
+    Args:
+        num_frames: Frames of the sequence.
+        apex: Its strongest frame, from 0.
+        returns: Whether its motion returns although the last frame is taken for its apex.
+        members: The members.
+    """
 
     num_frames: int
+    apex: int
+    returns: bool
     members: dict[StreamName, dict[str, bytes]]
 
 
@@ -59,25 +73,26 @@ class SequenceEncoder:
 
     def _encode(self, sequence: FaceSequence) -> EncodedSequence:
         has_rgb, has_flow = "rgb" in self.options.streams, "flow" in self.options.streams
-        keep = NUM_LAST_FRAMES.get(self.options.frames)
-        frames: list[Image | bytes] = []
+        rgb = KeptFrames(sequence, self.options)
         planes: list[Image | bytes] = []
-        previous: Image | None = None
+        rule = self.options.apex if rgb.apex is None else ""
+        motion = MotionFromFirst() if rule in ("last", "motion") else None
         num_frames = 0
+        gray: Image | None = None
         with self.timer("read"):
             box = self._box(sequence)
         for frame in self._timed_reading(self._frames(sequence, box)):
-            num_frames += 1
-            if has_rgb:
+            if has_rgb and rgb.takes(num_frames):
                 image = self._resize(frame)
-                frames.append(image if keep else self._stored("rgb", image))
-                frames = frames[-keep:] if keep else frames
-            if has_flow and not sequence.pairs:
-                gray = to_gray(frame)
-                if previous is not None:
-                    plane = self._plane(self._flow_levels(previous, gray))
-                    planes.append(self._stored("flow", plane))
-                previous = gray
+                rgb.add(image if rgb.is_sliding else self._stored("rgb", image))
+            previous, gray = gray, to_gray(frame)
+            if motion and (rule == "motion" or num_frames % RETURN_STEP == 0):
+                with self.timer("flow"):
+                    motion.add(gray)
+            num_frames += 1
+            if has_flow and previous is not None and not sequence.pairs:
+                plane = self._plane(self._flow_levels(previous, gray))
+                planes.append(self._stored("flow", plane))
         _check_length(sequence, num_frames)
         if has_flow and sequence.pairs:
             pairs = self._timed_reading(self._pairs(sequence, box))
@@ -88,12 +103,25 @@ class SequenceEncoder:
                 f"{sequence.frames[0]}: {num_frames} frames in sequence {sequence.key}, expected at"
                 f" least {least}"
             )
-        images = {"rgb": frames, "flow": planes}
+        if rule == "last" and motion and gray is not None:
+            motion.add(gray)  # whatever the step, the last frame tells whether the motion returns
+        apex = self._apex(sequence, num_frames, motion)
+        images = {"rgb": rgb.kept(num_frames, apex) if has_rgb else [], "flow": planes}
         members = {
-            stream: self._members(stream, images[stream], num_frames)
+            stream: self._members(stream, images[stream], num_frames, apex)
             for stream in self.options.streams
         }
-        return EncodedSequence(num_frames=num_frames, members=members)
+        returns = rule == "last" and motion is not None and motion.returns
+        return EncodedSequence(num_frames=num_frames, apex=apex, returns=returns, members=members)
+
+    def _apex(self, sequence: FaceSequence, num_frames: int, motion: MotionFromFirst | None) -> int:
+        apex = named_apex(sequence, self.options.apex)
+        if apex is not None:
+            check_apex(sequence, apex, num_frames)
+            return apex
+        if self.options.apex == "motion" and motion:
+            return motion.apex
+        return num_frames // 2 if self.options.apex == "middle" else num_frames - 1
 
     def _frames(self, sequence: FaceSequence, box: Box | None) -> Iterator[Image]:
         for frame in iter_frames(sequence.frames, kept=sequence.kept):
@@ -138,6 +166,7 @@ class SequenceEncoder:
             yield np.concatenate([crop_image(x, box), crop_image(y, box)] if box else [x, y])
 
     def _flow_levels(self, previous: Image, following: Image) -> Image:
+        """Return the flow between two frames, quantised: (2h, w)."""
         with self.timer("flow"):
             flow = self._estimate(previous, following)
             levels = quantize_flow(flow, bound_px=self.options.bound_px)
@@ -162,7 +191,7 @@ class SequenceEncoder:
             return encode_image(image, codec=codec, quality=self.options.quality)
 
     def _members(
-        self, stream: StreamName, images: list[Image | bytes], num_frames: int
+        self, stream: StreamName, images: list[Image | bytes], num_frames: int, apex: int
     ) -> dict[str, bytes]:
         """Encode the frames or planes of a sequence; one npy of them all with codec raw."""
         codec, frames = self.options.codec_of(stream), self.options.frames
@@ -178,7 +207,9 @@ class SequenceEncoder:
                 for image in images
             )
             data = [item for item in stored if isinstance(item, bytes)]
-        names = member_extensions(stream, codec=codec, num_frames=num_frames, frames=frames)
+        names = member_extensions(
+            stream, codec=codec, num_frames=num_frames, apex=apex, frames=frames
+        )
         return dict(zip(names, data, strict=True))
 
     @contextmanager

@@ -19,6 +19,7 @@ from shard_builder.sources.options import OnError
 
 Crop = Literal["none", "landmarks", "faces"]
 FlowMethod = Literal["farneback", "dis"]
+APEX_RULES = ("last", "middle", "motion")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,14 @@ class BuildOptions:
     )
     quality: int = option(95, "JPEG quality, 1 to 100.")
     streams: tuple[StreamName, ...] = option(STREAMS, "rgb,flow or one of them.")
-    frames: FrameChoice = option("all", "Frames the rgb stream keeps: all, last or last3.")
+    frames: FrameChoice = option(
+        "all", "Frames the rgb stream keeps: all, last (the apex) or last3."
+    )
+    apex: str = option(
+        "last",
+        "Strongest frame where the source names none: last, middle, motion (farthest from the"
+        " first) or a number from 0.",
+    )
     width: int = option(340, "Width of planes and frames, in pixels.")
     height: int = option(256, "Height in pixels, a multiple of 8: no JPEG block mixes x and y.")
     flow_method: FlowMethod = option(
@@ -69,6 +77,7 @@ class BuildOptions:
         check_choice("frames", self.frames, FrameChoice)
         check_choice("flow_method", self.flow_method, FlowMethod)
         check_choice("crop", self.crop, Crop)
+        check_apex_rule(self.apex)
         check_choice("on_error", self.on_error, OnError)
         check_integer("quality", self.quality, low=1, high=100)
         check_integer("width", self.width, low=8, high=8192)
@@ -92,6 +101,18 @@ class BuildOptions:
             return self.codec
         assert self.flow_codec != "same"
         return self.flow_codec
+
+
+def check_apex_rule(text: str) -> None:
+    """Make sure that a rule is ``last``, ``middle``, ``motion`` or the number of a frame.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if text not in APEX_RULES and not (text.isascii() and text.isdigit() and len(text) < 8):
+        raise InputError(
+            f"apex={text!r}, expected {', '.join(APEX_RULES)} or the number of a frame, from 0"
+        )
 
 
 def parse_size(text: str) -> tuple[int, int]:

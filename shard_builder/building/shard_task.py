@@ -72,6 +72,7 @@ class ShardResult:
     files: dict[str, FileDigest]
     num_bytes: dict[str, int]
     skipped: list[dict[str, str]]
+    returning: list[str]
     levels: dict[str, int]
     seconds: dict[str, float]
     reused: bool = False
@@ -122,6 +123,7 @@ def _build_shard(task: ShardTask) -> ShardResult:
     writers: dict[StreamName, ShardWriter] = {}
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
+    returning: list[str] = []
     scratch = task.dataset_dir / BUILD_FOLDER
     try:
         for stream in task.options.streams:
@@ -137,6 +139,7 @@ def _build_shard(task: ShardTask) -> ShardResult:
                 skip = SkippedSequence(key=sequence.key, path=sequence.source, reason=str(error))
                 skipped.append(asdict(skip))
                 continue
+            returning += [sequence.key] if encoded.returns else []
             with encoder.timer("pack"):
                 rows.append(_write_sample(task, sequence, label, encoded, writers))
         with encoder.timer("pack"):
@@ -151,22 +154,10 @@ def _build_shard(task: ShardTask) -> ShardResult:
         files={name: file for writer in writers.values() for name, file in writer.files.items()},
         num_bytes={stream: writer.num_bytes for stream, writer in writers.items()},
         skipped=skipped,
+        returning=returning,
         levels=asdict(encoder.levels),
         seconds=encoder.seconds,
     )
-
-
-def _apex(sequence: FaceSequence, num_frames: int) -> int:
-    """Return the position of the apex among the frames kept; the last one unless it is named."""
-    if sequence.apex is None:
-        return num_frames - 1
-    position = sequence.apex - (sequence.onset or 0)
-    if position >= num_frames:
-        raise SourceError(
-            f"{sequence.place or sequence.source}: apex {sequence.apex}, but only {num_frames}"
-            " frames can be read"
-        )
-    return position
 
 
 def _write_sample(
@@ -185,7 +176,7 @@ def _write_sample(
         "num_frames": encoded.num_frames,
         "num_pairs": encoded.num_frames - 1,
         "fold": sequence.fold,
-        "apex": _apex(sequence, encoded.num_frames),
+        "apex": encoded.apex,
     }
     metadata = {"json": json.dumps(row, sort_keys=True).encode(), "cls": str(label).encode()}
     for stream, writer in writers.items():

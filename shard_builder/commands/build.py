@@ -136,6 +136,12 @@ def report_lines(report: BuildReport, dataset: Path) -> list[str]:
         )
     if num_skipped := manifest.source["num_skipped"]:
         lines.append(f"{num_skipped} sequences skipped, see {dataset / 'skipped.jsonl'}")
+    if report.returning:
+        lines.append(
+            f"warning: {len(report.returning)} sequences, such as {report.returning[0]}, end near"
+            " their first frame, but their last one is taken for the apex; name it in a table or"
+            " list, or pass --apex motion"
+        )
     flow = manifest.flow
     if flow and flow.saturated_fraction > ABSURD_SATURATION:
         lines.append(

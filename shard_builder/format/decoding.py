@@ -8,13 +8,19 @@ import numpy as np
 
 from shard_builder.format.codecs import decode_lz4, parse_npy_header
 from shard_builder.format.manifest import Geometry, Stream
-from shard_builder.format.streams import IMAGE_CODECS, item_shape, num_stored_frames
+from shard_builder.format.streams import IMAGE_CODECS, item_shape, stored_frames
 from shard_builder.images import Image, decode_gray, decode_rgb
 from shard_builder.untrusted.image_header import header_fault
 
 
 def decode_member(
-    data: bytes | memoryview, stream: str, entry: Stream, geometry: Geometry, num_frames: int
+    data: bytes | memoryview,
+    stream: str,
+    entry: Stream,
+    geometry: Geometry,
+    *,
+    num_frames: int,
+    apex: int,
 ) -> Image:
     """Decode a frame or a pair, or take the array of a whole sequence where it is raw.
 
@@ -24,6 +30,7 @@ def decode_member(
         entry: The manifest's entry of the stream.
         geometry: Of every plane and frame.
         num_frames: Of the sequence.
+        apex: Of the sequence: its strongest frame, from 0.
 
     Returns:
         ``uint8``: a frame (H, W, 3), a pair (2H, W); raw (k, H, W, 3) or (2n, H, W).
@@ -34,7 +41,7 @@ def decode_member(
     height, width = geometry.height, geometry.width
     is_flow, shape = stream == "flow", item_shape(stream, height, width)
     if entry.codec == "raw":
-        count = num_stored_frames(entry.frames, num_frames)
+        count = len(stored_frames(entry.frames, num_frames=num_frames, apex=apex))
         stack = (2 * (num_frames - 1), height, width) if is_flow else (count, height, width, 3)
         return _take_array(data, stack)
     if entry.codec in IMAGE_CODECS:

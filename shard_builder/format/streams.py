@@ -16,7 +16,7 @@ IMAGE_CODECS = ("jpg", "png")
 LOSSLESS_CODECS = ("png", "raw", "lz4")
 FrameChoice = Literal["all", "last", "last3"]
 NUM_LAST_FRAMES = {"last": 1, "last3": 3}
-"""How many frames of its end a sequence keeps; ``all`` is not in it."""
+"""How many frames up to its apex a sequence keeps; ``all`` is not in it."""
 
 
 def item_shape(stream: str, height: int, width: int) -> tuple[int, ...]:
@@ -24,20 +24,29 @@ def item_shape(stream: str, height: int, width: int) -> tuple[int, ...]:
     return (2 * height, width) if stream == "flow" else (height, width, 3)
 
 
-def num_stored_frames(frames: str | None, num_frames: int) -> int:
-    """Return how many of a sequence's frames the rgb stream keeps under a frame choice."""
-    return min(num_frames, NUM_LAST_FRAMES.get(frames or "all", num_frames))
+def stored_frames(frames: str | None, *, num_frames: int, apex: int) -> range:
+    """Return the numbers of a sequence's frames that the rgb stream keeps under a frame choice.
+
+    >>> stored_frames("last3", num_frames=9, apex=5)
+    range(3, 6)
+    """
+    keep = NUM_LAST_FRAMES.get(frames or "all")
+    return range(num_frames) if keep is None else range(max(0, apex + 1 - keep), apex + 1)
 
 
-def num_members(stream: str, *, codec: str, num_frames: int, frames: str | None = None) -> int:
+def num_members(
+    stream: str, *, codec: str, num_frames: int, apex: int, frames: str | None = None
+) -> int:
     """Return how many members a sequence has; see :func:`member_extensions`."""
     if codec == "raw":
         return 1
-    return num_frames - 1 if stream == "flow" else num_stored_frames(frames, num_frames)
+    if stream == "flow":
+        return num_frames - 1
+    return len(stored_frames(frames, num_frames=num_frames, apex=apex))
 
 
 def member_extensions(
-    stream: str, *, codec: str, num_frames: int, frames: str | None = None
+    stream: str, *, codec: str, num_frames: int, apex: int, frames: str | None = None
 ) -> list[str]:
     """Return the extensions of a sequence's frames or planes, in order; one npy with codec raw.
 
@@ -45,16 +54,17 @@ def member_extensions(
         stream: ``rgb`` or ``flow``.
         codec: ``jpg``, ``png``, ``raw`` or ``lz4``.
         num_frames: Frames of the sequence.
+        apex: Its strongest frame, from 0.
         frames: The rgb stream's frame choice.
 
-    >>> member_extensions("rgb", codec="jpg", num_frames=9, frames="last3")
-    ['rgb-006.jpg', 'rgb-007.jpg', 'rgb-008.jpg']
+    >>> member_extensions("rgb", codec="jpg", num_frames=9, apex=5, frames="last3")
+    ['rgb-003.jpg', 'rgb-004.jpg', 'rgb-005.jpg']
     """
     if codec == "raw":
         return [f"{stream}.npy"]
     if stream == "flow":
         numbers = range(num_frames - 1)
     else:
-        numbers = range(num_frames - num_stored_frames(frames, num_frames), num_frames)
+        numbers = stored_frames(frames, num_frames=num_frames, apex=apex)
     digits = max(3, len(str(numbers[-1])))  # equally many, so that names sort as numbers do
     return [f"{stream}-{number:0{digits}d}.{codec}" for number in numbers]

@@ -213,7 +213,11 @@ def _lists_fault(stream: str, entry: Stream, row: dict[str, Any]) -> str:
     if not 0 <= shard < num_shards:
         return f"{stream} shard {shard}, expected 0 to {num_shards - 1}"
     wanted = num_members(
-        stream, codec=entry.codec, num_frames=row["num_frames"], frames=entry.frames
+        stream,
+        codec=entry.codec,
+        num_frames=row["num_frames"],
+        apex=row["apex"],
+        frames=entry.frames,
     )
     counts = [len(row[f"{stream}_{name}"]) for name in LISTS]
     if set(counts) != {wanted}:

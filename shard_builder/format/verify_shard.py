@@ -227,10 +227,11 @@ def _check_sample(
             faults.append(entry.fault(what))
     record = checks.manifest.streams[stream]
     columns = [row[f"{stream}_{name}"] for name in ("offset", "size", "crc32")]
-    form = {"codec": record.codec, "num_frames": row["num_frames"], "frames": record.frames}
-    if {len(column) for column in columns} != {num_members(stream, **form)}:
+    form: dict[str, Any] = {"codec": record.codec, "frames": record.frames}
+    length = {"num_frames": row["num_frames"], "apex": row["apex"]}
+    if {len(column) for column in columns} != {num_members(stream, **form, **length)}:
         return  # a fault of the index, found there; a number of it may be anything
-    names = member_extensions(stream, **form)
+    names = member_extensions(stream, **form, **length)
     if set(by_extension) != set(names):
         odd = min(set(by_extension) ^ set(names))
         what = f"{len(by_extension)} {stream} members, expected {len(names)}; they differ in {odd}"
@@ -246,7 +247,7 @@ def _check_sample(
             findings.num_decoded += 1
             try:
                 geometry = checks.manifest.geometry
-                decode_member(entry.data, stream, record, geometry, row["num_frames"])
+                decode_member(entry.data, stream, record, geometry, **length)
             except ValueError as error:
                 faults.append(entry.fault(str(error)))
 

@@ -18,6 +18,7 @@ from shard_builder.files import open_regular
 from shard_builder.format.decoding import decode_member
 from shard_builder.format.index import INDEX_NAME, LISTS, checked_rows, read_index
 from shard_builder.format.manifest import Manifest, read_manifest
+from shard_builder.format.streams import stored_frames
 from shard_builder.format.verify import check_rows
 from shard_builder.images import Image
 from shard_builder.inspection.flow_picture import flow_to_rgb
@@ -136,11 +137,12 @@ def rows_of_class(inspection: Inspection, label: int) -> list[dict[str, Any]]:
 
 
 def sample_pictures(inspection: Inspection, row: dict[str, Any]) -> dict[str, Any]:
-    """Return what the page shows of a row: its peak frame, and its flow at three moments."""
+    """Return what the page shows of a row: its apex, and its flow at three moments."""
     pictures = []
     flow = inspection.manifest.flow
     if "rgb" in inspection.manifest.streams:
-        pictures.append(("peak frame", read_frame(inspection, row)))
+        name = f"apex: frame {row['apex'] + 1} of {row['num_frames']}"
+        pictures.append((name, read_frame(inspection, row)))
     if flow is not None:
         for quarter in (1, 2, 3):
             number = row["num_pairs"] * quarter // 4
@@ -168,15 +170,18 @@ def flow_histogram(inspection: Inspection) -> Histogram:
 
 
 def read_frame(inspection: Inspection, row: dict[str, Any]) -> Image:
-    """Return a row's peak frame, RGB (H, W, 3).
+    """Return a row's apex, RGB (H, W, 3).
 
     Raises:
         DatasetError: If it is damaged.
     """
-    if inspection.manifest.streams["rgb"].codec == "raw":
-        frame: Image = _read_member(inspection, "rgb", row, 0)[-1]
+    entry = inspection.manifest.streams["rgb"]
+    stored = stored_frames(entry.frames, num_frames=row["num_frames"], apex=row["apex"])
+    number = stored.index(row["apex"])
+    if entry.codec == "raw":
+        frame: Image = _read_member(inspection, "rgb", row, 0)[number]
         return frame
-    return _read_member(inspection, "rgb", row, -1)
+    return _read_member(inspection, "rgb", row, number)
 
 
 def read_pair(inspection: Inspection, row: dict[str, Any], number: int) -> Image:
@@ -209,7 +214,9 @@ def _read_member(
     if zlib.crc32(data) != crc32:
         raise _damaged(row, f"its {stream} member at {offset} of {shard} has another CRC-32")
     try:
-        return decode_member(data, stream, entry, manifest.geometry, row["num_frames"])
+        return decode_member(
+            data, stream, entry, manifest.geometry, num_frames=row["num_frames"], apex=row["apex"]
+        )
     except ValueError as error:
         raise _damaged(row, f"its {stream} member at {offset} of {shard} {error}") from None
 

@@ -76,7 +76,7 @@ def _mean_entropy(labels: npt.NDArray[np.int64], length: int) -> float:
 
 
 def codec_errors(inspection: Inspection, lossless: Inspection) -> list[CodecError]:
-    """Compare peak frames and middle pairs with those of a lossless build of the same source.
+    """Compare apex frames and middle pairs with those of a lossless build of the same source.
 
     Raises:
         InputError: If the other dataset is not lossless, has another geometry or other sequences,

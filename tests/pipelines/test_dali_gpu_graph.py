@@ -109,7 +109,7 @@ def test_every_variant_gives_what_the_cpu_engine_gives(
     notes: Notes,
     cuda: FakeCuda,
 ) -> None:
-    options = {"stream": stream, "dtype": dtype, "batch_size": 8, "rgb_last_frames": 2}
+    options = {"stream": stream, "dtype": dtype, "batch_size": 8, "rgb_apex_frames": 2}
     with (
         open_dataset(folder_of(codec)) as dataset,
         loader_of(dataset, **options) as expected,

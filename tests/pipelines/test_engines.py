@@ -53,7 +53,7 @@ def test_engines_give_what_the_reference_gives(
         with flat_loader(
             dataset,
             **options,
-            rgb_last_frames=2,
+            rgb_apex_frames=2,
             batch_size=8,
             engine=engine,
             dtype=torch.uint8,

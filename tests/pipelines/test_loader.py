@@ -157,7 +157,7 @@ def test_short_sequences_repeat_their_last_pair_and_are_counted(tiny_dataset: Pa
         ({"rows": ["S001_001"]}, "expected row numbers"),
         ({"rows": np.array([-1, 2])}, "rows -1 to 2"),
         ({"cache_bytes": -1}, "cache_bytes=-1"),
-        ({"stream": "rgb", "rgb_last_frames": 90}, "rgb_last_frames=90, expected 1 to"),
+        ({"stream": "rgb", "rgb_apex_frames": 90}, "rgb_apex_frames=90, expected 1 to"),
     ],
 )
 def test_what_does_not_fit_is_named(

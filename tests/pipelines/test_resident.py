@@ -69,7 +69,7 @@ def check_against_reference(folder: Path, *, num: int = NUM, epochs: int = 1, **
 def test_every_value_is_within_one_level_of_the_reference(
     codec: str, stream: str, dtype: torch.dtype, folder_of: Callable[[str], Path]
 ) -> None:
-    options = {"stream": stream, "dtype": dtype, "rgb_last_frames": 3}
+    options = {"stream": stream, "dtype": dtype, "rgb_apex_frames": 3}
     check_against_reference(folder_of(codec), num=10, epochs=2, **options)
 
 

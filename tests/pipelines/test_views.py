@@ -114,6 +114,6 @@ def test_the_originals_rgb_view_needs_all_frames(build_tiny: object) -> None:
     folder = build_tiny(codec="jpg", frames="last", streams=("rgb",))  # type: ignore[operator]
     with (
         open_dataset(folder) as dataset,
-        pytest.raises(InputError, match=r"keeps only the last frames(.|\n)*views='ten'"),
+        pytest.raises(InputError, match=r"keeps only frames at the apex(.|\n)*views='ten'"),
     ):
         make_view_loader(dataset, stream="rgb", rows=np.array([0]), views="original")

@@ -47,6 +47,7 @@ ARGUMENTS = {
     "flow": ["dataset", "--out", "run"],
 }
 VALUES = {
+    "--apex": ("motion", "motion"),
     "--flow-codec": ("raw", "raw"),
     "--consumer-ms": ("12.5", 12.5),
     "--shard-bytes": ("8192", 8192),

@@ -181,7 +181,7 @@ class Page:
 
 
 def pictures_of(dataset: Dataset, key: str) -> list[str]:
-    """Return the peak frame and the flow half-way through a sequence as data addresses.
+    """Return the apex and the flow half-way through a sequence as data addresses.
 
     A stream whose members hold a whole sequence each, codec raw, has none.
     """
@@ -189,7 +189,9 @@ def pictures_of(dataset: Dataset, key: str) -> list[str]:
     pictures: list[Image | None] = []
     streams, flow = dataset.manifest.streams, dataset.manifest.flow
     if "rgb" in streams and streams["rgb"].codec != "raw":
-        pictures.append(_decode_member(dataset, "rgb", row, -1))
+        pictures.append(
+            _decode_member(dataset, "rgb", row, int(dataset.num_usable("rgb")[row]) - 1)
+        )
     if "flow" in streams and flow is not None and streams["flow"].codec != "raw":
         levels = _decode_member(dataset, "flow", row, int(dataset.num_pairs[row]) // 2)
         pictures.append(None if levels is None else flow_to_rgb(levels, bound_px=flow.bound_px))

@@ -267,7 +267,7 @@ def loader_of(
         batch_size=config.batch_size,
         sampling=Sampling(
             stack_length=config.stack_length,
-            rgb_last_frames=config.rgb_last_frames,
+            rgb_apex_frames=config.rgb_apex_frames,
             augmentation=config.aug,
             seed=config.seed,
         ),

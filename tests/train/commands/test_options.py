@@ -44,7 +44,7 @@ GIVEN = {
     "untrained": "wrong",
     "val_every": 2,
     "stack_length": 3,
-    "rgb_last_frames": 3,
+    "rgb_apex_frames": 3,
     "aug": "original",
     "split": "loso",
     "folds": 4,
