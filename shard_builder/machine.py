@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -20,11 +21,58 @@ from shard_builder.errors import BuildError, InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+UNLIMITED = 1e6
+"""Cores that a control group without a quota grants."""
 
 
 def num_usable_cores() -> int:
-    """Return the number of cores that this process may use: those of its affinity, not all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use, not the machine's.
+
+    These are the cores of its affinity, or fewer where a control group (a container's ``--cpus``, a
+    cluster's job) grants less time than they have; a begun core counts.
+    """
+    has_affinity = hasattr(os, "sched_getaffinity")
+    num_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, min(num_cores, math.ceil(_cores_granted())))
+
+
+def _cores_granted(process: Path = Path("/proc/self")) -> float:
+    """Return the cores' worth of time that the control groups of a process grant at most.
+
+    Args:
+        process: Its folder in ``/proc``.
+
+    Returns:
+        The least quota of its group and of those above, of both versions, or ``UNLIMITED``.
+    """
+    paths, granted = {}, [UNLIMITED]
+    with suppress(OSError):
+        for line in (process / "cgroup").read_text(errors="replace").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers or "cpu" in controllers.split(","):
+                paths["cgroup" if controllers else "cgroup2"] = path.strip("/")
+        for line in (process / "mounts").read_text(errors="replace").splitlines():
+            _, place, kind, options, *_ = line.split()
+            if kind not in paths or (kind == "cgroup" and "cpu" not in options.split(",")):
+                continue
+            # Seen from inside a container its own path may be missing: its group is the root then.
+            for folder in (group := Path(place, paths[kind]), *group.parents):
+                granted.append(_quota_of(folder))
+                if folder == Path(place):
+                    break
+    return min(granted)
+
+
+def _quota_of(group: Path) -> float:
+    """Return the quota of one control group in cores."""
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{n}_us").read_text() for n in ("quota", "period"))
+        if int(quota) > 0:
+            return int(quota) / int(period)
+    return UNLIMITED
 
 
 def num_available_bytes() -> int:
