@@ -1,8 +1,8 @@
 """Dataset folder to batches: a plan (order and augmentation as data) and engines that follow it.
 
 >>> from pipelines import Sampling
->>> Sampling(stack_length=3)
-Sampling(stack_length=3, rgb_apex_frames=1, augmentation='standard', seed=0)
+>>> Sampling(stack_length=3).augmentation
+'standard'
 """
 
 from __future__ import annotations

@@ -236,8 +236,7 @@ def make_loader(
         dataset: An open dataset; it must stay open as long as the loader.
         stream: ``rgb`` or ``flow``.
         rows: Index rows of the part, ``int64`` (n,), or a mask of all rows; None takes all.
-        training: Shuffle and augment, every sample once an epoch; else stored order, centre window
-            and crop.
+        training: Shuffle and augment; else stored order, centre window and crop.
         batch_size: Samples of a GLOBAL batch, a multiple of ``world_size``; each rank gets its
             contiguous part of it.
         sampling: What decides every sample; ``Sampling()`` unless given.
@@ -264,6 +263,7 @@ def make_loader(
         kind,
         rows=rows,
         num_usable=dataset.num_usable(stream),
+        labels=dataset.labels,
         height=reader.height,
         width=reader.width,
         training=training,

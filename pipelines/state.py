@@ -22,6 +22,8 @@ def fingerprint(dataset_sha256: str, stream: str, plan: Plan, sampling: Sampling
     has_pairs = kind_of(stream).has_pairs
     span = sampling.stack_length if has_pairs else sampling.rgb_apex_frames
     identity = f"{dataset_sha256} {stream} {plan.is_training} {span} {sampling.augmentation}"
+    if plan.classes is not None:
+        identity += " balanced"
     digest = hashlib.sha256(identity.encode())
     digest.update(np.ascontiguousarray(plan.rows, "<i8").tobytes())
     return digest.hexdigest()

@@ -100,6 +100,9 @@ class TrainConfig:
     aug: Literal["standard", "original"] = option(
         "standard", "original: the original's own crop table."
     )
+    sampling: Literal["natural", "balanced"] = option(
+        "natural", "balanced: each class equally often in an epoch, whatever its size."
+    )
     split: str = option(
         "subject-kfold", "subject-kfold, loso, original-random (leaks), fold or a file."
     )

@@ -1,4 +1,4 @@
-"""Arithmetic randomness, nothing stored: a keyed permutation of 0..n-1, counter-based draws.
+"""Arithmetic randomness, no order stored: keyed permutations of 0..n-1, counter-based draws.
 
 The permutation is a balanced Feistel network over the next even power of two, with cycle walking
 (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). The mixing function is the
@@ -6,6 +6,8 @@ finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +62,54 @@ def permute(positions: Int64, *, num: int, key: int) -> Int64:
     for begin in range(0, len(values), CHUNK):
         _permute_chunk(values[begin : begin + CHUNK], num, keys, half_bits, half_mask)
     return values.astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassIndex:
+    """The members of each class.
+
+    Args:
+        members: Those of the first class, then those of the second and so on, ``int64`` (n,).
+        sizes: How many each class has, >= 1, ``int64`` (classes,).
+    """
+
+    members: Int64
+    sizes: Int64
+
+
+def index_classes(labels: Int64) -> ClassIndex:
+    """Return which of ``0..n - 1`` have each label that occurs, from labels ``int64`` (n,)."""
+    _, sizes = np.unique(labels, return_counts=True)
+    return ClassIndex(np.argsort(labels, kind="stable"), sizes)
+
+
+def permute_balanced(positions: Int64, classes: ClassIndex, *, key: int) -> Int64:
+    """Map positions to members so that each class comes equally often, and so its members.
+
+    Among all ``n`` positions the counts of any two classes differ by one at most, and so do those
+    of two members of one class. Which members of a large class come is another choice for every
+    key.
+
+    Args:
+        positions: Any integers in ``0..n - 1``, any order, shape (k,).
+        classes: Of ``n`` members.
+        key: 64-bit key.
+
+    Returns:
+        Members, ``int64`` (k,).
+    """
+    sizes, num_classes = classes.sizes, len(classes.sizes)
+    slots = permute(positions, num=len(classes.members), key=key)
+    # Slots go round the classes; where they do not come out even, the key says who comes first.
+    numbers = (slots + key % num_classes) % num_classes
+    passes, places = np.divmod(slots // num_classes, sizes[numbers])
+    begins = np.cumsum(sizes) - sizes
+    chosen = np.empty_like(slots)
+    for number, turn in np.unique(np.stack([numbers, passes], axis=1), axis=0).tolist():
+        here = (numbers == number) & (passes == turn)
+        size, own_key = int(sizes[number]), derive_key(key, number, turn)
+        chosen[here] = begins[number] + permute(places[here], num=size, key=own_key)
+    return classes.members[chosen]
 
 
 def _permute_chunk(

@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.plan.crops import Boxes
-from pipelines.plan.permutation import Int64, derive_key, draw_below, permute
+from pipelines.plan.permutation import (
+    ClassIndex,
+    Int64,
+    derive_key,
+    draw_below,
+    permute,
+    permute_balanced,
+)
 
 PLAN_VERSION = 1
 """Raised whenever the same (seed, epoch, position) would give another sample or geometry; a state
@@ -67,6 +74,7 @@ class Plan:
         seed: Seed of all draws.
         is_training: Shuffled, random windows, crops and flips; else stored order, the centre
             window, the first crop, no flip.
+        classes: If each class is to come equally often in training: which of the rows are in each.
     """
 
     rows: Int64
@@ -75,6 +83,7 @@ class Plan:
     crops: Boxes
     seed: int
     is_training: bool
+    classes: ClassIndex | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -106,9 +115,9 @@ class Plan:
             derive_key(self.seed, epoch, lane) for lane in (_ORDER, _WINDOW, _CROP, _MIRROR)
         )
         members = (
-            _whole_order(num, order)[positions]
+            _whole_order(num, order, self.classes)[positions]
             if num <= SMALL_PLAN
-            else permute(positions, num=num, key=order)
+            else _order(positions, num, order, self.classes)
         )
         return PlanTable(
             positions=positions,
@@ -120,6 +129,12 @@ class Plan:
         )
 
 
+def _order(positions: Int64, num: int, key: int, classes: ClassIndex | None) -> Int64:
+    if classes is not None:
+        return permute_balanced(positions, classes, key=key)
+    return permute(positions, num=num, key=key)
+
+
 @lru_cache(maxsize=4)
-def _whole_order(num: int, key: int) -> Int64:
-    return permute(np.arange(num, dtype=np.int64), num=num, key=key)
+def _whole_order(num: int, key: int, classes: ClassIndex | None) -> Int64:
+    return _order(np.arange(num, dtype=np.int64), num, key, classes)

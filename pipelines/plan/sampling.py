@@ -8,13 +8,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from pipelines.plan.crops import center_crop, multi_scale_crops
-from pipelines.plan.permutation import Int64
+from pipelines.plan.permutation import Int64, index_classes
 from pipelines.plan.plan import Plan
 from pipelines.streams import StreamKind
 from shard_builder.checks import check_choice, check_integer
 from shard_builder.errors import InputError
 
 Augmentation = Literal["standard", "original"]
+ClassFrequencies = Literal["natural", "balanced"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class Sampling:
         stack_length: Flow pairs in a sample, 2L channels.
         rgb_apex_frames: In training, rgb takes one of so many stored frames up to the apex.
         augmentation: ``standard``, or ``original`` for the original's own crop table.
+        class_frequencies: ``natural``: every sequence trains once an epoch; ``balanced``: in an
+            epoch of as many samples each class trains equally often, but for one sample.
         seed: Of order, windows, crops and flips, 0 to 2**64 - 1.
 
     Raises:
@@ -34,12 +37,14 @@ class Sampling:
     stack_length: int = 5
     rgb_apex_frames: int = 1
     augmentation: Augmentation = "standard"
+    class_frequencies: ClassFrequencies = "natural"
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_integer("stack_length", self.stack_length, low=1, high=1024)
         check_integer("rgb_apex_frames", self.rgb_apex_frames, low=1, high=1 << 16)
         check_choice("augmentation", self.augmentation, get_args(Augmentation))
+        check_choice("class_frequencies", self.class_frequencies, get_args(ClassFrequencies))
         check_integer("seed", self.seed, low=0, high=(1 << 64) - 1)
 
 
@@ -72,6 +77,7 @@ def make_plan(
     *,
     rows: Int64,
     num_usable: Int64,
+    labels: Int64 | None = None,
     height: int,
     width: int,
     training: bool,
@@ -88,6 +94,7 @@ def make_plan(
         rows: Index rows of the part, ``int64`` (n,).
         num_usable: Frames or pairs stored of every row of the dataset, ``int64``. Of rgb only those
             up to the apex count: see :meth:`pipelines.dataset.Dataset.num_usable`.
+        labels: Class of every row of the dataset, ``int64``; only balanced classes need it.
         height: Of the stored planes, pixels.
         width: Of the stored planes, pixels.
         training: Shuffled and augmented, or stored order and the centre crop.
@@ -123,6 +130,9 @@ def make_plan(
         if training
         else center_crop(height=height, width=width)
     )
+    is_balanced = training and sampling.class_frequencies == "balanced"
+    if is_balanced and labels is None:
+        raise InputError("class_frequencies='balanced' needs the labels of the rows, got none")
     return Plan(
         rows=rows,
         num_starts=num_starts,
@@ -130,4 +140,5 @@ def make_plan(
         crops=crops,
         seed=sampling.seed,
         is_training=training,
+        classes=index_classes(labels[rows]) if is_balanced and labels is not None else None,
     )

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.plan.crops import center_crop, multi_scale_crops
-from pipelines.plan.permutation import derive_key, draw_below, permute
+from pipelines.plan.permutation import (
+    derive_key,
+    draw_below,
+    index_classes,
+    permute,
+    permute_balanced,
+)
 from pipelines.plan.plan import PLAN_VERSION, Plan
+from pipelines.plan.sampling import Sampling, make_plan
 from pipelines.streams import FLOW, KINDS
 
 SIZE = {"height": 256, "width": 340}
@@ -60,6 +69,72 @@ def test_any_slice_of_an_epoch_can_be_computed_alone(
     part = plan.table(some, epoch=epoch)
     for name in ("rows", "starts", "boxes", "mirrored"):
         assert np.array_equal(getattr(part, name), getattr(whole, name)[some]), name
+
+
+@given(
+    labels=st.lists(st.sampled_from([0, 2, 3, 9]), min_size=1, max_size=300),
+    key=st.integers(0, 2**64 - 1),
+    data=st.data(),
+)
+@settings(deadline=None, max_examples=60)
+def test_balanced_classes_come_equally_often_and_so_their_members(
+    labels: list[int], key: int, data: st.DataObject
+) -> None:
+    kinds, num = np.array(labels, np.int64), len(labels)
+    classes = index_classes(kinds)
+    whole = permute_balanced(np.arange(num), classes, key=key)
+    counts = np.bincount(whole, minlength=num)
+    by_class = [counts[kinds == label] for label in np.unique(kinds)]
+    assert counts.sum() == num and np.ptp([c.sum() for c in by_class]) <= 1
+    assert all(np.ptp(of_members) <= 1 for of_members in by_class)
+    some = np.array(data.draw(st.lists(st.integers(0, num - 1), min_size=1, max_size=20)), np.int64)
+    assert np.array_equal(permute_balanced(some, classes, key=key), whole[some])
+
+
+def test_balanced_epochs_choose_uniformly_what_does_not_come_out_even() -> None:
+    """3 and 8 sequences in 11 positions: who has the sixth, and which five or six of the eight."""
+    labels = np.array([1] * 8 + [4] * 3)
+    plan = replace(make(11, seed=3), classes=index_classes(labels))
+    rows = [plan.table(np.arange(11), epoch=epoch).rows // 3 for epoch in range(3000)]
+    assert len({tuple(order.tolist()) for order in rows}) == 3000
+    large = [int((labels[order] == 1).sum()) for order in rows]
+    assert set(large) == {5, 6}
+    members = np.bincount(np.concatenate(rows), minlength=11)
+    places = np.zeros((11, 2))
+    for order in rows:
+        places[np.arange(11), (labels[order] == 1).astype(int)] += 1
+    for counts, freedom in (
+        (np.bincount(large)[5:], 1),
+        (members[:8], 7),
+        (members[8:], 2),
+        (places, 11),
+    ):
+        assert chi_square(np.asarray(counts, float)) < freedom + 5.5 * np.sqrt(2 * freedom)
+
+
+def test_a_large_balanced_plan_is_computed_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.arange(500) ** 2 % 7
+    plan = replace(make(500), classes=index_classes(labels))
+    whole = plan.table(np.arange(500), epoch=2).rows
+    monkeypatch.setattr("pipelines.plan.plan.SMALL_PLAN", 0)
+    slices = [plan.table(np.arange(i, i + 20), epoch=2).rows for i in range(0, 500, 20)]
+    assert np.array_equal(np.concatenate(slices), whole)
+
+
+def test_validation_is_never_balanced() -> None:
+    labels, rows = np.array([0, 0, 0, 1]), np.arange(4)
+    for training in (True, False):
+        plan = make_plan(
+            FLOW,
+            rows=rows,
+            num_usable=np.full(4, 9),
+            labels=labels,
+            training=training,
+            sampling=Sampling(class_frequencies="balanced"),
+            **SIZE,
+        )
+        seen = np.bincount(labels[plan.table(rows, epoch=0).rows])
+        assert seen.tolist() == ([2, 2] if training else [3, 1])
 
 
 def test_epochs_and_seeds_differ() -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,37 @@ def test_resume_after_any_step_gives_the_remaining_batches(engine: str, tiny_dat
             assert all(
                 torch.equal(a[1], b[1]) for a, b in zip(rest, batches[step + 1 :], strict=True)
             )
+
+
+def test_balanced_classes_resume_and_are_the_same_on_any_number_of_ranks(
+    tiny_dataset: Path,
+) -> None:
+    with open_dataset(tiny_dataset) as dataset:
+        few = np.flatnonzero((dataset.labels < 2) | (np.arange(len(dataset)) % 5 == 0))
+        options: dict[str, Any] = {"rows": few, "class_frequencies": "balanced"}
+        with loader_of(dataset, **options) as loader:
+            loader.set_epoch(2)
+            batches, states = [], []
+            for batch in loader:
+                batches.append(list(batch.keys))
+                states.append(loader.state_dict())
+        keys = [key for batch in batches for key in batch]
+        rows = dataset.rows_of(keys)
+        counts = np.bincount(dataset.labels[rows])
+        natural = np.bincount(dataset.labels[few])
+        assert np.ptp(counts[natural > 0]) <= 1 < np.ptp(natural[natural > 0])
+        for step, state in enumerate(states):
+            with loader_of(dataset, **options) as loader:
+                loader.load_state_dict(state)
+                assert [list(batch.keys) for batch in loader] == batches[step + 1 :]
+        parts = []
+        for rank in range(2):
+            with loader_of(dataset, rank=rank, world_size=2, **options) as loader:
+                loader.set_epoch(2)
+                parts.append([list(b.keys[: int(b.valid.sum())]) for b in loader])
+        assert [one + other for one, other in zip(*parts, strict=True)] == batches
+        with loader_of(dataset, rows=few) as loader, pytest.raises(InputError, match="fingerprint"):
+            loader.load_state_dict(states[0])
 
 
 def test_a_state_loads_in_another_process_at_another_world_size(tiny_dataset: Path) -> None:

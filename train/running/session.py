@@ -269,6 +269,7 @@ def loader_of(
             stack_length=config.stack_length,
             rgb_apex_frames=config.rgb_apex_frames,
             augmentation=config.aug,
+            class_frequencies=config.sampling,
             seed=config.seed,
         ),
         reading=Reading(

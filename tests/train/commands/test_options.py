@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.engines.resident import ResidentEngine
-from pipelines.plan.sampling import Augmentation
+from pipelines.plan.sampling import Augmentation, ClassFrequencies
 from pipelines.reading import Cache, EngineName, OnError
 from tests.train.tiny_net import OPTIONS, Cktrain
 from train.config import CHOICES, TrainConfig
@@ -46,6 +46,7 @@ GIVEN = {
     "stack_length": 3,
     "rgb_apex_frames": 3,
     "aug": "original",
+    "sampling": "balanced",
     "split": "loso",
     "folds": 4,
     "fold": 1,
@@ -196,5 +197,6 @@ def test_a_run_with_its_planes_on_the_device_is_the_same_but_for_rounding(
 
 def test_choices_are_those_of_the_loader() -> None:
     choices = {"loader": EngineName, "cache": Cache, "on_error": OnError, "aug": Augmentation}
+    choices["sampling"] = ClassFrequencies
     for name, kind in choices.items():
         assert CHOICES[name] == get_args(kind)

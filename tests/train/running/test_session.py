@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ from torch import nn
 
 from models.build import switch_to_training
 from shard_builder.errors import InputError
-from tests.train.tiny_net import Train
+from tests.train.tiny_net import OPTIONS, Train
 from train.config import TrainConfig
 from train.distributed import Ranks
 from train.running.session import make_model
+from train.running.train_run import open_run
 
 TWO_RANKS = Ranks(world_size=2)
 NAMES = tuple("abcdefg")
@@ -60,3 +62,14 @@ def test_a_short_last_batch_compiles_one_more_graph_and_none_for_any_size(
     train(compile=True, epochs=3, batch_size=6, iter_size=2, dropout=0.0)
     assert {type(shape[0]) for shape in shapes} == {int}, "a graph for any size"
     assert shapes == [(6, 10, 224, 224), (4, 10, 224, 224)]
+
+
+def test_sampling_balanced_reaches_the_training_loader_and_no_other(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    for sampling in ("natural", "balanced"):
+        config = TrainConfig(stream="flow", sampling=sampling, **OPTIONS)
+        with open_run(config, tiny_dataset, tmp_path / sampling, resume=False) as run:
+            session = run.session
+            assert (session.train_loader.plan.classes is not None) == (sampling == "balanced")
+            assert session.val_loader.plan.classes is None
