@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from shard_builder.console import run_app
+from train.commands.both import train_both
 from train.commands.cross_validate import cross_validate
 from train.commands.evaluate import evaluate
 from train.commands.predict import predict
@@ -44,6 +45,7 @@ app.command("rgb", help="Train the spatial stream: one frame, 3 channels.")(trai
 app.command(
     "flow", help="Train the temporal stream: a stack of flow pairs, 2 x --stack-length channels."
 )(train_stream)
+app.command("both")(train_both)
 app.command("test")(evaluate)
 app.command("cv")(cross_validate)
 app.command("predict")(predict)

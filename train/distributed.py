@@ -58,7 +58,10 @@ class Ranks:
 
 @contextmanager
 def join_ranks(*, use_cuda: bool) -> Iterator[Ranks]:
-    """Join the job that torchrun describes in the environment; without one, be the only rank."""
+    """Join the job that torchrun describes in the environment; without one, be the only rank.
+
+    A process that is in it already stays in it: a job cannot be joined again.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         yield Ranks()
         return
@@ -67,6 +70,9 @@ def join_ranks(*, use_cuda: bool) -> Iterator[Ranks]:
         local_rank=int(os.environ["LOCAL_RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
     )
+    if dist.is_initialized():
+        yield ranks
+        return
     if use_cuda:
         torch.cuda.set_device(ranks.local_rank)
     dist.init_process_group("nccl" if use_cuda else "gloo", timeout=TIMEOUT)

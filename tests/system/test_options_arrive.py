@@ -29,6 +29,7 @@ FUNCTIONS = {
     " pipelines.throughput.wait_command.run_wait_command",
     "cktrain rgb": "train.running.train_run.open_run",
     "cktrain flow": "train.running.train_run.open_run",
+    "cktrain both": "train.commands.both.run_both",
     "cktrain test": "train.evaluation.evaluate.evaluate_runs",
     "cktrain cv": "train.evaluation.cross_validate.run_folds",
     "cktrain predict": "train.prediction.predict.run_predict",
@@ -45,6 +46,7 @@ ARGUMENTS = {
     "cv": ["flow", "dataset", "--out", "cv", "--folds", "10"],
     "rgb": ["dataset", "--out", "run"],
     "flow": ["dataset", "--out", "run"],
+    "both": ["dataset", "--out", "run"],
 }
 VALUES = {
     "--apex": ("motion", "motion"),

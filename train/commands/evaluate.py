@@ -52,8 +52,7 @@ def evaluate(
 
     That is its third part if it has one, else the validation part. Ten views a sequence.
     """
-    from models.fusion import deciding
-    from train.evaluation.evaluate import TITLES, evaluate_runs
+    from train.evaluation.evaluate import evaluate_runs
 
     if len(runs_and_dataset) < 2:
         raise InputError(f"{len(runs_and_dataset)} folder given, expected RUN [RUN] DATASET")
@@ -73,6 +72,14 @@ def evaluate(
         fusion=fusion,
         take_over=take_over,
     )
+    print_report(report, out)
+
+
+def print_report(report: EvaluationReport, out: Path) -> None:
+    """Print the tables of a test and where its files are."""
+    from models.fusion import deciding
+    from train.evaluation.evaluate import TITLES
+
     console = make_console()
     console.print(summary_table(report))
     stream, metrics = deciding({name: (name, entry) for name, entry in report.results.items()})

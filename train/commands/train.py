@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from train.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from train.config import TrainConfig
     from train.running.train_run import TrainingResult, TrainRun
 
 
@@ -32,9 +34,24 @@ def train_stream(
     **options: Any,
 ) -> None:
     """Train the stream that the command is called by."""
+    config, given = training_config(context, str(context.info_name), options)
+    raise typer.Exit(
+        run_stream(config, dataset, out, resume=resume, given=given, take_over=take_over)
+    )
+
+
+def run_stream(
+    config: TrainConfig,
+    dataset: Path,
+    out: Path,
+    *,
+    resume: bool,
+    given: Collection[str],
+    take_over: bool,
+) -> int:
+    """Train a stream and say what is trained and how it went; return the exit code."""
     from train.running.train_run import open_run
 
-    config, given = training_config(context, str(context.info_name), options)
     with open_run(config, dataset, out, resume=resume, given=given, take_over=take_over) as run:
         console = make_console(quiet=not run.session.ranks.is_first)
         for line in opening_lines(run):
@@ -43,7 +60,7 @@ def train_stream(
             result = run.train(on_row=show)
         for line in closing_lines(run, result):
             console.print(line)
-    raise typer.Exit(result.exit_code)
+    return result.exit_code
 
 
 def opening_lines(run: TrainRun) -> list[str]:
