@@ -215,10 +215,11 @@ def create_run(path: Path, record: dict[str, Any], split: Split) -> None:
 
 
 def update_run(path: Path, record: dict[str, Any]) -> None:
-    """Write what a resumed run is now; the commands it was run with before are kept."""
+    """Write what a resumed run is now; its earlier commands and what it began with are kept."""
     before, _ = read_run(path)
     commands = [*before.earlier_commands, before.command]
-    _write_config(path, record | {"earlier_commands": commands})
+    kept = {"earlier_commands": commands, "weights_sha256": before.weights_sha256}
+    _write_config(path, record | kept)
 
 
 def _write_config(path: Path, record: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +156,7 @@ class Session:
         if self.ema is not None:
             load_whole(self.model, content.unaveraged, origin=path)
             self.ema.n_averaged.fill_(self.progress.step - self.progress.num_skipped_steps)
-        kind = self.config.optimizer
-        load_optimizer(self.optimizer, content.optimizer, kind=kind, origin=path)
+        load_optimizer(self.optimizer, content.optimizer, kind=self.config.optimizer, origin=path)
         if self.scaler.is_enabled() and content.scaler:
             load_scale(self.scaler, content.scaler, origin=path)
         self.train_loader.load_state_dict(content.loader or {})
@@ -171,8 +171,10 @@ class Session:
         }
 
 
-def open_session(config: TrainConfig, dataset: Dataset, split: Split, ranks: Ranks) -> Session:
-    """Build the net, the optimizer and both loaders.
+def open_session(
+    config: TrainConfig, dataset: Dataset, split: Split, ranks: Ranks, *, pretrained: bool = True
+) -> Session:
+    """Build the net, with pretrained weights unless a checkpoint follows, and both loaders.
 
     Raises:
         InputError: If an option does not fit the dataset, the split or the machine.
@@ -185,13 +187,10 @@ def open_session(config: TrainConfig, dataset: Dataset, split: Split, ranks: Ran
     notices = [*check_classes(dataset, split, untrained=config.untrained)]
     outputs = outputs_of_classes(dataset, original_head=config.original_head)
     weights = weights_of_classes(dataset, split, config.class_weights)
-    model = make_model(config, device, ranks, dataset.class_names, on_notice=notices.append)
-    train_loader, val_loader = (
-        loader_of(
-            config, dataset, keys, ranks, training=training, device=device, precision=precision
-        )
-        for keys, training in ((split.train, True), (split.val, False))
-    )
+    begun = config if pretrained else replace(config, weights="none")
+    model = make_model(begun, device, ranks, dataset.class_names, on_notice=notices.append)
+    make = partial(loader_of, config, dataset, ranks=ranks, device=device, precision=precision)
+    train_loader, val_loader = make(split.train, training=True), make(split.val, training=False)
     optimizer = make_optimizer(model, config)
     num_steps = -(-train_loader.num_samples // config.step_size)
     return Session(
@@ -252,9 +251,9 @@ def loader_of(
     config: TrainConfig,
     dataset: Dataset,
     keys: Sequence[str],
-    ranks: Ranks,
     *,
     training: bool,
+    ranks: Ranks,
     device: torch.device,
     precision: str,
 ) -> Loader:

@@ -137,6 +137,7 @@ def open_run(
         opened.check_sizes()
         opened.stream(config.stream)  # an error where the dataset has no such stream
         is_resumed = resume and os.path.lexists(out / CONFIG_NAME)
+        has_checkpoint = is_resumed and os.path.lexists(out / LAST_NAME)
         if is_resumed:
             config, split = resumed_options(config, opened, out, given)
         else:
@@ -144,21 +145,20 @@ def open_run(
             split = split_of(config, opened)
         ranks.wait_for_all()  # no rank may find the folder that another has just made
         with (
-            closing(open_session(config, opened, split, ranks)) as session,
+            closing(
+                open_session(config, opened, split, ranks, pretrained=not has_checkpoint)
+            ) as session,
             closing(RunFolder(out, is_writer=ranks.is_first)) as folder,
         ):
             if is_resumed:
-                has_checkpoint = _restore(session, folder)
+                _restore(session, folder, has_checkpoint=has_checkpoint)
                 if ranks.is_first:
                     update_run(out, run_record(session))
             elif ranks.is_first:
                 create_run(out, run_record(session), split)
             ranks.wait_for_all()
             yield TrainRun(
-                session=session,
-                folder=folder,
-                is_resumed=is_resumed,
-                has_checkpoint=is_resumed and has_checkpoint,
+                session=session, folder=folder, is_resumed=is_resumed, has_checkpoint=has_checkpoint
             )
 
 
@@ -212,7 +212,8 @@ def resumed_options(
             f"split={now.split!r}: other sequences than the run was begun with\n"
             "  Leave it out to resume, or start another run in another folder."
         )
-    if weights_sha256(now.weights) != record.weights_sha256:
+    is_needed = Path(now.weights).exists() or not os.path.lexists(out / LAST_NAME)
+    if is_needed and weights_sha256(now.weights) != record.weights_sha256:
         raise InputError(
             f"weights={now.weights!r}: another file than the run was begun with (SHA-256"
             f" {record.weights_sha256})\n  Start another run in another folder."
@@ -249,12 +250,11 @@ def run_record(session: Session) -> dict[str, Any]:
     }
 
 
-def _restore(session: Session, folder: RunFolder) -> bool:
-    """Load the last checkpoint; return whether there was one."""
+def _restore(session: Session, folder: RunFolder, *, has_checkpoint: bool) -> None:
+    """Load the last checkpoint, if there is one; forget what was written after it."""
     last = folder.path / LAST_NAME
-    if has_checkpoint := os.path.lexists(last):
+    if has_checkpoint:
         session.load_checkpoint(read_checkpoint(last), path=last)
     notice = folder.forget_after(epoch=session.epoch + 1, step=session.progress.step)
     if notice:
         session.notices += (notice,)
-    return has_checkpoint

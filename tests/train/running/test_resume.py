@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -90,6 +91,26 @@ def test_resume_refuses_a_file_of_other_content(
         train(resume=True)
     weights_file.write_bytes(kept)
     train(resume=True, epochs=2)
+
+
+def test_resume_needs_the_weights_it_began_with_only_before_the_first_checkpoint(
+    train: Train, tmp_path: Path
+) -> None:
+    weights_file = tmp_path / "weights.pt"
+    net = build_model("tiny", "flow", num_classes=7, weights="none")
+    torch.save(net.state_dict(), weights_file)
+    content = weights_file.read_bytes()
+    begun = {"weights": str(weights_file), "epochs": 2}
+    whole = train("whole", **begun)
+    parts = train("parts", **begun | {"epochs": 1})
+    weights_file.unlink()
+    train("parts", resume=True, **begun)
+    assert same(weights(whole), weights(parts))
+    known = json.loads((parts / "config.json").read_text())["weights_sha256"]
+    assert known == hashlib.sha256(content).hexdigest()
+    (parts / "last.pt").unlink()
+    with pytest.raises(InputError, match=r"weights='.*weights\.pt': another file than"):
+        train("parts", resume=True)
 
 
 @pytest.fixture(scope="module")
