@@ -61,7 +61,7 @@ def load_tensors(path: Path, *, what: str, sealed: bool) -> Any:
         _check_seal(path, file, size, required=sealed)
         try:
             if is_archive:
-                _check_entries(file, size)
+                check_entries(file, size)
             file.seek(0)
             source = name_of_open(file) if is_archive else file
             return torch.load(source, map_location="cpu", weights_only=True, mmap=is_archive)
@@ -99,8 +99,12 @@ def _digest(file: BinaryIO, num_bytes: int) -> str:
     return digest.hexdigest()
 
 
-def _check_entries(file: BinaryIO, size: int) -> None:
-    """Make sure that what is unpacked is no larger than the file: stored, each entry once."""
+def check_entries(file: BinaryIO, size: int) -> None:
+    """Make sure that what is unpacked is no larger than the file: stored, each entry once.
+
+    Raises:
+        ValueError: If it is; as zipfile if it is no archive.
+    """
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     names = {entry.filename for entry in entries}

@@ -10,6 +10,7 @@ from shard_builder.console import run_app
 from train.commands.both import train_both
 from train.commands.cross_validate import cross_validate
 from train.commands.evaluate import evaluate
+from train.commands.export import export
 from train.commands.predict import predict
 from train.commands.report import report
 from train.commands.stall import stall_test
@@ -49,5 +50,6 @@ app.command("both")(train_both)
 app.command("test")(evaluate)
 app.command("cv")(cross_validate)
 app.command("predict")(predict)
+app.command("export")(export)
 app.command("bench")(stall_test)
 app.command("report")(report)

@@ -33,6 +33,7 @@ FUNCTIONS = {
     "cktrain test": "train.evaluation.evaluate.evaluate_runs",
     "cktrain cv": "train.evaluation.cross_validate.run_folds",
     "cktrain predict": "train.prediction.predict.run_predict",
+    "cktrain export": "train.prediction.export.export_run",
     "cktrain report": "train.evaluation.report.write_report",
     "cktrain bench": "train.running.stall_comparison.compare_stalls",
 }

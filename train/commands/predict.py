@@ -22,7 +22,7 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="RUN [RUN] INPUT",
-            help="One run, or an rgb and a flow run, then a video or a folder of frames.",
+            help="One run or exported file, or an rgb and a flow one; then a video or a folder.",
         ),
     ],
     out: Annotated[

@@ -16,10 +16,11 @@ import numpy as np
 from models.fusion import Probs, deciding
 from shard_builder.files import create_growing
 from shard_builder.lock import locked
+from train.prediction.exported_file import open_stream_model
 from train.prediction.figures import FilmStrip, write_bar_chart, write_timeline
 from train.prediction.frame_source import FrameSource, open_frames
 from train.prediction.labelled_video import LabelledVideo
-from train.prediction.stream_model import StreamModel, check_pair, load_stream_model
+from train.prediction.stream_model import StreamModel, check_pair
 from train.prediction.window_predictor import WindowPrediction, WindowPredictor
 
 PREDICTIONS_NAME, BARS_NAME, TIMELINE_NAME = "predictions.jsonl", "bars.png", "timeline.png"
@@ -79,7 +80,7 @@ def run_predict(
     last), ``bars.png`` and ``timeline.png`` into ``out``.
 
     Args:
-        runs: One run folder, or an rgb and a flow run in any order.
+        runs: One run folder or file of ``cktrain export``, or an rgb and a flow one in any order.
         source: The input; see :func:`train.prediction.frame_source.open_frames`.
         out: Folder to write.
         checkpoint: ``last`` or ``best``.
@@ -97,7 +98,7 @@ def run_predict(
         locked(out, take_over=take_over),
         locked(overlay, take_over=take_over) if overlay else nullcontext(),
     ):
-        models = [load_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
+        models = [open_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
         check_pair(models)
         names = models[0].class_names
         frames = open_frames(source, fps=fps)

@@ -1,8 +1,8 @@
-"""A trained net of one stream, ready to use: from a run's checkpoint alone, without its dataset."""
+"""A trained net of one stream, ready to use: from one file alone, without its dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from models.build import build_model
-from models.heads import ORIGINAL_NUM_OUTPUTS
 from models.weights import check_whole
 from pipelines.dataset import Dataset
 from pipelines.engines.cutter import make_cutter
@@ -26,14 +25,23 @@ from shard_builder.format.streams import StreamName
 from shard_builder.images import Image
 from train.device import choose_device, choose_precision
 from train.running.amp import autocast
-from train.running.checkpoint import CHECKPOINTS, Checkpoint, read_checkpoint
+from train.running.checkpoint import CHECKPOINTS, Checkpoint, TrainedNet, read_checkpoint
 
 
 class StreamModel:
     """A net with what it was trained on and how its inputs are made.
 
+    Args:
+        run: The run folder, or the exported file.
+        content: What the net is. What it was trained on is known from a checkpoint only.
+        net: Turns images (N, C, 224, 224) into outputs (N, ``content.num_outputs``).
+        checkpoint_sha256: Of the checkpoint.
+        device: Where the images are normalised.
+        precision: ``bf16``, ``fp16`` or ``fp32``.
+
     Attributes:
-        run: The run folder.
+        run: The run folder, or the exported file.
+        content: What the net is.
         stream: ``rgb`` or ``flow``.
         stack_length: Flow pairs in a sample.
         class_names: Names in label order.
@@ -50,19 +58,22 @@ class StreamModel:
     def __init__(
         self,
         run: Path,
-        content: Checkpoint,
+        content: TrainedNet,
         *,
-        path: Path,
+        net: Callable[[torch.Tensor], torch.Tensor],
         checkpoint_sha256: str,
         device: torch.device,
+        precision: str,
     ) -> None:
-        self.run, self.device = run, device
+        self.run, self.content, self.device, self.net = run, content, device, net
         self.stream: StreamName = content.stream
         self.stack_length = content.stack_length
         self.class_names = content.classes
-        self.train_subjects, self.train_keys = content.train_subjects, content.train_keys
-        self.val_keys = tuple(sorted(content.val_keys))
-        self.test_keys = tuple(sorted(content.test_keys))
+        seen = content if isinstance(content, Checkpoint) else None
+        self.train_subjects = seen.train_subjects if seen else ()
+        self.train_keys = seen.train_keys if seen else ()
+        self.val_keys = tuple(sorted(seen.val_keys)) if seen else ()
+        self.test_keys = tuple(sorted(seen.test_keys)) if seen else ()
         self.split_sha256 = content.split_sha256
         self._manifest_sha256 = content.manifest_sha256
         self._checkpoint_sha256 = checkpoint_sha256
@@ -71,9 +82,8 @@ class StreamModel:
         self.flow_method = flow.method if flow else None
         self.bound_px = flow.bound_px if flow else 0.0
         self.crop = content.crop
-        self._precision = choose_precision(content.config.precision, device)
+        self._precision = precision
         self._outputs = torch.tensor(content.output_of_class, device=device)
-        self.net = _net_of(content, path).to(device).eval()
         kind = kind_of(self.stream)
         num_channels = kind.num_channels(self.stack_length)
         self._box = tuple(center_crop(height=self.height, width=self.width)[0].tolist())
@@ -146,14 +156,45 @@ def load_stream_model(run: Path, *, checkpoint: str = "last", device: str = "aut
         raise InputError(
             f"{run}: no such run folder\n  Train first: cktrain rgb|flow DATASET --out {run}"
         )
-    path = run / CHECKPOINTS[checkpoint]
+    path, chosen = run / CHECKPOINTS[checkpoint], choose_device(device)
+    content = read_checkpoint(path)
     return StreamModel(
         run,
-        read_checkpoint(path),
-        path=path,
+        content,
+        net=build_trained(content, content.model, origin=path).to(chosen),
         checkpoint_sha256=digest_file(path).sha256,
-        device=choose_device(device),
+        device=chosen,
+        precision=choose_precision(content.config.precision, chosen),
     )
+
+
+def make_net(content: TrainedNet) -> nn.Module:
+    """Build the net of that name, with other weights.
+
+    Raises:
+        InputError: If there is none.
+    """
+    return build_model(
+        content.arch,
+        content.stream,
+        num_classes=content.num_outputs,
+        stack_length=content.stack_length,
+        weights="none",
+        original_head=content.original_head,
+    )
+
+
+def build_trained(content: TrainedNet, state: dict[str, Any], *, origin: Path) -> nn.Module:
+    """Build a net and load its weights, ready to answer.
+
+    Raises:
+        InputError: If the weights are not exactly the net's.
+    """
+    with torch.device("meta"):  # a small file may name a net of gigabytes
+        check_whole(make_net(content), state, origin=origin)
+    net = make_net(content)
+    net.load_state_dict(state)
+    return net.eval()
 
 
 def check_pair(models: Sequence[StreamModel]) -> None:
@@ -206,21 +247,3 @@ def check_fits(model: StreamModel, dataset: Dataset) -> None:
             raise InputError(
                 f"{dataset.path}: {what} {own}, but {model.run} was trained on {trained}"
             )
-
-
-def _net_of(content: Checkpoint, path: Path) -> nn.Module:
-    def build() -> nn.Module:
-        return build_model(
-            content.arch,
-            content.stream,
-            num_classes=ORIGINAL_NUM_OUTPUTS if content.original_head else len(content.classes),
-            stack_length=content.stack_length,
-            weights="none",
-            original_head=content.original_head,
-        )
-
-    with torch.device("meta"):  # a small file may name a net of gigabytes
-        check_whole(build(), content.model, origin=path)
-    net = build()
-    net.load_state_dict(content.model)
-    return net

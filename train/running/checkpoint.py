@@ -65,8 +65,8 @@ class TrainedFlow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """What a checkpoint holds; the tensors are compared with the net's where they are loaded.
+class TrainedNet:
+    """What a trained net is and how its inputs are made, wherever its weights are.
 
     Args:
         stream: What the net sees.
@@ -78,20 +78,8 @@ class Checkpoint:
         geometry: Of planes and frames before the crop.
         crop: The face crop of the dataset.
         flow: Of the dataset; None if it had none.
-        train_keys: Sequences that the net has seen.
-        val_keys: Sequences of the validation part.
-        train_subjects: Subjects that it has seen.
-        test_keys: Sequences of a third part, of neither.
         split_sha256: Of the split.
         manifest_sha256: Of the dataset.
-        config: The options.
-        epoch: Epochs that are done.
-        progress: What the run has done.
-        model: State of the net; with ``ema`` the averaged one.
-        unaveraged: With ``ema``, state of the net that is trained; None in best.pt, as those below.
-        optimizer: State of the optimizer.
-        scaler: State of the gradient scaler.
-        loader: State of the loader.
     """
 
     stream: StreamName
@@ -103,11 +91,47 @@ class Checkpoint:
     geometry: Geometry
     crop: str
     flow: TrainedFlow | None
+    split_sha256: Sha256
+    manifest_sha256: Sha256
+
+    def __post_init__(self) -> None:
+        outputs = self.output_of_class
+        if len(outputs) != len(self.classes) or max(outputs) >= self.num_outputs:
+            raise ValueError(
+                f"output_of_class {outputs}, expected one of {self.num_outputs} outputs for each of"
+                f" {len(self.classes)} classes"
+            )
+        if self.stream == "flow" and self.flow is None:
+            raise ValueError("flow is null, but the net sees flow")
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the net."""
+        return ORIGINAL_NUM_OUTPUTS if self.original_head else len(self.classes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint(TrainedNet):
+    """What a checkpoint holds; the tensors are compared with the net's where they are loaded.
+
+    Args:
+        train_keys: Sequences that the net has seen.
+        val_keys: Sequences of the validation part.
+        train_subjects: Subjects that it has seen.
+        test_keys: Sequences of a third part, of neither.
+        config: The options.
+        epoch: Epochs that are done.
+        progress: What the run has done.
+        model: State of the net; with ``ema`` the averaged one.
+        unaveraged: With ``ema``, state of the net that is trained; None in best.pt, as those below.
+        optimizer: State of the optimizer.
+        scaler: State of the gradient scaler.
+        loader: State of the loader.
+    """
+
     train_keys: tuple[str, ...]
     val_keys: tuple[str, ...]
     train_subjects: tuple[str, ...]
-    split_sha256: Sha256
-    manifest_sha256: Sha256
     config: TrainConfig
     epoch: Count
     progress: Progress
@@ -119,15 +143,7 @@ class Checkpoint:
     loader: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        num_outputs = ORIGINAL_NUM_OUTPUTS if self.original_head else len(self.classes)
-        outputs = self.output_of_class
-        if len(outputs) != len(self.classes) or max(outputs) >= num_outputs:
-            raise ValueError(
-                f"output_of_class {outputs}, expected one of {num_outputs} outputs for each of"
-                f" {len(self.classes)} classes"
-            )
-        if self.stream == "flow" and self.flow is None:
-            raise ValueError("flow is null, but the net sees flow")
+        TrainedNet.__post_init__(self)
         if self.config.stream != self.stream:
             raise ValueError(f"stream {self.stream}, but config.stream {self.config.stream}")
 
