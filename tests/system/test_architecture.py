@@ -56,6 +56,7 @@ FLOORS = {
         "running",
         "prediction",
         "evaluation",
+        "reporting",
         "commands",
         "cli",
     ),

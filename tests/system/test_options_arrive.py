@@ -34,7 +34,7 @@ FUNCTIONS = {
     "cktrain cv": "train.evaluation.cross_validate.run_folds",
     "cktrain predict": "train.prediction.predict.run_predict",
     "cktrain export": "train.prediction.export.export_run",
-    "cktrain report": "train.evaluation.report.write_report",
+    "cktrain report": "train.reporting.report.write_report",
     "cktrain bench": "train.running.stall_comparison.compare_stalls",
 }
 ARGUMENTS = {

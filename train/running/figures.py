@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -113,4 +114,38 @@ def draw_curves(rows: Sequence[dict[str, Any]], *, title: str) -> Figure:
     for panel in (lr, speed):
         panel.set_xlabel("epoch")
         panel.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def draw_comparison(curves: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
+    """Draw losses, accuracy and speed of several runs over the epochs, a colour for each run.
+
+    Args:
+        curves: Epoch rows of metrics.jsonl by the name of the run, each at least one.
+    """
+    names = ("loss", "val_loss", "val_accuracy", "samples_per_s")
+    titles = ("training loss", "validation loss", "validation accuracy, %", "samples/s")
+    figure = make_figure(10, 6.6)
+    palette = colormaps["tab10"] if len(curves) <= 10 else colormaps["turbo"]
+    panels = figure.subplots(2, 2, sharex=True).flat
+    for panel, name, title in zip(panels, names, titles, strict=True):
+        scale = 100 if name.endswith("accuracy") else 1
+        for number, (label, rows) in enumerate(curves.items()):
+            own = [row for row in rows if row[name] is not None]
+            panel.plot(
+                [row["epoch"] for row in own],
+                [scale * row[name] for row in own],
+                color=palette(number if len(curves) <= 10 else number / (len(curves) - 1)),
+                marker="o" if len(own) < 40 else None,
+                ms=3,
+                label=plain_label(label),
+            )
+        panel.set_ylabel(title)
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.supxlabel("epoch", fontsize=10)
     return figure

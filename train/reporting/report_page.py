@@ -167,17 +167,22 @@ class Page:
 
     def add_settings(self, record: RunRecord) -> None:
         """Add the exact configuration and the command that repeats it, from config.json."""
-        dataset, versions = record.dataset, record.versions
-        self.settings = [
-            *((name, str(value)) for name, value in record.options.to_record().items()),
-            ("precision used", record.precision),
-            ("hardware", f"{record.device_name}, {record.world_size} rank(s)"),
-            ("dataset", f"{dataset.path}, manifest {dataset.manifest_sha256[:16]}"),
-            ("split sha256", record.split.sha256[:16]),
-            ("git revision", str(record.git_revision)),
-            ("versions", ", ".join(f"{name} {v}" for name, v in versions.items() if v)),
-        ]
+        self.settings = settings_of(record)
         self.command = record.command
+
+
+def settings_of(record: RunRecord) -> list[tuple[str, str]]:
+    """Return the options of a run and its circumstances as (name, value)."""
+    dataset, versions = record.dataset, record.versions
+    return [
+        *((name, str(value)) for name, value in record.options.to_record().items()),
+        ("precision used", record.precision),
+        ("hardware", f"{record.device_name}, {record.world_size} rank(s)"),
+        ("dataset", f"{dataset.path}, manifest {dataset.manifest_sha256[:16]}"),
+        ("split sha256", record.split.sha256[:16]),
+        ("git revision", str(record.git_revision)),
+        ("versions", ", ".join(f"{name} {v}" for name, v in versions.items() if v)),
+    ]
 
 
 def pictures_of(dataset: Dataset, key: str) -> list[str]:

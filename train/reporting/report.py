@@ -19,9 +19,9 @@ from train.evaluation.cv_options import Views
 from train.evaluation.cv_protocol import PROTOCOL_NAME, find_protocols, fold_dir
 from train.evaluation.cv_summary import read_folds, title_of
 from train.evaluation.evaluate import PREDICTIONS_NAME, TITLES, evaluate_runs
-from train.evaluation.report_page import Page
 from train.evaluation.stored_test import TEST_NAME, StoredTest, read_test, why_stale
 from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells
+from train.reporting.report_page import Page
 from train.running.figures import png_of
 from train.running.run_folder import CONFIG_NAME, RunDataset, read_run
 
@@ -72,8 +72,8 @@ def run_page(run: Path, dataset: Path | None) -> Page:
             "The split shares subjects between training and test:"
             " the accuracy is not accuracy on new people."
         )
-    with fitting_dataset(dataset, record.dataset, page) as opened:
-        report = current_test(run, opened, page)
+    with fitting_dataset(dataset, record.dataset, page.notices) as opened:
+        report = current_test(run, opened, page.notices)
         page.add_training(run)
         if report is not None:
             add_test(page, report)
@@ -82,7 +82,7 @@ def run_page(run: Path, dataset: Path | None) -> Page:
     return page
 
 
-def current_test(run: Path, dataset: Dataset | None, page: Page) -> StoredTest | None:
+def current_test(run: Path, dataset: Dataset | None, notices: list[str]) -> StoredTest | None:
     """Return the run's ``test.json``: one that is not there, or of other weights, is made anew."""
     test = folder_inside(run, "test")
     path = test / TEST_NAME
@@ -93,13 +93,13 @@ def current_test(run: Path, dataset: Dataset | None, page: Page) -> StoredTest |
         reason = why_stale(report, run)
         if not reason:
             if {report.manifest_sha256} != {entry.manifest_sha256 for entry in report.origin}:
-                page.notices.append("The test is on another dataset than the training.")
+                notices.append("The test is on another dataset than the training.")
             return report
         checkpoint, views = report.checkpoint, report.views
         others = [Path(entry.run) for entry in report.origin]
         runs = [other for other in others if other.is_dir()] or runs
         then = "tested again" if dataset is not None else "it is left out"
-        page.notices.append(f"{reason[0].upper()}{reason[1:]}; {then}.")
+        notices.append(f"{reason[0].upper()}{reason[1:]}; {then}.")
     if dataset is None:
         return None
     evaluate_runs(runs, dataset.path, out=test, checkpoint=checkpoint, views=views)
@@ -154,7 +154,7 @@ def cv_page(out: Path, dataset: Path | None) -> Page:
         stream = best.stream if best.stream != "fused" else "flow"
         folds = [fold_dir(out, stream, best.split, fold) for fold in best.folds]
         record, _ = read_run(folds[0])
-        with fitting_dataset(dataset, record.dataset, page) as opened:
+        with fitting_dataset(dataset, record.dataset, page.notices) as opened:
             files = [folder_inside(fold, "test") / PREDICTIONS_NAME for fold in folds]
             page.add_predictions(files, summary.class_names, opened)
         page.add_training(folds[0])
@@ -164,20 +164,20 @@ def cv_page(out: Path, dataset: Path | None) -> Page:
 
 @contextmanager
 def fitting_dataset(
-    path: Path | None, trained_on: RunDataset, page: Page
+    path: Path | None, trained_on: RunDataset, notices: list[str]
 ) -> Iterator[Dataset | None]:
-    """Open the dataset of a run, or note on the page why there are no pictures."""
+    """Open the dataset of a run, or note why there are no pictures."""
     path = path or Path(trained_on.path)
     try:
         opened = open_dataset(path)
     except DatasetError as error:
-        page.notices.append(f"No pictures: {str(error).splitlines()[0]}. Pass --dataset.")
+        notices.append(f"No pictures: {str(error).splitlines()[0]}. Pass --dataset.")
         yield None
         return
     with opened:
         fits = manifest_sha256(path) == trained_on.manifest_sha256
         if not fits:
-            page.notices.append(
+            notices.append(
                 f"No pictures: {path} is not the dataset that this was trained on. Pass --dataset."
             )
         yield opened if fits else None

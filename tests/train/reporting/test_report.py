@@ -17,7 +17,7 @@ from train.config import TrainConfig
 from train.evaluation.cross_validate import run_folds
 from train.evaluation.cv_options import CvOptions
 from train.evaluation.evaluate import evaluate_runs
-from train.evaluation.report import write_report
+from train.reporting.report import write_report
 from train.running.train_run import run_train
 
 Screenshot = Callable[[Path], np.ndarray]
