@@ -8,7 +8,7 @@ SEED ?= 0
 .PHONY: help setup demo test check format bench tables clean
 
 help:
-	@echo "make demo    set up, make a small CK+-like release, build shards, train both streams, test, fuse (SEED=$(SEED))"
+	@echo "make demo    set up, make a small CK+-like release, build shards, fine-tune both streams, test, fuse (SEED=$(SEED))"
 	@echo "make test    set up and run all tests"
 	@echo "make check   format, lint, types and tests, warnings as errors"
 	@echo "make format  rewrite the code the way make check wants it"
@@ -36,7 +36,7 @@ $(VENV)/.bench-installed: $(VENV)/.installed
 	@touch $@
 
 demo: setup
-	$(BIN)/python bench/demo.py demo --seed $(SEED)
+	$(BIN)/python -m bench.demo demo --seed $(SEED)
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

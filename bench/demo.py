@@ -1,8 +1,9 @@
 """The whole path on generated data, in the commands a user would type: synth, build, train both
 streams, test and fuse.
 
-    python bench/demo.py demo --seed 0
+    python -m bench.demo demo --seed 0
 
+Both streams start from ImageNet weights that a Python package brings (:mod:`bench.pretrained`).
 Each step that has finished is remembered with its exact command in ``demo/steps.json``; a second
 run reuses it and says so. A step whose command has changed, or that did not finish, starts over,
 and so do all steps after it.
@@ -23,7 +24,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from bench.pretrained import NAME
 from pipelines.dataset import open_dataset
+from pipelines.throughput.turns import machine_facts
 from shard_builder.console import make_console
 from shard_builder.files import write_atomically
 from shard_builder.images import decode_gray, decode_rgb
@@ -31,25 +34,26 @@ from shard_builder.inspection.flow_picture import flow_to_rgb
 
 RELEASE = "--subjects 30 --image-scale 0.5 --max-frames 16 --workers 2"
 TRAINING = (
-    "--arch resnet18 --weights none --folds 5 --fold 0 --batch-size 16 --iter-size 1 --dropout 0.3"
-    " --val-every 4"
+    "--arch timm/efficientnet_lite0 --folds 5 --fold 0 --batch-size 16 --iter-size 1"
+    " --optimizer adamw --lr 0.001 --head-lr-scale 5 --weight-decay 0.02 --schedule one-cycle"
+    " --label-smoothing 0.1 --dropout 0.2 --precision fp32 --val-every 5 --cache ram"
 )
-SCHEDULES = {
-    "flow": "--epochs 26 --lr 0.01 --lr-steps 17,23",
-    "rgb": "--epochs 14 --lr 0.002 --lr-steps 9,12",
-}
+OF_STREAM = {"flow": "--epochs 10", "rgb": "--epochs 14 --rgb-apex-frames 3"}
 
 
 def step_commands(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
     """List the steps as (name, folder it writes, command line)."""
     release, dataset, test = out / "release", out / "dataset", out / "test"
+    weights = out / "weights"
     seeded = ["--seed", str(seed)]
     synth = ["ckshard", "synth", str(release), *RELEASE.split(), *seeded]
-    build = ["ckshard", "build", str(release), str(dataset), "--workers", "2"]
-    steps = [("synth", release, synth), ("build", dataset, build)]
-    for stream, schedule in SCHEDULES.items():
+    build = ["ckshard", "build", str(release), str(dataset), "--crop", "landmarks"]
+    build += ["--workers", "2"]
+    pretrained = ["python", "-m", "bench.pretrained", str(weights)]
+    steps = [("synth", release, synth), ("build", dataset, build), ("weights", weights, pretrained)]
+    for stream, own in OF_STREAM.items():
         words = ["cktrain", stream, str(dataset), "--out", str(out / stream)]
-        words += [*TRAINING.split(), *schedule.split(), *seeded]
+        words += ["--weights", str(weights / NAME), *TRAINING.split(), *own.split(), *seeded]
         steps.append((f"train {stream}", out / stream, words))
     runs = [str(out / "rgb"), str(out / "flow")]
     return [*steps, ("test", test, ["cktrain", "test", *runs, str(dataset), "--out", str(test)])]
@@ -125,6 +129,7 @@ def collect(out: Path, seconds: dict[str, float], seed: int) -> dict[str, Any]:
         **{f"{name}_accuracy": report[name]["accuracy"] for name in ("flow", "rgb", "fused")},
         "num_test_sequences": report["num_sequences"],
         "num_test_subjects": report["num_subjects"],
+        "machine": machine_facts(),
         "seconds": round(sum(seconds.values()), 1),
         "seconds_by_step": seconds,
         "seed": seed,
