@@ -18,7 +18,10 @@ from shard_builder.split import make_split, write_split
 from tests.train.tiny_net import ENVIRONMENT, Train, command, same, wait_for_rows, weights
 from train.running.run_folder import read_metrics
 
-LONG = ("--epochs", 12, "--deterministic", "--save-every", 1)
+LONG = (
+    *("--epochs", 12, "--deterministic", "--save-every", 1, "--sampling", "balanced"),
+    *("--ema", 0.9, "--optimizer", "adamw", "--schedule", "one-cycle", "--label-smoothing", 0.1),
+)
 
 
 def test_resuming_keeps_the_options_of_the_run(train: Train) -> None:
