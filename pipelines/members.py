@@ -19,8 +19,9 @@ from pipelines.streams import UInt8
 from shard_builder.errors import DamagedMemberError, DatasetError
 from shard_builder.files import name_of_open, open_regular
 from shard_builder.format.codecs import parse_npy_header
+from shard_builder.format.frames import Geometry
 from shard_builder.format.index import INDEX_NAME, LISTS
-from shard_builder.format.manifest import Geometry, Stream
+from shard_builder.format.manifest import Stream
 from shard_builder.format.streams import IMAGE_CODECS
 from shard_builder.untrusted.image_header import header_fault
 

@@ -13,7 +13,8 @@ from pipelines.streams import StreamKind
 from shard_builder.errors import DatasetError
 from shard_builder.format.codecs import parse_npy_header
 from shard_builder.format.decoding import decode_item
-from shard_builder.format.manifest import Geometry, Stream
+from shard_builder.format.frames import Geometry
+from shard_builder.format.manifest import Stream
 
 
 def make_web_pipeline(

@@ -22,10 +22,10 @@ def frame(number: int) -> np.ndarray:
     return picture
 
 
-def write_video(path: Path, num_frames: int = NUM_FRAMES) -> None:
+def write_video(path: Path, num_frames: int = NUM_FRAMES, fps: float = 25.0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fourcc = cv2.VideoWriter.fourcc(*FOURCC[path.suffix])
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, 25.0, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, fps, (64, 48))
     assert writer.isOpened(), path
     for number in range(num_frames):
         writer.write(frame(number))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from shard_builder.building.finish import finish_dataset
+from shard_builder.building.flow_levels import merge_statistics
 from shard_builder.building.options import BuildOptions
 from shard_builder.building.prepare import check_prepared
 from shard_builder.building.shard_task import ShardResult, ShardTask, run_shard_task
@@ -42,6 +43,8 @@ class BuildReport:
         num_rgb_frames: Frames that the rgb stream keeps, if there is one.
         returning: Keys of sequences whose motion returns to its beginning although their last frame
             is taken for the apex, sorted.
+        rest_cure: How many times as long a step and which bound would help where nearly all flow is
+            at rest; None where neither would.
         seconds: Seconds of each step, summed over workers.
     """
 
@@ -51,6 +54,7 @@ class BuildReport:
     num_pairs: int
     num_rgb_frames: int
     returning: tuple[str, ...]
+    rest_cure: tuple[int, float] | None
     seconds: dict[str, float]
 
 
@@ -112,6 +116,7 @@ def build_dataset(
         except OSError as error:
             raise _disk_error(error, dataset_dir) from error
     rows = [row for result in results for row in result.rows]
+    levels = merge_statistics(result.levels for result in results)
     return BuildReport(
         manifest=manifest,
         num_shards=len(results),
@@ -121,6 +126,7 @@ def build_dataset(
             len(stored_frames(options.frames, num_frames=row["num_frames"], apex=row["apex"]))
             for row in rows
         ),
+        rest_cure=levels.cure(num_frames=float(np.median([row["num_frames"] for row in rows]))),
         returning=tuple(sorted(key for result in results for key in result.returning)),
         seconds={
             name: sum(result.seconds[name] for result in results) for name in results[0].seconds

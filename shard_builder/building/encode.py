@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shard_builder.building.apex import MotionFromFirst, check_apex, named_apex
-from shard_builder.building.flow import LevelStatistics, make_flow_estimator
+from shard_builder.building.flow import make_flow_estimator
+from shard_builder.building.flow_levels import LevelStatistics
 from shard_builder.building.kept_frames import KeptFrames
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import SourceError
@@ -18,6 +19,7 @@ from shard_builder.faces.crop import Box, crop_image, landmark_box, square_box
 from shard_builder.faces.detector import FaceDetector
 from shard_builder.faces.frames import faults_of, iter_frames, read_image
 from shard_builder.faces.model import FaceModel
+from shard_builder.faces.sampler import FrameSampler
 from shard_builder.faces.track import find_face
 from shard_builder.format.codecs import encode_image, encode_lz4, encode_raw
 from shard_builder.format.levels import quantize_flow
@@ -58,7 +60,7 @@ class SequenceEncoder:
         self.options = options
         self.levels = LevelStatistics()
         self.seconds = {"read": 0.0, "flow": 0.0, "encode": 0.0, "pack": 0.0}
-        self._estimate = make_flow_estimator(options.flow_method)
+        self._estimate = make_flow_estimator(options.flow_method, size=options.flow_geometry)
         self._detector = FaceDetector(face_model) if face_model else None
 
     def encode(self, sequence: FaceSequence) -> EncodedSequence:
@@ -73,15 +75,17 @@ class SequenceEncoder:
 
     def _encode(self, sequence: FaceSequence) -> EncodedSequence:
         has_rgb, has_flow = "rgb" in self.options.streams, "flow" in self.options.streams
-        rgb = KeptFrames(sequence, self.options)
+        options = self.options
+        rgb = KeptFrames(sequence, options)
         planes: list[Image | bytes] = []
-        rule = self.options.apex if rgb.apex is None else ""
+        rule = options.apex if named_apex(sequence, options.apex) is None else ""
         motion = MotionFromFirst() if rule in ("last", "motion") else None
         num_frames = 0
         gray: Image | None = None
+        sampler = self._sampler()
         with self.timer("read"):
             box = self._box(sequence)
-        for frame in self._timed_reading(self._frames(sequence, box)):
+        for frame in self._timed_reading(self._frames(sequence, box, sampler)):
             if has_rgb and rgb.takes(num_frames):
                 image = self._resize(frame)
                 rgb.add(image if rgb.is_sliding else self._stored("rgb", image))
@@ -93,10 +97,17 @@ class SequenceEncoder:
             if has_flow and previous is not None and not sequence.pairs:
                 plane = self._plane(self._flow_levels(previous, gray))
                 planes.append(self._stored("flow", plane))
-        _check_length(sequence, num_frames)
+        _check_length(sequence, sampler.num_seen)
+        if sampler.slow_rate is not None:
+            raise SourceError(
+                f"{sequence.frames[0]}: {sampler.slow_rate:.1f} frames a second, expected at least"
+                f" fps={options.fps:g}"
+            )
         if has_flow and sequence.pairs:
             pairs = self._timed_reading(self._pairs(sequence, box))
-            planes = [self._stored("flow", self._plane(levels)) for levels in pairs]
+            for levels in pairs:
+                self.levels.add(levels)
+                planes.append(self._stored("flow", self._plane(levels)))
         least = 2 if has_flow else 1
         if num_frames < least:
             raise SourceError(
@@ -105,7 +116,7 @@ class SequenceEncoder:
             )
         if rule == "last" and motion and gray is not None:
             motion.add(gray)  # whatever the step, the last frame tells whether the motion returns
-        apex = self._apex(sequence, num_frames, motion)
+        apex = self._apex(sequence, sampler, motion)
         images = {"rgb": rgb.kept(num_frames, apex) if has_rgb else [], "flow": planes}
         members = {
             stream: self._members(stream, images[stream], num_frames, apex)
@@ -114,28 +125,35 @@ class SequenceEncoder:
         returns = rule == "last" and motion is not None and motion.returns
         return EncodedSequence(num_frames=num_frames, apex=apex, returns=returns, members=members)
 
-    def _apex(self, sequence: FaceSequence, num_frames: int, motion: MotionFromFirst | None) -> int:
-        apex = named_apex(sequence, self.options.apex)
+    def _apex(
+        self, sequence: FaceSequence, sampler: FrameSampler, motion: MotionFromFirst | None
+    ) -> int:
+        apex, num_frames = named_apex(sequence, self.options.apex), len(sampler.positions)
         if apex is not None:
-            check_apex(sequence, apex, num_frames)
-            return apex
+            check_apex(sequence, apex, sampler.num_seen)
+            return sampler.nearest(apex)
         if self.options.apex == "motion" and motion:
             return motion.apex
         return num_frames // 2 if self.options.apex == "middle" else num_frames - 1
 
-    def _frames(self, sequence: FaceSequence, box: Box | None) -> Iterator[Image]:
-        for frame in iter_frames(sequence.frames, kept=sequence.kept):
+    def _frames(
+        self, sequence: FaceSequence, box: Box | None, sampler: FrameSampler
+    ) -> Iterator[Image]:
+        for frame in iter_frames(sequence.frames, kept=sequence.kept, sampler=sampler):
             yield crop_image(frame, box) if box else frame
 
+    def _sampler(self) -> FrameSampler:
+        return FrameSampler(frame_step=self.options.frame_step, fps=self.options.fps)
+
     def _box(self, sequence: FaceSequence) -> Box | None:
-        """Return where the face is in all frames of a sequence; None without a crop."""
+        """Return where the face is in the frames of a sequence; None without a crop."""
         if self.options.crop == "landmarks":
             return landmark_box(sequence, margin=self.options.crop_margin)
         if self._detector is None:
             return None
         detections, height, width = [], 0, 0
         # The frames are read twice, so that a long video is never held.
-        for frame in iter_frames(sequence.frames, kept=sequence.kept):
+        for frame in iter_frames(sequence.frames, kept=sequence.kept, sampler=self._sampler()):
             detections.append(self._detector.detect(frame))
             height, width = frame.shape[:2]
         face = find_face(detections, width=width, height=height)
@@ -170,11 +188,11 @@ class SequenceEncoder:
         with self.timer("flow"):
             flow = self._estimate(previous, following)
             levels = quantize_flow(flow, bound_px=self.options.bound_px)
+        self.levels.add(levels, flow)
         return np.concatenate([levels[..., 0], levels[..., 1]])
 
     def _plane(self, levels: Image) -> Image:
         """Resize x and y apart, (2h, w) levels -> (2H, W)."""
-        self.levels.add(levels)
         return np.concatenate([self._resize(axis) for axis in np.split(levels, 2)])
 
     def _resize(self, image: Image) -> Image:

@@ -15,19 +15,19 @@ import cv2
 import lz4
 import numpy as np
 
-from shard_builder.building.flow import LevelStatistics
+from shard_builder.building.flow_levels import merge_statistics
 from shard_builder.building.options import BuildOptions
 from shard_builder.building.shard_task import ShardResult
 from shard_builder.errors import SourceError
 from shard_builder.faces.model import FaceModel
 from shard_builder.files import FileDigest, sync_folder, write_atomically
 from shard_builder.format.crop import CropSettings
+from shard_builder.format.frames import Geometry
 from shard_builder.format.index import INDEX_NAME, write_index
 from shard_builder.format.manifest import (
     BUILD_FOLDER,
     EmotionClass,
     FlowSettings,
-    Geometry,
     Manifest,
     Shard,
     Stream,
@@ -110,6 +110,7 @@ def _manifest(
         ),
         geometry=Geometry(height=options.height, width=options.width),
         crop=_crop(options, face_model),
+        sampling=options.sampling,
         flow=_flow_settings(options, results) if "flow" in options.streams else None,
         streams={stream: _stream(stream, options, results, rows) for stream in options.streams},
         source={
@@ -139,13 +140,14 @@ def _crop(options: BuildOptions, face_model: FaceModel | None) -> str:
 
 
 def _flow_settings(options: BuildOptions, results: list[ShardResult]) -> FlowSettings:
-    sums = {name: sum(r.levels[name] for r in results) for name in results[0].levels}
-    levels = LevelStatistics(**sums)
+    levels = merge_statistics(result.levels for result in results)
     return FlowSettings(
         method=options.flow_method,
         bound_px=options.bound_px,
         saturated_fraction=round(levels.saturated_fraction, 6),
         mean_level=round(levels.mean_level, 3),
+        rest_fraction=round(levels.rest_fraction, 6),
+        size=options.flow_geometry,
     )
 
 

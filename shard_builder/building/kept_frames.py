@@ -13,15 +13,17 @@ class KeptFrames:
     """The frames of a sequence that the rgb stream keeps, while it is not yet known how long it is.
 
     Attributes:
-        apex: The apex, if it is named; else it is known at the end.
+        apex: The apex, if it is named and all frames are taken; else it is known at the end.
         is_sliding: Whether the frames before the last are kept: then they are encoded at the end.
     """
 
     def __init__(self, sequence: FaceSequence, options: BuildOptions) -> None:
-        self.apex = named_apex(sequence, options.apex)
+        named = named_apex(sequence, options.apex)
+        is_whole = options.frame_step == 1 and options.fps is None
+        self.apex = named if is_whole else None
         self._choice = options.frames
         self._keep = NUM_LAST_FRAMES.get(options.frames)
-        is_last = self.apex is None and options.apex == "last"
+        is_last = named is None and options.apex == "last"
         self.is_sliding = self._keep is not None and is_last
         self._frames: list[Image | bytes] = []
 

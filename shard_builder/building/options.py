@@ -7,6 +7,7 @@ from typing import Literal
 
 from shard_builder.checks import check_choice, check_integer, check_number, option
 from shard_builder.errors import InputError
+from shard_builder.format.frames import FrameSampling, Geometry
 from shard_builder.format.streams import (
     STREAMS,
     Codec,
@@ -52,6 +53,13 @@ class BuildOptions:
         "farneback", "farneback (the original's parameters) or dis (five times faster)."
     )
     bound_px: float = option(10.0, "Displacement at which flow saturates, pixels a frame.")
+    flow_size: str = option(
+        "", "Width x height of the frames that flow is computed on; else the source's own."
+    )
+    frame_step: int = option(1, "Take every so many frames of a clip, for rgb and flow.")
+    fps: float | None = option(
+        None, "Frames to take of a second of video; all unless given. Not with --frame-step."
+    )
     crop: Crop = option(
         "none", "One face box a sequence, of CK+'s landmarks or by a face detector; none: frames."
     )
@@ -84,6 +92,17 @@ class BuildOptions:
         check_integer("height", self.height, low=8, high=4096)
         check_number("bound_px", self.bound_px, low=1e-3, high=1e4)
         check_number("crop_margin", self.crop_margin, low=0, high=2)
+        check_integer("frame_step", self.frame_step, low=1, high=1000)
+        if self.fps is not None:
+            check_number("fps", self.fps, low=1e-3, high=1e4)
+            if self.frame_step != 1:
+                raise InputError(
+                    f"frame_step={self.frame_step} is given with fps={self.fps:g}, expected one of"
+                    " them"
+                )
+        size = self.flow_geometry
+        if size and not (16 <= size.width <= 8192 and 16 <= size.height <= 4096):
+            raise InputError(f"flow_size={self.flow_size!r}, expected 16x16 to 8192x4096")
         if self.face_model and self.crop != "faces":
             raise InputError(f"face_model={self.face_model!r}, expected it with crop='faces' only")
         if self.shard_bytes:
@@ -94,6 +113,19 @@ class BuildOptions:
                 f"height={self.height}, expected a multiple of 8: a JPEG block may not mix x and y"
                 " flow"
             )
+
+    @property
+    def flow_geometry(self) -> Geometry | None:
+        """Size of the frames that flow is computed on; None: the source's."""
+        if not self.flow_size:
+            return None
+        width, height = parse_size(self.flow_size, argument="flow_size")
+        return Geometry(width=width, height=height)
+
+    @property
+    def sampling(self) -> FrameSampling:
+        """Which frames of a clip are taken."""
+        return FrameSampling(frame_step=self.frame_step, fps=self.fps)
 
     def codec_of(self, stream: str) -> StoredCodec:
         """Return the codec of a stream."""
@@ -115,7 +147,7 @@ def check_apex_rule(text: str) -> None:
         )
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, *, argument: str = "size") -> tuple[int, int]:
     """Parse ``340x256`` (width x height).
 
     Raises:
@@ -123,5 +155,5 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     width, separator, height = text.lower().partition("x")
     if not (separator and width.isdigit() and height.isdigit()):
-        raise InputError(f"size={text!r}, expected WIDTHxHEIGHT in pixels, such as 340x256")
+        raise InputError(f"{argument}={text!r}, expected WIDTHxHEIGHT in pixels, such as 340x256")
     return int(width), int(height)

@@ -155,6 +155,12 @@ def check_prepared(trees: Path, options: BuildOptions) -> None:
     Raises:
         InputError: If the options say otherwise: the dataset would claim a flow that it has not.
     """
+    for name, usual in (("frame_step", 1), ("fps", None), ("flow_size", "")):
+        if (value := getattr(options, name)) != usual:
+            raise InputError(
+                f"{name}={value!r}, but the flow of prepared trees is taken as it is\n"
+                "  Build from the frames or videos that they were made of."
+            )
     settings: dict[str, object] = {
         "flow_method": options.flow_method,
         "bound_px": float(options.bound_px),

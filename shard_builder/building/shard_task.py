@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 
 from shard_builder.building.encode import EncodedSequence, SequenceEncoder
+from shard_builder.building.flow_levels import LevelStatistics
 from shard_builder.building.options import BuildOptions
 from shard_builder.errors import InputError, SourceError
 from shard_builder.faces.model import FaceModel
@@ -73,7 +74,7 @@ class ShardResult:
     num_bytes: dict[str, int]
     skipped: list[dict[str, str]]
     returning: list[str]
-    levels: dict[str, int]
+    levels: LevelStatistics
     seconds: dict[str, float]
     reused: bool = False
 
@@ -155,7 +156,7 @@ def _build_shard(task: ShardTask) -> ShardResult:
         num_bytes={stream: writer.num_bytes for stream, writer in writers.items()},
         skipped=skipped,
         returning=returning,
-        levels=asdict(encoder.levels),
+        levels=encoder.levels,
         seconds=encoder.seconds,
     )
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from shard_builder.building.build import BuildReport, build_dataset
 from shard_builder.building.cluster import cluster_executor
+from shard_builder.building.flow_levels import REST_FRACTION
 from shard_builder.building.options import BuildOptions
 from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
@@ -22,7 +23,7 @@ from shard_builder.sources.guards import check_plausible, is_stills, understood
 from shard_builder.sources.options import ScanOptions
 from shard_builder.sources.sequence import CKPLUS_NUM_SEQUENCES, Source
 
-ABSURD_SATURATION = 0.05
+ABSURD_SATURATION, ABSURD_REST = 0.05, REST_FRACTION
 ABSURD_MEAN_OFFSET = 12.0
 
 
@@ -67,7 +68,7 @@ def run_build(
             on_progress=on_progress,
         )
     console.print(stream_table(report, seconds=time.monotonic() - begin))
-    for line in report_lines(report, dataset):
+    for line in report_lines(report, dataset, options):
         console.print(line)
 
 
@@ -122,7 +123,7 @@ def stream_table(report: BuildReport, *, seconds: float) -> Table:
     return table
 
 
-def report_lines(report: BuildReport, dataset: Path) -> list[str]:
+def report_lines(report: BuildReport, dataset: Path, options: BuildOptions) -> list[str]:
     """Say where the time went, what was reused and skipped, and whether the flow looks absurd."""
     manifest, lines = report.manifest, []
     total = sum(report.seconds.values())
@@ -149,9 +150,27 @@ def report_lines(report: BuildReport, dataset: Path) -> list[str]:
             f" {flow.bound_px} px a frame, expected under 5 %; is the video cut, or --bound-px too"
             " small?"
         )
+    if flow and (flow.rest_fraction or 0) > ABSURD_REST:
+        lines.append(
+            f"warning: {100 * (flow.rest_fraction or 0):.1f} % of the flow levels are within one of"
+            f" rest, expected under 95 %; {rest_advice(report, options)}"
+        )
     if flow and abs(flow.mean_level - 128) > ABSURD_MEAN_OFFSET:
         lines.append(
             f"warning: the mean flow level is {flow.mean_level:.1f}, expected about 128; does the"
             " camera move?"
         )
     return lines
+
+
+def rest_advice(report: BuildReport, options: BuildOptions) -> str:
+    """Say what would help where nearly all flow is at rest."""
+    if report.rest_cure is None:
+        return "hardly anything moves: does the face fill the picture (--crop faces)?"
+    step, bound_px = report.rest_cure
+    words = [f"--bound-px {bound_px:g}"]
+    if step > 1 and options.fps is not None:
+        words.insert(0, f"--fps {options.fps / step:g}")
+    elif step > 1:
+        words.insert(0, f"--frame-step {options.frame_step * step}")
+    return f"{' '.join(words)} would use more of them"

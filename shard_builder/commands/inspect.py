@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from shard_builder.console import make_console, make_table
+from shard_builder.format.frames import Geometry
 from shard_builder.inspection.dataset import Inspection, inspect_dataset, write_page
 from shard_builder.inspection.quality import codec_errors, shuffle_quality
 
@@ -77,13 +78,18 @@ def overview(inspection: Inspection) -> list[tuple[str, str]]:
         ("sequences", f"{manifest.num_sequences} of {manifest.num_subjects} subjects"),
         ("not used", f"{source['num_unlabelled']} unlabelled, {source['num_skipped']} skipped"),
         ("frames of a sequence", f"{least} to {most}, median {median:g}"),
+        ("frames taken", str(manifest.sampling)),
         ("size", f"{geometry.width}x{geometry.height}"),
         ("face crop", manifest.crop),
     ]
     if flow:
         saturated = f"{100 * flow.saturated_fraction:.2f} % at the bound"
         rows += [
-            ("flow", f"{flow.method}, bound {flow.bound_px:g} px a frame"),
+            ("flow", f"{flow.method}, bound {flow.bound_px:g} px a frame{_on(flow.size)}"),
             ("flow levels", f"{saturated}, mean {flow.mean_level:.1f} (rest 128)"),
         ]
     return rows
+
+
+def _on(size: Geometry | None) -> str:
+    return f", on frames of {size.width}x{size.height}" if size else ""

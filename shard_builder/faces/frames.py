@@ -16,6 +16,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from shard_builder.errors import SourceError
+from shard_builder.faces.sampler import FrameSampler
 from shard_builder.images import Image
 from shard_builder.videos import MOST_PIXELS, is_video, open_video
 
@@ -91,20 +92,27 @@ def iter_images(paths: tuple[Path, ...]) -> Iterator[Image]:
         yield _to_8_bits(pixels, bits)
 
 
-def iter_frames(paths: tuple[Path, ...], *, kept: slice = slice(None)) -> Iterator[Image]:
+def iter_frames(
+    paths: tuple[Path, ...], *, kept: slice = slice(None), sampler: FrameSampler | None = None
+) -> Iterator[Image]:
     """Yield the frames of a sequence in order, as RGB (H, W, 3) ``uint8``.
 
     Args:
         paths: Image files, or a single video file.
         kept: Which frames; a slice without a step.
+        sampler: Which of these; None takes all.
 
     Raises:
-        SourceError: If a frame cannot be decoded, or its size differs from the first frame's.
+        SourceError: If a frame cannot be decoded, or its size differs from the first frame's, or
+            the sampler has no times to go by.
     """
+    frames: Iterator[tuple[Image, float | None]]
     if len(paths) == 1 and is_video(paths[0]):
-        yield from islice(iter_video(paths[0]), kept.start, kept.stop)
+        timed = iter_timed_video(paths[0], on_cut=_refuser(paths[0]))
+        frames = islice(timed, kept.start, kept.stop)
     else:
-        yield from iter_images(paths[kept])
+        frames = ((image, None) for image in iter_images(paths[kept]))
+    return (sampler or FrameSampler()).choose(frames)
 
 
 def iter_video(path: Path) -> Iterator[Image]:
@@ -114,12 +122,14 @@ def iter_video(path: Path) -> Iterator[Image]:
         SourceError: If no frame can be decoded, the frames change size, or the file ends before its
             header says.
     """
+    return (frame for frame, _ in iter_timed_video(path, on_cut=_refuser(path)))
 
+
+def _refuser(path: Path) -> Callable[[str], None]:
     def refuse(what: str) -> None:
         raise SourceError(f"{path}: {what}\n  Copy the file again, or convert it with ffmpeg.")
 
-    for frame, _ in iter_timed_video(path, on_cut=refuse):
-        yield frame
+    return refuse
 
 
 def iter_timed_video(path: Path, *, on_cut: Callable[[str], None]) -> Iterator[tuple[Image, float]]:

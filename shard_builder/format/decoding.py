@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from shard_builder.format.codecs import decode_lz4, parse_npy_header
-from shard_builder.format.manifest import Geometry, Stream
+from shard_builder.format.frames import Geometry
+from shard_builder.format.manifest import Stream
 from shard_builder.format.streams import IMAGE_CODECS, item_shape, stored_frames
 from shard_builder.images import Image, decode_gray, decode_rgb
 from shard_builder.untrusted.image_header import header_fault

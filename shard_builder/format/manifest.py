@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from shard_builder.errors import DatasetError
 from shard_builder.files import FileDigest, read_regular, write_atomically
+from shard_builder.format.frames import ALL_FRAMES, FrameSampling, Geometry
 from shard_builder.format.index import LATEST_VERSION
 from shard_builder.format.streams import STREAMS, FrameChoice, StoredCodec
 from shard_builder.untrusted.records import Count, check_version, parse_record
@@ -42,21 +43,18 @@ class EmotionClass:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Geometry:
-    """Size of every plane and frame, in pixels."""
-
-    height: Annotated[int, Meta(ge=1, le=4096)]
-    width: Annotated[int, Meta(ge=1, le=8192)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FlowSettings:
-    """How the flow was computed and quantised, and what its levels are like."""
+    """How the flow was computed and quantised, and what its levels are like.
+
+    ``size`` is that of the frames it was computed on; None: the source's.
+    """
 
     method: str
     bound_px: Annotated[float, Meta(ge=1e-3, le=1e4)]
     saturated_fraction: Annotated[float, Meta(ge=0, le=1)]
     mean_level: Annotated[float, Meta(ge=0, le=255)]
+    rest_fraction: Annotated[float, Meta(ge=0, le=1)] | None = None
+    size: Geometry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +97,7 @@ class Manifest:
     source: Mapping[str, str | bool | Annotated[int, Meta(ge=0, lt=1 << 53)] | None]
     tools: Mapping[str, str]
     files: Mapping[str, FileDigest]
+    sampling: FrameSampling = ALL_FRAMES
     version: int = LATEST_VERSION
 
     def __post_init__(self) -> None:

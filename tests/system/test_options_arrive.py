@@ -56,6 +56,7 @@ VALUES = {
     "--shard-bytes": ("8192", 8192),
     "--cache-bytes": ("8192", 8192),
     "--size": ("320x240", 320),
+    "--flow-size": ("160x120", "160x120"),
     "--streams": ("rgb", "rgb"),
     "--lr-steps": ("3,5", 5),
     "--only": ("3", 3),

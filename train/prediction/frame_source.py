@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from shard_builder.checks import check_number
 from shard_builder.errors import InputError
-from shard_builder.faces.frames import iter_frames, iter_timed_video
+from shard_builder.faces.frames import iter_images, iter_timed_video
+from shard_builder.faces.sampler import FrameSampler
+from shard_builder.format.frames import ALL_FRAMES, FrameSampling
 from shard_builder.images import Image
 from shard_builder.sources.ckplus import IMAGE_NAME
 from shard_builder.sources.walk import IMAGE_SUFFIXES, is_image, natural_key
@@ -41,6 +43,7 @@ class FrameSource:
         num_frames: How many there are; for a video what its header says, None if it says nothing.
         files: The images of a folder, in order.
         has_own_times: Whether the container's times count, and not a rate that was given.
+        sampler: Which frames are taken: as for the dataset that a net was trained on.
         times_s: Times of the frames read so far, where the container gives them.
         notices: What reading found out.
     """
@@ -51,6 +54,7 @@ class FrameSource:
     num_frames: int | None
     files: tuple[Path, ...] = ()
     has_own_times: bool = False
+    sampler: FrameSampler = field(default_factory=FrameSampler)
     times_s: list[float] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
@@ -66,12 +70,23 @@ class FrameSource:
         Raises:
             SourceError: If a frame cannot be decoded or has another size than the first.
         """
+        yield from self.sampler.choose(self._timed_frames())
+        if self.sampler.slow_rate is not None:
+            self.notices.append(
+                f"{self.sampler.slow_rate:.1f} frames a second, fewer than the net was trained on:"
+                " motion from one to the next is larger"
+            )
+
+    def _timed_frames(self) -> Iterator[tuple[Image, float]]:
         if self.files:
-            yield from iter_frames(self.files)
+            for number, frame in enumerate(iter_images(self.files)):
+                yield frame, number / self.fps
             return
-        for frame, time_s in iter_timed_video(self.path, on_cut=self.notices.append):
+        for number, (frame, time_s) in enumerate(
+            iter_timed_video(self.path, on_cut=self.notices.append)
+        ):
             self.times_s.append(time_s)
-            yield frame
+            yield frame, time_s if self.has_own_times else number / self.fps
         steps = np.diff(self.times_s)
         if self.has_own_times and len(steps) and self._is_uneven(steps):
             self.notices.append(
@@ -87,28 +102,35 @@ class FrameSource:
         return bool(steps.min() > 0 and wrong.sum() > 1)
 
     def time_of(self, number: int) -> float:
-        """Return when a frame that has been read is shown, in seconds from the first one."""
-        times = self.times_s
+        """Return when a frame that has been taken is shown, in seconds from the first one."""
+        times, number = self.times_s, self.position_of(number)
         if not self.has_own_times or len(times) <= number or not _is_rising(times[: number + 1]):
             return number / self.fps
         return times[number] - times[0]
 
+    def position_of(self, number: int) -> int:
+        """Return which frame of the input one that has been taken is, from 0."""
+        return self.sampler.positions[number]
 
-def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
+
+def open_frames(
+    path: Path, *, fps: float | None = None, sampling: FrameSampling = ALL_FRAMES
+) -> FrameSource:
     """Look at an input without reading its frames.
 
     Args:
         path: A video file, or a folder whose images are sorted by the numbers in their names;
             hidden files are left out.
         fps: Frame rate to use in place of the video's own, or of 30 for a folder.
+        sampling: Which frames to take.
 
     Raises:
-        InputError: If there is nothing to read.
+        InputError: If there is nothing to read, or no rate to take a number of frames a second by.
     """
     if fps is not None:
         check_number("fps", fps, low=MIN_FPS, high=MAX_FPS)
     if path.is_dir():
-        return _open_folder(path, fps)
+        return _open_folder(path, fps, sampling)
     if not path.is_file():
         raise InputError(
             f"{path}: no such file or folder,"
@@ -128,6 +150,7 @@ def open_frames(path: Path, *, fps: float | None = None) -> FrameSource:
         fps=rate,
         num_frames=int(count) if 0 < count < 1 << 31 else None,
         has_own_times=fps is None,
+        sampler=FrameSampler(frame_step=sampling.frame_step, fps=sampling.fps),
     )
 
 
@@ -135,7 +158,7 @@ def _is_rising(times_s: list[float]) -> bool:
     return len(times_s) < 2 or times_s[-1] > times_s[-2] >= times_s[0]
 
 
-def _open_folder(path: Path, fps: float | None) -> FrameSource:
+def _open_folder(path: Path, fps: float | None, sampling: FrameSampling) -> FrameSource:
     images = [file for file in path.iterdir() if is_image(file) and file.is_file()]
     if not images:
         raise InputError(
@@ -145,10 +168,16 @@ def _open_folder(path: Path, fps: float | None) -> FrameSource:
         )
     images.sort(key=lambda image: natural_key(image.name))
     is_ckplus = all(IMAGE_NAME.fullmatch(image.name) for image in images)
+    if sampling.fps is not None and fps is None and not is_ckplus:
+        raise InputError(
+            f"{path}: images have no frame rate, but the net was trained on {sampling.fps:g} frames"
+            " a second\n  Say how many these are by fps=..."
+        )
     return FrameSource(
         path=path,
         kind="ckplus" if is_ckplus else "folder",
         fps=fps or CKPLUS_FPS,
         num_frames=len(images),
         files=tuple(images),
+        sampler=FrameSampler(frame_step=sampling.frame_step, fps=sampling.fps),
     )

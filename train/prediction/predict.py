@@ -101,7 +101,7 @@ def run_predict(
         models = [open_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
         check_pair(models)
         names = models[0].class_names
-        frames = open_frames(source, fps=fps)
+        frames = open_frames(source, fps=fps, sampling=models[0].sampling)
         predictor = WindowPredictor(models, stride=stride)
         video = LabelledVideo(overlay, fps=frames.fps, class_names=names)
         out.mkdir(parents=True, exist_ok=True)
@@ -168,8 +168,8 @@ def _window_record(
     return {
         "kind": "window",
         "window": window.window,
-        "first_frame": window.first_frame,
-        "last_frame": window.last_frame,
+        "first_frame": frames.position_of(window.first_frame),
+        "last_frame": frames.position_of(window.last_frame),
         "begin_s": round(frames.time_of(window.first_frame), 4),
         "end_s": round(frames.time_of(window.last_frame), 4),
         "predicted": class_names[int(window.decision.argmax())],

@@ -53,6 +53,8 @@ class StreamModel:
         width: Width of them.
         flow_method: ``farneback`` or ``dis``; None if the dataset had no flow.
         bound_px: Displacement at which flow saturates.
+        flow_size: Of the frames that flow is computed on; None: the source's.
+        sampling: Which frames of a clip the dataset takes.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class StreamModel:
         flow = content.flow
         self.flow_method = flow.method if flow else None
         self.bound_px = flow.bound_px if flow else 0.0
+        self.flow_size = flow.size if flow else None
+        self.sampling = content.sampling
         self.crop = content.crop
         self._precision = precision
         self._outputs = torch.tensor(content.output_of_class, device=device)
@@ -215,6 +219,7 @@ def check_pair(models: Sequence[StreamModel]) -> None:
     for what, left, right in (
         ("classes", one.class_names, other.class_names),
         ("frame size", one.frame_size, other.frame_size),
+        ("frames taken", str(one.sampling), str(other.sampling)),
     ):
         if left != right:
             raise InputError(f"{both}: their {what} differ: {left} and {right}, expected the same")
@@ -238,10 +243,11 @@ def check_fits(model: StreamModel, dataset: Dataset) -> None:
         ("classes", dataset.class_names, model.class_names),
         ("frame size", (geometry.width, geometry.height), model.frame_size),
         ("face crop", dataset.manifest.crop, model.crop),
+        ("frames taken", str(dataset.manifest.sampling), str(model.sampling)),
     ]
     if model.stream == "flow" and flow is not None:
-        trained_flow = (model.flow_method, model.bound_px)
-        pairs.append(("flow", (flow.method, flow.bound_px), trained_flow))
+        trained_flow = (model.flow_method, model.bound_px, model.flow_size)
+        pairs.append(("flow", (flow.method, flow.bound_px, flow.size), trained_flow))
     for what, own, trained in pairs:
         if own != trained:
             raise InputError(

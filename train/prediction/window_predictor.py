@@ -65,7 +65,8 @@ class WindowPredictor:
         self.stack_length = flow.stack_length if flow else 0
         self._pairs: deque[tuple[Image, Image]] = deque(maxlen=max(1, self.stack_length))
         method = flow.flow_method if flow else None
-        self._estimate = make_flow_estimator(method) if method else None
+        size = flow.flow_size if flow else None
+        self._estimate = make_flow_estimator(method, size=size) if method else None
         self._previous: Image | None = None
         self._frame: Image | None = None
         self._num_windows = 0

@@ -16,7 +16,8 @@ from models.tensor_file import load_tensors, seal
 from shard_builder.building.options import FlowMethod
 from shard_builder.errors import InputError, TrainingError
 from shard_builder.files import Sha256, atomic_writer, disk_fault
-from shard_builder.format.manifest import MOST_CLASSES, Geometry
+from shard_builder.format.frames import ALL_FRAMES, FrameSampling, Geometry
+from shard_builder.format.manifest import MOST_CLASSES
 from shard_builder.format.streams import StreamName
 from shard_builder.untrusted.records import Count, convert_record
 from shard_builder.untrusted.text import clean
@@ -62,6 +63,7 @@ class TrainedFlow:
 
     method: FlowMethod
     bound_px: Annotated[float, Meta(ge=1e-3, le=1e4)]
+    size: Geometry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,7 @@ class TrainedNet:
         geometry: Of planes and frames before the crop.
         crop: The face crop of the dataset.
         flow: Of the dataset; None if it had none.
+        sampling: Which frames of a clip the dataset takes.
         split_sha256: Of the split.
         manifest_sha256: Of the dataset.
     """
@@ -91,6 +94,7 @@ class TrainedNet:
     geometry: Geometry
     crop: str
     flow: TrainedFlow | None
+    sampling: FrameSampling = ALL_FRAMES
     split_sha256: Sha256
     manifest_sha256: Sha256
 

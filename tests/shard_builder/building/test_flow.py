@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shard_builder.building.flow import LevelStatistics, make_flow_estimator
+from shard_builder.building.flow import make_flow_estimator
 from shard_builder.images import to_gray
 
 """Flow: the original's quantisation to the integer, its parameters, and sign and scale on known
@@ -48,11 +48,3 @@ def test_sign_and_scale_on_a_face_moved_by_a_known_distance(
     )
     found = [float(np.median(flow[..., axis][detailed])) for axis in (0, 1)]
     assert found == pytest.approx(list(shift), abs=0.5)
-
-
-def test_level_statistics_count_saturation_and_mean() -> None:
-    statistics = LevelStatistics()
-    statistics.add(np.array([0, 128, 255, 128], np.uint8))
-    statistics.add(np.array([128, 128, 128, 128], np.uint8))
-    assert statistics.saturated_fraction == 0.25
-    assert statistics.mean_level == pytest.approx((255 + 6 * 128) / 8)

@@ -8,6 +8,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def test_both_streams_answer_from_their_files_as_from_their_runs(
         trained, says = read_checkpoint(runs[stream] / "last.pt"), metadata_in(file)
         assert (says["stream"], tuple(says["classes"])) == (stream, trained.classes)
         assert says["geometry"] == {"height": 256, "width": 340} and says["crop"] == trained.crop
-        assert says["flow"] == {"method": trained.flow.method, "bound_px": trained.flow.bound_px}
+        assert says["flow"] == asdict(trained.flow)
+        assert says["sampling"] == {"frame_step": 1, "fps": None}
         assert says["stack_length"] == 5 and len(says["mean"]) == (3 if stream == "rgb" else 1)
         assert str(runs[stream].parent).encode() not in file.read_bytes(), "no path of this machine"
         assert b"site-packages" not in file.read_bytes()
