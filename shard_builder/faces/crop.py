@@ -10,11 +10,15 @@ import numpy.typing as npt
 
 from shard_builder.errors import SourceError
 from shard_builder.faces.track import Boxes
+from shard_builder.format.crop import CropSettings
 from shard_builder.images import Image
 from shard_builder.lists import read_lines
 from shard_builder.sources.sequence import FaceSequence
 
 NUM_LANDMARKS = 68
+LANDMARKS_CENTER, LANDMARKS_SIDE = 0.6, 1.02
+"""Where the square of the landmarks, brows to chin, lies in a detector's box, forehead to chin:
+its center as part of the height, its side as part of the width; measured on drawn faces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,16 @@ def square_box(edges: Boxes, *, margin: float) -> Box:
     left, top = (round(float(value)) for value in center - half)
     size = round(2 * half)
     return Box(left=left, top=top, right=left + size, bottom=top + size)
+
+
+def detected_box(face: Boxes, crop: CropSettings) -> Box:
+    """Return the box of a crop around a face that a detector found, whichever method made it."""
+    if crop.method == "landmarks":
+        left, top, right, bottom = face
+        center = np.array([(left + right) / 2, top + LANDMARKS_CENTER * (bottom - top)])
+        half = LANDMARKS_SIDE * (right - left) / 2
+        face = np.concatenate([center - half, center + half])
+    return square_box(face, margin=crop.margin)
 
 
 def crop_image(image: Image, box: Box) -> Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ AS_LARGE = 0.8
 
 
 def find_face(
-    detections: Sequence[Boxes], *, width: int, height: int, near: Boxes | None = None
+    detections: Collection[Boxes], *, width: int, height: int, near: Boxes | None = None
 ) -> Boxes | None:
     """Return the box of the face that is meant: the median of its boxes in all frames.
 
@@ -54,7 +54,7 @@ def find_face(
     return boxes[distances.argmin()]  # type: ignore[no-any-return]
 
 
-def link_faces(detections: Sequence[Boxes]) -> list[Boxes]:
+def link_faces(detections: Iterable[Boxes]) -> list[Boxes]:
     """Sort the boxes of all frames by face.
 
     Returns:

@@ -75,7 +75,7 @@ VALUES = {
 }
 """Values of options that take no arbitrary text or number, and what must arrive."""
 NEEDS = {
-    "--face-model": ("--crop", "faces"),
+    "ckshard build --face-model": ("--crop", "faces"),
     "--match": ("--labels", "labels.csv"),
     "--epoch-samples": ("--consumer-ms", "5"),
 }
@@ -121,7 +121,7 @@ def flattened(value: Any) -> Iterator[Any]:
         yield str(value)
 
 
-def chosen(option: Any, flag: str) -> tuple[list[str], str]:
+def chosen(option: Any, flag: str, name: str) -> tuple[list[str], str]:
     """The words that set an option to something else than its default, and what must arrive."""
     if option.is_flag:
         return [flag], str(not option.default)
@@ -137,7 +137,7 @@ def chosen(option: Any, flag: str) -> tuple[list[str], str]:
         text = str(option.default + 0.125)
     else:
         text = "a-value"
-    return [flag, text, *NEEDS.get(flag, ())], text
+    return [flag, text, *NEEDS.get(flag, ()), *NEEDS.get(f"{name} {flag}", ())], text
 
 
 def received(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -161,7 +161,7 @@ def test_the_value_of_an_option_arrives(
     name: str, flag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     option = next(o for o in options_of(name) if flag in o.opts)
-    words, expected = chosen(option, flag)
+    words, expected = chosen(option, flag, name)
     before = received(name, [], monkeypatch)
     after = received(name, words, monkeypatch)
     assert before != after, f"{name} {' '.join(words)} changes nothing"

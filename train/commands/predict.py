@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
+from shard_builder.progress import progress_bar
 from train.commands.options import CheckpointOption, DeviceOption, TakeOverOption
 
 if TYPE_CHECKING:
@@ -37,9 +39,17 @@ def predict(
     ] = None,
     checkpoint: CheckpointOption = "last",
     device: DeviceOption = "auto",
+    face_model: Annotated[
+        Path | None,
+        typer.Option(help="YuNet model (.onnx) for nets of face crops; else OpenCV's own, cached."),
+    ] = None,
+    on_error: Annotated[
+        str, typer.Option(metavar="raise|skip", help="skip: go on after a video with a fault.")
+    ] = "raise",
     take_over: TakeOverOption = False,
 ) -> None:
-    """Predict the emotion in a video, a folder of frames or a CK+ sequence, without a dataset."""
+    """Predict the emotion in a video, a folder of frames or of videos, without a dataset."""
+    from train.prediction.batch import SUMMARY_NAME, list_videos, predict_folder
     from train.prediction.predict import run_predict
 
     if len(runs_and_input) < 2:
@@ -53,19 +63,33 @@ def predict(
         answer = f"{class_names[best]} {100 * window.decision[best]:.0f} %"
         console.print(f"{end_s:7.2f} s  {frames}: {answer}")
 
-    clip = run_predict(
-        runs,
-        source,
-        out=out,
-        checkpoint=checkpoint,
-        stride=stride,
-        fps=fps,
-        overlay=overlay,
-        device=device,
-        take_over=take_over,
-        on_window=print_window,
-    )
+    shared: dict[str, Any] = {
+        "out": out,
+        "checkpoint": checkpoint,
+        "stride": stride,
+        "fps": fps,
+        "overlay": overlay,
+        "device": device,
+        "face_model": face_model,
+        "on_error": on_error,
+        "take_over": take_over,
+    }
+    if list_videos(source):
+        with progress_bar("videos", console=console) as report:
+            folder = predict_folder(runs, source, on_video=report, **shared)
+        counts = make_table(f"{source.name}: {folder.num_videos} videos", "class", "videos")
+        for emotion, number in Counter(folder.emotions).most_common():
+            counts.add_row(emotion, str(number))
+        console.print(counts)
+        if folder.faults:
+            console.print(f"{len(folder.faults)} skipped, the first: {folder.faults[0]}")
+        console.print(f"{out}: {SUMMARY_NAME}, and a folder for each video")
+        return
+    clip = run_predict(runs, source, on_window=print_window, **shared)
     console.print(clip_table(clip, title=f"{source.name}: {clip.emotion}"))
+    if clip.num_faceless is not None:
+        found = clip.num_frames - clip.num_faceless
+        console.print(f"a face was found in {found} of {clip.num_frames} frames")
     for notice in clip.notices:
         console.print(f"notice: {notice}")
     speed = clip.duration_s / clip.seconds if clip.seconds else 0.0

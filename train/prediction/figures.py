@@ -21,6 +21,7 @@ STREAM_COLOURS = {"rgb": "#7fa8d1", "flow": "#e3a857", "fused": "#2f4b63"}
 THUMBNAIL_HEIGHT_PX = 120
 NUM_THUMBNAILS = 10
 OVERLAY_MIN_HEIGHT_PX = 288
+FACE_COLOUR = (102, 255, 102)
 
 
 def class_colours(num_classes: int) -> list[tuple[float, float, float]]:
@@ -139,13 +140,16 @@ def write_timeline(
     save_figure(figure, path)
 
 
-def draw_label(frame: Image, probs: Probs, *, class_names: Sequence[str]) -> Image:
+def draw_label(
+    frame: Image, probs: Probs | None, *, class_names: Sequence[str], face: Probs | None = None
+) -> Image:
     """Draw the three likeliest classes as bars into the lower left of an enlarged frame.
 
     Args:
         frame: RGB ``uint8`` (H, W, 3).
-        probs: Probabilities (classes,).
+        probs: Probabilities (classes,); None draws no bars.
         class_names: Names in label order.
+        face: Box to draw: left, top, right, bottom in the frame's pixels.
 
     Returns:
         RGB ``uint8``; even width and height, as video codecs want them, at least
@@ -154,6 +158,12 @@ def draw_label(frame: Image, probs: Probs, *, class_names: Sequence[str]) -> Ima
     scale = max(1.0, OVERLAY_MIN_HEIGHT_PX / frame.shape[0])
     height, width = (round(side * scale / 2) * 2 for side in frame.shape[:2])
     canvas = resize_image(frame, width=width, height=height)
+    if face is not None:
+        left, top, right, bottom = (round(float(edge) * scale) for edge in face)
+        thickness = max(1, height // 200)
+        cv2.rectangle(canvas, (left, top), (right, bottom), FACE_COLOUR, thickness)
+    if probs is None:
+        return canvas
     line = max(18, height // 14)
     best = np.argsort(probs)[::-1][:3]
     top = height - line * len(best) - line // 2

@@ -41,8 +41,17 @@ class LabelledVideo:
     def __enter__(self) -> LabelledVideo:
         return self
 
-    def add(self, frame: Image, window: WindowPrediction | None, *, time_s: float) -> None:
+    def add(
+        self,
+        frame: Image,
+        window: WindowPrediction | None,
+        *,
+        time_s: float,
+        is_faceless: bool = False,
+    ) -> None:
         """Take a frame; when its window is known, write all frames that waited for it.
+
+        Where a window has no face, they are written without a label.
 
         The video has a constant rate: a frame that comes later than it says stands for those that
         are missing before it, one that comes too early is left out.
@@ -52,9 +61,10 @@ class LabelledVideo:
         num_due = round(time_s * self._fps) + 1 - self._num_shown
         self._waiting.append((frame, max(0, num_due)))
         self._num_shown += max(0, num_due)
-        if window is not None:
+        if window is not None or is_faceless:
+            probs, face = (window.decision, window.face) if window else (None, None)
             for waiting, times in self._waiting:
-                image = draw_label(waiting, window.decision, class_names=self._class_names)
+                image = draw_label(waiting, probs, class_names=self._class_names, face=face)
                 self._video = self._video or self._open(self._path, image)
                 for _ in range(times):
                     self._video.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,20 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from models.fusion import Probs, deciding
+from shard_builder.errors import InputError
+from shard_builder.faces.model import FaceModel
 from shard_builder.files import create_growing
 from shard_builder.lock import locked
+from shard_builder.sources.options import OnError
 from train.prediction.exported_file import open_stream_model
+from train.prediction.face_follower import face_model_of, face_notices
 from train.prediction.figures import FilmStrip, write_bar_chart, write_timeline
 from train.prediction.frame_source import FrameSource, open_frames
 from train.prediction.labelled_video import LabelledVideo
 from train.prediction.stream_model import StreamModel, check_pair
 from train.prediction.window_predictor import WindowPrediction, WindowPredictor
 
+OnWindow = Callable[[WindowPrediction, float, tuple[str, ...]], None]
 PREDICTIONS_NAME, BARS_NAME, TIMELINE_NAME = "predictions.jsonl", "bars.png", "timeline.png"
 
 
@@ -39,6 +44,7 @@ class ClipPrediction:
         seconds: Time that reading, flow and models took; figures not counted.
         first_output_s: Time until the first window was written.
         notices: What a reader must know before believing the answer.
+        num_faceless: Frames in which no face was found; None where no net needs one.
     """
 
     probs: dict[str, Probs]
@@ -49,6 +55,7 @@ class ClipPrediction:
     seconds: float
     first_output_s: float
     notices: tuple[str, ...] = ()
+    num_faceless: int | None = None
 
     @property
     def decision(self) -> Probs:
@@ -71,8 +78,10 @@ def run_predict(
     fps: float | None = None,
     overlay: Path | None = None,
     device: str = "auto",
+    face_model: Path | None = None,
+    on_error: OnError = "raise",
     take_over: bool = False,
-    on_window: Callable[[WindowPrediction, float, tuple[str, ...]], None] | None = None,
+    on_window: OnWindow | None = None,
 ) -> ClipPrediction:
     """Predict the emotion in a video, a folder of frames or a CK+ sequence, without a dataset.
 
@@ -88,21 +97,72 @@ def run_predict(
         fps: Frame rate in place of the input's own.
         overlay: Video file (.mp4) to write with the label drawn in.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        face_model: Model file of the face detector, for nets that were trained on face crops; see
+            :func:`shard_builder.faces.model.load_face_model`.
+        on_error: ``raise``; ``skip`` is for folders of videos.
         take_over: See :func:`shard_builder.lock.locked`.
         on_window: Called with each window, its end in seconds, and the class names.
 
     Raises:
         InputError: If a run or the input cannot be used.
     """
+    if on_error != "raise":
+        raise InputError(f"on_error={on_error!r} is for a folder of videos, but {source} is none")
+    models, detector_model = load_models(
+        runs, checkpoint=checkpoint, device=device, face_model=face_model
+    )
+    return predict_clip(
+        models,
+        source,
+        out=out,
+        stride=stride,
+        fps=fps,
+        overlay=overlay,
+        detector_model=detector_model,
+        take_over=take_over,
+        on_window=on_window,
+    )
+
+
+def load_models(
+    runs: Sequence[Path], *, checkpoint: str, device: str, face_model: Path | None
+) -> tuple[list[StreamModel], FaceModel | None]:
+    """Load one net or two that belong together, and the face detector's model if one needs it.
+
+    Raises:
+        InputError: If one cannot be used.
+    """
+    models = [open_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
+    check_pair(models)
+    return models, face_model_of(models, face_model)
+
+
+def predict_clip(
+    models: Sequence[StreamModel],
+    source: Path,
+    *,
+    out: Path,
+    stride: int,
+    fps: float | None = None,
+    overlay: Path | None = None,
+    detector_model: FaceModel | None = None,
+    take_over: bool = False,
+    on_window: OnWindow | None = None,
+) -> ClipPrediction:
+    """Predict one clip by nets that are loaded; see :func:`run_predict`.
+
+    Raises:
+        SourceError: If the clip cannot be read, or nothing in it can be predicted.
+        InputError: If an option cannot be.
+    """
     with (
         locked(out, take_over=take_over),
         locked(overlay, take_over=take_over) if overlay else nullcontext(),
     ):
-        models = [open_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
-        check_pair(models)
         names = models[0].class_names
         frames = open_frames(source, fps=fps, sampling=models[0].sampling)
-        predictor = WindowPredictor(models, stride=stride)
+        predictor = WindowPredictor(models, stride=stride, face_model=detector_model)
+        follower = predictor.follower
         video = LabelledVideo(overlay, fps=frames.fps, class_names=names)
         out.mkdir(parents=True, exist_ok=True)
         for name in (BARS_NAME, TIMELINE_NAME):  # of an earlier input
@@ -119,7 +179,9 @@ def run_predict(
                     first_output_s = first_output_s or time.perf_counter() - begin
                     if on_window:
                         on_window(window, frames.time_of(window.last_frame), names)
-                video.add(frame, window, time_s=frames.time_of(number))
+                video.add(
+                    frame, window, time_s=frames.time_of(number), is_faceless=predictor.is_faceless
+                )
             clip = ClipPrediction(
                 probs=predictor.fuse(clip_logits(windows, kind=frames.kind)),
                 class_names=names,
@@ -128,7 +190,8 @@ def run_predict(
                 duration_s=frames.time_of(number) * (number + 1) / max(number, 1),
                 seconds=time.perf_counter() - begin,
                 first_output_s=first_output_s,
-                notices=(*crop_notices(models), *frames.notices),
+                notices=(*face_notices(models, detector_model, follower), *frames.notices),
+                num_faceless=follower.num_faceless if follower else None,
             )
             _write_line(lines, _clip_record(clip, frames))
         _write_figures(out, clip, windows, strip, frames)
@@ -143,16 +206,6 @@ def clip_logits(windows: Sequence[WindowPrediction], *, kind: str) -> dict[str, 
     last = windows[-1].logits
     logits = {name: np.mean([window.logits[name] for window in windows], axis=0) for name in last}
     return logits | ({"rgb": last["rgb"]} if kind == "ckplus" and "rgb" in last else {})
-
-
-def crop_notices(models: Sequence[StreamModel]) -> Iterator[str]:
-    """Say which nets expect a cropped face: the input is taken as it is."""
-    for model in models:
-        if model.crop != "none":
-            yield (
-                f"the {model.stream} net was trained on face crops ({model.crop}),"
-                " but the input is not cropped"
-            )
 
 
 def _named(probs: dict[str, Probs], class_names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -174,7 +227,7 @@ def _window_record(
         "end_s": round(frames.time_of(window.last_frame), 4),
         "predicted": class_names[int(window.decision.argmax())],
         "probs": _named(window.probs, class_names),
-    }
+    } | ({} if window.face is None else {"face": window.face.round(2).tolist()})
 
 
 def _clip_record(clip: ClipPrediction, frames: FrameSource) -> dict[str, Any]:
@@ -190,7 +243,7 @@ def _clip_record(clip: ClipPrediction, frames: FrameSource) -> dict[str, Any]:
         "first_output_s": round(clip.first_output_s, 4),
         "predicted": clip.emotion,
         "probs": _named(clip.probs, clip.class_names),
-    }
+    } | ({} if clip.num_faceless is None else {"num_faceless": clip.num_faceless})
 
 
 def _write_line(lines: BinaryIO, record: dict[str, Any]) -> None:

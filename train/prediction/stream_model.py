@@ -162,10 +162,11 @@ def load_stream_model(run: Path, *, checkpoint: str = "last", device: str = "aut
         )
     path, chosen = run / CHECKPOINTS[checkpoint], choose_device(device)
     content = read_checkpoint(path)
+    net = build_trained(content, content.model, origin=path)
     return StreamModel(
         run,
         content,
-        net=build_trained(content, content.model, origin=path).to(chosen),
+        net=net.to(chosen).to(memory_format=torch.channels_last),
         checkpoint_sha256=digest_file(path).sha256,
         device=chosen,
         precision=choose_precision(content.config.precision, chosen),

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from models.fusion import DEFAULT_WEIGHTS, FusionWeights, Probs, deciding, late_fusion, softmax
 from shard_builder.building.flow import make_flow_estimator
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, SourceError
+from shard_builder.faces.crop import Box, crop_image, detected_box
+from shard_builder.faces.model import FaceModel
+from shard_builder.faces.track import Boxes
+from shard_builder.format.crop import parse_crop
 from shard_builder.format.levels import quantize_flow
 from shard_builder.images import Image, resize_image, to_gray
+from train.prediction.face_follower import FaceFollower
 from train.prediction.stream_model import StreamModel
+
+LEAST_FRAMES = 5
+"""Of which a face is found, where a window is shorter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,6 +35,7 @@ class WindowPrediction:
         last_frame: Last frame; the rgb stream sees this one.
         logits: Logits (classes,) by stream.
         probs: Probabilities (classes,) by stream, and ``fused`` when there are two.
+        face: Where the face was found, of nets trained on face crops: left, top, right, bottom.
     """
 
     window: int
@@ -33,6 +43,7 @@ class WindowPrediction:
     last_frame: int
     logits: dict[str, Probs]
     probs: dict[str, Probs]
+    face: Boxes | None = None
 
     @property
     def decision(self) -> Probs:
@@ -41,12 +52,19 @@ class WindowPrediction:
 
 
 class WindowPredictor:
-    """Slides over frames and predicts; keeps one window of flow and two frames in memory.
+    """Slides over frames and predicts; keeps one window of flow and gray frames in memory.
+
+    Nets that were trained on face crops see the face, found and followed in the frames.
 
     Args:
         models: One model, or an rgb and a flow model.
         stride: Frames from one window to the next.
         weights: Fusion weights.
+        face_model: Of the face detector, for nets that were trained on face crops.
+
+    Attributes:
+        follower: Follows the face; None where frames are not cropped.
+        is_faceless: Whether a window ended at the last frame, but no face has been found yet.
     """
 
     def __init__(
@@ -55,6 +73,7 @@ class WindowPredictor:
         *,
         stride: int,
         weights: FusionWeights = DEFAULT_WEIGHTS,
+        face_model: FaceModel | None = None,
     ) -> None:
         if stride < 1:
             raise InputError(f"stride={stride}, expected at least 1 frame")
@@ -63,11 +82,17 @@ class WindowPredictor:
         self.weights = weights
         flow = self.models.get("flow")
         self.stack_length = flow.stack_length if flow else 0
-        self._pairs: deque[tuple[Image, Image]] = deque(maxlen=max(1, self.stack_length))
+        self._crops = {m.stream: parse_crop(m.crop, place=str(m.run)) for m in models}
+        num_frames = max(self.stack_length + 1, LEAST_FRAMES)
+        self.follower = FaceFollower(face_model, num_frames=num_frames) if face_model else None
+        self.is_faceless = False
+        self._face: Boxes | None = None
+        self._grays: deque[Image] = deque(maxlen=self.stack_length + 1)
+        self._pairs: dict[int, tuple[Image, Image]] = {}
+        self._pairs_box: Box | None = None
         method = flow.flow_method if flow else None
         size = flow.flow_size if flow else None
         self._estimate = make_flow_estimator(method, size=size) if method else None
-        self._previous: Image | None = None
         self._frame: Image | None = None
         self._num_windows = 0
 
@@ -84,7 +109,7 @@ class WindowPredictor:
             frames: RGB ``uint8`` (H, W, 3), all of one size.
 
         Raises:
-            InputError: If there are no two frames.
+            SourceError: If there are no two frames, or no face for nets trained on face crops.
         """
         held: Image | None = None  # one frame behind, so that the last one is known to be the last
         number = -1
@@ -94,15 +119,27 @@ class WindowPredictor:
             self._add(frame)
             held = frame
         if held is None or number < 1:
-            raise InputError(f"{number + 1} frames in the input, expected at least 2")
-        yield held, self._window_at(number, is_last=True)
+            raise SourceError(f"{number + 1} frames in the input, expected at least 2")
+        window = self._window_at(number, is_last=True)
+        if not self._num_windows:
+            raise SourceError(
+                f"no face found in any of {number + 1} frames, expected one by a net that was"
+                " trained on face crops"
+            )
+        yield held, window
 
     def _window_at(self, number: int, *, is_last: bool) -> WindowPrediction | None:
         beyond_first = number - max(1, self.stack_length)
         if not is_last and (beyond_first < 0 or beyond_first % self.stride):
             return None
+        if self.follower:
+            self._face = self.follower.locate()
+            self.is_faceless = self._face is None
+            if self.is_faceless:
+                return None
         logits = {
-            stream: model.logits_of(self._planes(model)) for stream, model in self.models.items()
+            stream: model.logits_of(self._planes(model, number))
+            for stream, model in self.models.items()
         }
         window = WindowPrediction(
             window=self._num_windows,
@@ -110,18 +147,53 @@ class WindowPredictor:
             last_frame=number,
             logits=logits,
             probs=self.fuse(logits),
+            face=self._face,
         )
         self._num_windows += 1
         return window
 
-    def _planes(self, model: StreamModel) -> list[Image]:
-        """Return what a model sees of the window: its pairs, or the last frame."""
+    def _planes(self, model: StreamModel, number: int) -> list[Image]:
+        """Return what a model sees of the window that ends at a frame: its pairs, or the frame."""
+        box = self._box_of(model)
         if model.stream == "flow":
-            pairs = list(self._pairs)
+            pairs = self._window_pairs(model, number, box)
             pairs += [pairs[-1]] * (self.stack_length - len(pairs))
             return [plane for pair in pairs for plane in pair]
         assert self._frame is not None
-        return [resize_image(self._frame, width=model.width, height=model.height)]
+        frame = crop_image(self._frame, box) if box else self._frame
+        return [resize_image(frame, width=model.width, height=model.height)]
+
+    def _box_of(self, model: StreamModel) -> Box | None:
+        crop = self._crops[model.stream]
+        return detected_box(self._face, crop) if crop and self._face is not None else None
+
+    def _window_pairs(
+        self, model: StreamModel, number: int, box: Box | None
+    ) -> list[tuple[Image, Image]]:
+        """Return x and y levels of each step to frame ``number``; windows share what is computed.
+
+        All are cut by one box: a box that moves within a window would be motion that is none.
+        """
+        begin = max(0, number - self.stack_length)
+        kept = self._pairs if box == self._pairs_box else {}
+        grays = list(self._grays)[begin - number - 1 :]
+        self._pairs = {
+            first: kept.get(first) or self._pair(model, before, after, box)
+            for first, (before, after) in enumerate(pairwise(grays), start=begin)
+        }
+        self._pairs_box = box
+        return list(self._pairs.values())
+
+    def _pair(
+        self, model: StreamModel, before: Image, after: Image, box: Box | None
+    ) -> tuple[Image, Image]:
+        assert self._estimate is not None
+        if box:
+            before, after = crop_image(before, box), crop_image(after, box)
+        levels = quantize_flow(self._estimate(before, after), bound_px=model.bound_px)
+        x, y = (np.ascontiguousarray(levels[..., axis]) for axis in (0, 1))
+        size = {"width": model.width, "height": model.height}
+        return resize_image(x, **size), resize_image(y, **size)
 
     def fuse(self, logits: dict[str, Probs]) -> dict[str, Probs]:
         """Turn logits by stream into probabilities by stream, and ``fused`` when there are two."""
@@ -132,13 +204,8 @@ class WindowPredictor:
 
     def _add(self, frame: Image) -> None:
         self._frame = frame
-        flow = self.models.get("flow")
-        if flow is None or self._estimate is None:
-            return
-        gray = to_gray(frame)
-        if self._previous is not None:
-            levels = quantize_flow(self._estimate(self._previous, gray), bound_px=flow.bound_px)
-            x, y = (np.ascontiguousarray(levels[..., axis]) for axis in (0, 1))
-            size = {"width": flow.width, "height": flow.height}
-            self._pairs.append((resize_image(x, **size), resize_image(y, **size)))
-        self._previous = gray
+        self.is_faceless = False
+        if self.follower:
+            self.follower.add(frame)
+        if self._estimate is not None:
+            self._grays.append(to_gray(frame))

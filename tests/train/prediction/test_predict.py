@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.carphone import carphone_video, read_video
+from tests.train.tiny_net import Cktrain
 from train.prediction.predict import run_predict
 
 
@@ -48,3 +49,11 @@ def test_a_ckplus_sequence_is_predicted_too(
     )
     clip = run_predict([runs["flow"]], sequence, out=tmp_path / "out")
     assert clip.num_frames == len(list(sequence.glob("*.png"))) and set(clip.probs) == {"flow"}
+
+
+def test_a_face_model_for_nets_of_whole_frames_is_refused(
+    runs: dict[str, Path], tmp_path: Path, cktrain: Cktrain
+) -> None:
+    words = ("--out", tmp_path / "out", "--face-model", "yu.onnx")
+    code, _, err = cktrain("predict", runs["rgb"], carphone_video(), *words)
+    assert code == 2 and "--face-model yu.onnx" in err and "no net here" in err
