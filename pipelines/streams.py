@@ -11,6 +11,8 @@ from shard_builder.errors import InputError
 from shard_builder.format.streams import StreamName, item_shape
 
 UInt8 = npt.NDArray[np.uint8]
+ZERO_MOTION = 127.5
+"""The level, between two, that stands for no motion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,10 @@ class StreamKind:
     def num_channels(self, stack_length: int) -> int:
         """Return the channels of a sample: 3, or x and y of each pair."""
         return 2 * stack_length if self.has_pairs else 3
+
+    def mean_levels(self) -> list[int]:
+        """Return the levels that normalise to nearly 0, per channel, or one for all."""
+        return [round(255 * mean) for mean in self.mean]
 
     def item_shape(self, height: int, width: int) -> tuple[int, ...]:
         """Return the shape of a stored item: a pair (2H, W) or a frame (H, W, 3)."""

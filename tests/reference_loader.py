@@ -3,7 +3,7 @@ time with cv2.
 
 Frames and pairs are decoded in full, cut, resized as uint8 and flipped; nothing is cached, threaded
 or reused. What the original does wrong (no 255 - x on mirrored x flow in training) is done right
-here, as the engines do it.
+here, as the engines do it. Jitter, which the original has not, is done in float64 and rounded once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import cv2
 import lz4.block
 import numpy as np
 
-from pipelines.plan.plan import Plan
+from pipelines.plan.plan import Plan, PlanTable
 
 
 class ReferenceLoader:
@@ -69,6 +69,9 @@ class ReferenceLoader:
         table = plan.table(np.array([position], np.int64), epoch=epoch)
         key = self.keys[int(table.rows[0])]
         y, x, height, width = (int(value) for value in table.boxes[0])
+        if table.jitter is not None:
+            planes = self.planes(key, int(table.starts[0]))
+            return key, jittered_levels(planes, table, self.stream), self.labels[key]
         levels = []
         for number, plane in enumerate(self.planes(key, int(table.starts[0]))):
             cut = np.ascontiguousarray(plane[y : y + height, x : x + width])
@@ -79,3 +82,52 @@ class ReferenceLoader:
                     resized = 255 - resized
             levels.append(resized)
         return key, np.dstack(levels), self.labels[key]
+
+
+MEANS = {"rgb": (124, 116, 104), "flow": (128,)}
+
+
+def jittered_levels(planes: list[np.ndarray], table: PlanTable, stream: str) -> np.ndarray:
+    """Return the levels of the only row of a table, (224, 224, C).
+
+    The planes, enlarged by the scale and turned counter-clockwise about the crop's centre, are cut,
+    resized and flipped: for each pixel of the sample this is undone, back to the place in the plane
+    where it lay.
+    """
+    jitter = table.jitter
+    assert jitter is not None
+    y, x, height, width = table.boxes[0].tolist()
+    angle, scale = np.deg2rad(jitter.angles[0]), jitter.scales[0]
+    sign = -1 if table.mirrored[0] else 1
+    rows, columns = np.mgrid[:224, :224] + 0.5
+    columns = 224 - columns if table.mirrored[0] else columns
+    right, down = (columns / 224 - 0.5) * width, (rows / 224 - 0.5) * height
+    # Counter-clockwise as one sees it, with y downwards: what lay to the right comes to lie above.
+    before_x = (np.cos(angle) * right - np.sin(angle) * down) / scale + x + width / 2
+    before_y = (np.sin(angle) * right + np.cos(angle) * down) / scale + y + height / 2
+    stack = np.dstack([bilinear(plane.astype(float), before_x, before_y) for plane in planes])
+    if stream == "flow":
+        flow_x, flow_y = stack[..., 0::2] - 127.5, stack[..., 1::2] - 127.5
+        turned = np.empty_like(stack)
+        turned[..., 0::2] = sign * scale * (np.cos(angle) * flow_x + np.sin(angle) * flow_y)
+        turned[..., 1::2] = scale * (np.cos(angle) * flow_y - np.sin(angle) * flow_x)
+        stack = turned + 127.5
+    else:
+        stack = jitter.brightness[0] * (128 + jitter.contrast[0] * (stack - 128))
+    levels = np.rint(np.clip(stack, 0, 255)).astype(np.uint8)
+    top, left, tall, wide = jitter.erased[0].tolist()
+    levels[top : top + tall, left : left + wide] = MEANS[stream]
+    return levels
+
+
+def bilinear(plane: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Sample a plane at places whose whole numbers are the corners between pixels."""
+    height, width = plane.shape[:2]
+    x, y = np.clip(x - 0.5, 0, width - 1), np.clip(y - 0.5, 0, height - 1)
+    left, upper = (np.minimum(v.astype(int), end - 2) for v, end in ((x, width), (y, height)))
+    trailing = (slice(None), slice(None), *[None] * (plane.ndim - 2))
+    along, down = (x - left)[trailing], (y - upper)[trailing]
+    above, below = (
+        plane[row, left] * (1 - along) + plane[row, left + 1] * along for row in (upper, upper + 1)
+    )
+    return above * (1 - down) + below * down

@@ -97,8 +97,9 @@ class TrainConfig:
     rgb_apex_frames: int = option(
         1, "rgb trains on one of so many frames up to the apex.", least=1, most=1 << 16
     )
-    aug: Literal["standard", "original"] = option(
-        "standard", "original: the original's own crop table."
+    aug: Literal["standard", "strong", "original"] = option(
+        "standard",
+        "strong: also light, turn, scale and erasing; original: the original's own crops.",
     )
     sampling: Literal["natural", "balanced"] = option(
         "natural", "balanced: each class equally often in an epoch, whatever its size."

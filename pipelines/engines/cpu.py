@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipelines.engines.crop_resize import JitterCutter
 from pipelines.engines.cutter import make_cutter
 from pipelines.engines.damage import DamagePolicy
 from pipelines.engines.delivery import Delivery
@@ -78,6 +79,7 @@ class CpuEngine:
         )
         cut_dtype = dtype if on_cpu else torch.uint8
         self._cutter = make_cutter(reader.kind, reader.shape, cut_dtype)
+        self._jitter_cutter = JitterCutter(reader.kind, cut_dtype)
         shape = (batch_size, INPUT_SIZE, INPUT_SIZE, reader.num_channels)
         self._upload_stream = None if on_cpu else torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         # One buffer more than batches in progress: the one that has been handed over. With CUDA
@@ -160,7 +162,10 @@ class CpuEngine:
                 return
             window, draw = self._damage.read(request, index, draws[index], read)
             slot.rows[index] = draw.row
-            cut(window, draw.box, draw.mirrored, slot.pixels[index])
+            if draw.jitter is None:
+                cut(window, draw.box, draw.mirrored, slot.pixels[index])
+            else:
+                self._jitter_cutter.cut(window, draw, slot.pixels[index])
 
     def _hand_over(self, slot: _Slot, following: _InProgress | None) -> torch.Tensor:
         if self._device.type == "cpu":

@@ -13,7 +13,9 @@ import torch
 
 from pipelines.engines.normalize import LevelTable
 from pipelines.plan.crops import INPUT_SIZE
-from pipelines.streams import StreamKind, UInt8
+from pipelines.plan.jitter import Float64, source_matrix, vector_matrix
+from pipelines.plan.requests import Draw
+from pipelines.streams import ZERO_MOTION, StreamKind, UInt8
 
 SIZE, WIDE_SIZE = (INPUT_SIZE, INPUT_SIZE), (INPUT_SIZE // 4, INPUT_SIZE)
 
@@ -113,3 +115,75 @@ class SampleCutter:
             np.bitwise_not(flipped[0::2], out=flipped[0::2])
             resized = flipped
         cv2.transpose(resized.reshape(len(planes), -1), dst=out.reshape(-1, len(planes)))
+
+
+class JitterCutter:
+    """Cuts samples of ``strong``; any number of threads may share one.
+
+    Args:
+        kind: The stream.
+        dtype: ``uint8`` levels, or a float type: normalised.
+    """
+
+    def __init__(self, kind: StreamKind, dtype: torch.dtype) -> None:
+        self._kind = kind
+        self._table = None if dtype == torch.uint8 else LevelTable(kind, dtype)
+
+    def cut(self, window: UInt8, draw: Draw, out: npt.NDArray[Any]) -> None:
+        """Write one sample.
+
+        Args:
+            window: 2L flow planes (2L, H, W) as x1, y1, x2, y2, ..., or a frame (H, W, 3).
+            draw: The plan's row, which has a jitter.
+            out: (224, 224, C), C-contiguous, of the dtype's bits: see ``BIT_DTYPES``.
+        """
+        assert draw.jitter is not None
+        levels = self._flow(window, draw) if self._kind.has_pairs else self._rgb(window, draw)
+        y, x, height, width = draw.jitter.erased
+        levels[y : y + height, x : x + width] = self._kind.mean_levels()
+        if self._table is None:
+            out[...] = levels
+        else:
+            self._table.look_up(levels, out)
+
+    def _rgb(self, frame: UInt8, draw: Draw) -> UInt8:
+        assert draw.jitter is not None
+        _, _, brightness, contrast, _ = draw.jitter
+        warped = _warp(frame, source_matrix(draw.box, draw.mirrored, draw.jitter))
+        shift = 128 * brightness * (1 - contrast)
+        return _mix(warped, brightness * contrast, warped, 0, shift)
+
+    def _flow(self, planes: UInt8, draw: Draw) -> UInt8:
+        assert draw.jitter is not None
+        matrix = source_matrix(draw.box, draw.mirrored, draw.jitter)
+        turn = vector_matrix(draw.mirrored, draw.jitter).tolist()
+        warped = [_warp(plane, matrix) for plane in planes]
+        levels = np.stack(
+            [
+                _mix(x, along, y, across, ZERO_MOTION * (1 - along - across))
+                for x, y in zip(warped[0::2], warped[1::2], strict=True)
+                for along, across in turn
+            ]
+        )
+        shape = (INPUT_SIZE, INPUT_SIZE, len(levels))
+        return np.asarray(cv2.transpose(levels.reshape(len(levels), -1)), np.uint8).reshape(shape)
+
+
+def _warp(plane: UInt8, matrix: Float64) -> npt.NDArray[np.float32]:
+    """Sample a plane in float32, which OpenCV does faster than in levels, and without rounding."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    source = plane.astype(np.float32)
+    warped = cv2.warpAffine(source, matrix, SIZE, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, np.float32)
+
+
+def _mix(
+    first: npt.NDArray[np.float32],
+    weight: float,
+    second: npt.NDArray[np.float32],
+    other_weight: float,
+    shift: float,
+) -> UInt8:
+    """Return a weighted sum as levels: rounded, and no less than 0 or more than 255."""
+    mixed = cv2.addWeighted(first, weight, second, other_weight, shift, dtype=cv2.CV_8U)
+    return np.asarray(mixed, np.uint8)

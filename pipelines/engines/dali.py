@@ -15,7 +15,13 @@ import numpy as np
 import torch
 import torch.utils.dlpack
 
-from pipelines.engines.dali_graph import build_pipeline, takes_boxes, takes_planes, takes_turns
+from pipelines.engines.dali_graph import (
+    build_pipeline,
+    jitter_inputs,
+    takes_boxes,
+    takes_planes,
+    takes_turns,
+)
 from pipelines.engines.damage import DamagePolicy
 from pipelines.engines.delivery import Delivery
 from pipelines.engines.planes import PlaneReader
@@ -49,7 +55,8 @@ class DaliEngine:
     ) -> None:
         self._reader, self._batch_size, self._reading = reader, batch_size, reading
         self._damage, self._device = damage, reading.torch_device
-        self._takes_boxes = takes_boxes(reader, self._device)
+        self._jitters = damage.plan.jitters is not None
+        self._takes_boxes = self._jitters or takes_boxes(reader, self._device)
         self._takes_planes = takes_planes(reader, self._device)
         self._turns = _turns(reader) if takes_turns(reader, self._device) else None
         plane_bytes = reader.num_channels * reader.height * reader.width
@@ -126,9 +133,11 @@ class DaliEngine:
         return torch.cuda.current_stream(self._device) if self._device.type == "cuda" else None
 
     def _build(self) -> Any:
-        return build_pipeline(self._reader, self._feed, self._batch_size, self._reading)
+        return build_pipeline(
+            self._reader, self._feed, self._batch_size, self._reading, jitters=self._jitters
+        )
 
-    def _feed(self) -> tuple[list[Any], ...]:
+    def _feed(self) -> tuple[Any, ...]:
         """Return the next request as DALI takes it: members, boxes, flips, what turns x flow."""
         request = None if self._failure else next(self._requests, None)
         if request is None:
@@ -143,14 +152,16 @@ class DaliEngine:
             self._failure = error
             raise StopIteration from None
         samples, draws = [sample for sample, _ in reads], [draw for _, draw in reads]
-        flips = np.array([draw.mirrored for draw in draws], np.int32)
         self._pending.append((request, draws))
+        if self._jitters:
+            return (*_columns(samples), *jitter_inputs(draws, self._reader.kind))
+        flips = np.array([draw.mirrored for draw in draws], np.int32)
         boxes = np.array([draw.box for draw in draws], np.int32)
         if not self._takes_boxes:
             cuts = zip(samples, draws, self._cuts, strict=False)
             samples = [[self._cut(sample[0], draw, out)] for sample, draw, out in cuts]
         return (
-            *(list(members) for members in zip(*samples, strict=True)),
+            *_columns(samples),
             *(boxes.T[..., None].copy() if self._takes_boxes else ()),
             flips,
             *((self._turns[flips],) if self._turns is not None else ()),
@@ -198,12 +209,16 @@ class DaliEngine:
         # keeps the memory safe is not the stream: when the last tensor on it is gone, a thread of
         # DALI's waits for the whole GPU before it lets go.
         images = torch.utils.dlpack.from_dlpack(output.as_tensor().__dlpack__(stream=-1))
-        if self._reader.kind.has_pairs and self._turns is None:
+        if self._reader.kind.has_pairs and self._turns is None and not self._jitters:
             mirrored = [number for number, draw in enumerate(draws) if draw.mirrored]
             _turn_x_flow(images.numpy(), mirrored)
         images = images.permute(0, 3, 1, 2)
         dtype = self._reading.dtype
         return images if images.dtype == dtype else images.to(dtype)
+
+
+def _columns(samples: list[list[UInt8]]) -> list[list[UInt8]]:
+    return [list(members) for members in zip(*samples, strict=True)]
 
 
 def _turns(reader: PlaneReader) -> UInt8:

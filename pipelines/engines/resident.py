@@ -13,7 +13,7 @@ import torch
 from pipelines.engines.damage import DamagePolicy
 from pipelines.engines.delivery import Delivery
 from pipelines.engines.normalize import Normalizer
-from pipelines.engines.plane_cut import cut_planes
+from pipelines.engines.plane_cut import cut_jittered, cut_planes, jitter_numbers
 from pipelines.engines.planes import PlaneReader
 from pipelines.engines.transfer import to_device
 from pipelines.plan.plan import Plan
@@ -97,24 +97,34 @@ class ResidentEngine:
         return Delivery(
             request=request,
             rows=np.array([draw.row for draw in draws], np.int64),
-            images=self._cut(to_device(torch.from_numpy(numbers), self._device)),
+            images=self._cut(
+                to_device(torch.from_numpy(numbers), self._device),
+                None
+                if request.table.jitter is None
+                else to_device(jitter_numbers(draws), self._device),
+            ),
         )
 
-    def _cut(self, numbers: torch.Tensor) -> torch.Tensor:
+    def _cut(self, numbers: torch.Tensor, jitter: torch.Tensor | None) -> torch.Tensor:
         """Cut a batch.
 
         Args:
             numbers: Of each sample the planes of its channels, its box, and 1 if it is mirrored,
                 ``int64`` (N, C + 5), on the device.
+            jitter: Of each sample what :func:`jitter_numbers` returns, on the device.
         """
         num_channels, has_pairs = self._reader.num_channels, self._reader.kind.has_pairs
-        levels = cut_planes(
-            self._planes,
-            numbers[:, :num_channels],
-            numbers[:, num_channels:-1],
-            numbers[:, -1] == 1,
-            has_pairs=has_pairs,
-        )
+        channels = numbers[:, :num_channels]
+        if jitter is None:
+            levels = cut_planes(
+                self._planes,
+                channels,
+                numbers[:, num_channels:-1],
+                numbers[:, -1] == 1,
+                has_pairs=has_pairs,
+            )
+        else:
+            levels = cut_jittered(self._planes, channels, jitter, self._reader.kind)
         return levels.to(torch.uint8) if self._normalizer is None else self._normalizer(levels)
 
     def _channels(self, row: int, start: int) -> list[int]:

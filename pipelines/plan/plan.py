@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.plan.crops import Boxes
+from pipelines.plan.jitter import JitterTable, draw_jitter
 from pipelines.plan.permutation import (
     ClassIndex,
     Int64,
@@ -21,6 +22,7 @@ from pipelines.plan.permutation import (
     permute,
     permute_balanced,
 )
+from pipelines.streams import StreamKind
 
 PLAN_VERSION = 1
 """Raised whenever the same (seed, epoch, position) would give another sample or geometry; a state
@@ -43,6 +45,7 @@ class PlanTable:
         starts: First pair (flow) or stored frame (rgb) of the window, ``int64`` (k,).
         boxes: Crop y, x, height, width in pixels, ``int32`` (k, 4).
         mirrored: Whether the crop is flipped left to right, ``bool`` (k,).
+        jitter: What ``strong`` changes beside; None for plans without.
     """
 
     positions: Int64
@@ -50,6 +53,7 @@ class PlanTable:
     starts: Int64
     boxes: Boxes
     mirrored: npt.NDArray[np.bool_]
+    jitter: JitterTable | None = None
 
     def part(self, begin: int, stop: int) -> PlanTable:
         """Return some consecutive rows as views."""
@@ -59,6 +63,7 @@ class PlanTable:
             starts=self.starts[begin:stop],
             boxes=self.boxes[begin:stop],
             mirrored=self.mirrored[begin:stop],
+            jitter=None if self.jitter is None else self.jitter.part(begin, stop),
         )
 
 
@@ -75,6 +80,8 @@ class Plan:
         is_training: Shuffled, random windows, crops and flips; else stored order, the centre
             window, the first crop, no flip.
         classes: If each class is to come equally often in training: which of the rows are in each.
+        jitters: Stream whose samples change in light, turn and lose a part in training; None
+            changes none.
     """
 
     rows: Int64
@@ -84,6 +91,7 @@ class Plan:
     seed: int
     is_training: bool
     classes: ClassIndex | None = None
+    jitters: StreamKind | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -126,6 +134,11 @@ class Plan:
             + draw_below(positions, self.num_starts[members], key=window),
             boxes=self.crops[draw_below(positions, len(self.crops), key=crop)],
             mirrored=draw_below(positions, 2, key=mirror).astype(bool),
+            jitter=None
+            if self.jitters is None
+            else draw_jitter(
+                positions, seed=self.seed, epoch=epoch, has_pairs=self.jitters.has_pairs
+            ),
         )
 
 

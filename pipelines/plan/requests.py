@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.plan.jitter import Jitter
 from pipelines.plan.plan import Plan, PlanTable
 from shard_builder.checks import check_integer
 from shard_builder.errors import InputError
@@ -19,12 +20,13 @@ PLANNED_BATCHES = 16
 
 
 class Draw(NamedTuple):
-    """One row of a plan as plain numbers: the sample, its window, its crop, its flip."""
+    """One row of a plan as plain numbers: the sample, its window, crop, flip and jitter."""
 
     row: int
     start: int
     box: tuple[int, int, int, int]
     mirrored: bool
+    jitter: Jitter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,8 @@ def draws_of(table: PlanTable) -> list[Draw]:
     rows, starts, mirrored = (
         column.tolist() for column in (table.rows, table.starts, table.mirrored)
     )
-    return list(map(Draw, rows, starts, map(tuple, table.boxes.tolist()), mirrored))
+    columns = [rows, starts, map(tuple, table.boxes.tolist()), mirrored]
+    return list(map(Draw, *columns, *(() if table.jitter is None else (table.jitter.rows(),))))
 
 
 def iter_requests(

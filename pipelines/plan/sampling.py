@@ -14,7 +14,7 @@ from pipelines.streams import StreamKind
 from shard_builder.checks import check_choice, check_integer
 from shard_builder.errors import InputError
 
-Augmentation = Literal["standard", "original"]
+Augmentation = Literal["standard", "strong", "original"]
 ClassFrequencies = Literal["natural", "balanced"]
 
 
@@ -25,10 +25,11 @@ class Sampling:
     Args:
         stack_length: Flow pairs in a sample, 2L channels.
         rgb_apex_frames: In training, rgb takes one of so many stored frames up to the apex.
-        augmentation: ``standard``, or ``original`` for the original's own crop table.
+        augmentation: ``standard``: crop and flip; ``strong``: also light (rgb), a small turn and
+            scale, and a part that is erased; ``original``: the original's own crop table.
         class_frequencies: ``natural``: every sequence trains once an epoch; ``balanced``: in an
             epoch of as many samples each class trains equally often, but for one sample.
-        seed: Of order, windows, crops and flips, 0 to 2**64 - 1.
+        seed: Of all draws, 0 to 2**64 - 1.
 
     Raises:
         InputError: If a value is of another type or out of its range.
@@ -141,4 +142,5 @@ def make_plan(
         seed=sampling.seed,
         is_training=training,
         classes=index_classes(labels[rows]) if is_balanced and labels is not None else None,
+        jitters=kind if training and sampling.augmentation == "strong" else None,
     )

@@ -136,6 +136,24 @@ def test_every_variant_gives_what_the_cpu_engine_gives(
     assert cuda.num_unpinned == 0 and max(cuda.copied_bytes) <= 8 * 8, "torch copies labels only"
 
 
+@pytest.mark.parametrize(
+    ("codec", "stream"), [("jpg", "flow"), ("lz4", "flow"), ("raw", "flow"), ("jpg", "rgb")]
+)
+def test_strong_is_that_of_the_cpu_engine(
+    codec: str, stream: str, folder_of: Callable[[str], Path], notes: Notes, cuda: FakeCuda
+) -> None:
+    options = {"stream": stream, "batch_size": 8, "augmentation": "strong", "num": 8}
+    with (
+        open_dataset(folder_of(codec)) as dataset,
+        loader_of(dataset, **options) as expected,
+        loader_of(dataset, **options, engine="dali", device="cuda") as loader,
+    ):
+        wanted, batch = next(iter(expected)).images, next(iter(loader)).images
+        cuda.compute.synchronize()
+        assert (batch.int() - wanted.int()).abs().max() <= 1
+    assert notes.sources[-1]["no_copy"] is True
+
+
 @pytest.mark.parametrize(("stream", "num_decoders"), [("flow", 5), ("rgb", 1)])
 def test_nvjpeg_takes_a_quarter_of_a_gigabyte_at_most(
     stream: str, num_decoders: int, tiny_dataset: Path, notes: Notes

@@ -128,6 +128,7 @@ def test_a_foreign_state_is_refused(
         {"stream": "rgb"},
         {"stack_length": 4},
         {"augmentation": "original"},
+        {"augmentation": "strong"},
         {"training": False},
     ],
 )

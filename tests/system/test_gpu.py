@@ -145,6 +145,19 @@ def test_dali_takes_cached_planes(stream: str, tiny_dataset: Path) -> None:
         assert keys == other_keys and (images - other).abs().max() <= TOLERANCE["raw", stream]
 
 
+@pytest.mark.parametrize("stream", ["flow", "rgb"])
+@pytest.mark.parametrize("engine", ["dali", "cpu", "resident"])
+def test_strong_on_a_gpu_is_that_of_the_cpu(engine: str, stream: str, raw_dataset: Path) -> None:
+    options = {"stream": stream, "augmentation": "strong"}
+    with open_dataset(raw_dataset) as dataset:
+        with loader_of(dataset, engine="cpu", device="cpu", **options) as loader:
+            expected = epochs(loader)
+        with loader_of(dataset, engine=engine, device="cuda", **options) as loader:
+            found = epochs(loader)
+    for (keys, _, images), (other_keys, _, other) in zip(expected, found, strict=True):
+        assert keys == other_keys and (images - other).abs().max() <= 1
+
+
 def test_auto_takes_dali(raw_dataset: Path) -> None:
     from pipelines.engines.dali import DaliEngine
 

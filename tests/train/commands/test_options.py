@@ -146,7 +146,7 @@ def test_help_says_what_each_field_is(cktrain: Cktrain) -> None:
         ("--ema=1", "--ema 1.0, expected 0 or more and less than 1"),
         ("--warmup-epochs=250", "--warmup-epochs 250, expected fewer than 250 epochs"),
         ("--arch=timm/resnet17", "--arch timm/resnet17, expected timm/ and a net of timm"),
-        ("--aug=mixup", "--aug mixup, expected one of standard, original"),
+        ("--aug=mixup", "--aug mixup, expected one of standard, strong, original"),
     ],
 )
 def test_errors_name_flags(

@@ -131,7 +131,13 @@ MODERN = {
 
 @pytest.mark.parametrize("at_step", [1, 4, 7])
 @pytest.mark.parametrize(
-    "options", [MODERN, MODERN | {"schedule": "cosine", "warmup_epochs": 2, "optimizer": "sgd"}]
+    "options",
+    [
+        MODERN,
+        MODERN
+        | {"schedule": "cosine", "warmup_epochs": 2, "optimizer": "sgd"}
+        | {"aug": "strong", "sampling": "balanced"},
+    ],
 )
 def test_stopped_and_resumed_a_modern_run_ends_in_the_same_bits(
     train: Train, tiny_dataset: Path, tmp_path: Path, at_step: int, options: dict[str, Any]
