@@ -99,10 +99,11 @@ def _cross_validation_table(record: Record) -> str:
         pooled = entry["pooled"]
         low, high = (100 * bound for bound in pooled["interval"])
         rows.append(
-            f"{names[entry['split']]} | {entry['stream']} | {pooled['num_sequences']}"
-            f" | {100 * pooled['accuracy']:.1f} % | {low:.1f} to {high:.1f}"
+            f"{names[entry['split']]} | {entry['stream']} | {', '.join(map(str, entry['folds']))}"
+            f" | {pooled['num_sequences']} | {100 * pooled['accuracy']:.1f} %"
+            f" | {low:.1f} to {high:.1f}"
         )
-    return markdown_table("split | stream | sequences | accuracy | 95 % interval", rows)
+    return markdown_table("split | stream | folds | sequences | accuracy | 95 % interval", rows)
 
 
 def _bench_command_table() -> str:
