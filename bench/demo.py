@@ -107,7 +107,9 @@ def write_sample_figure(dataset_dir: Path, path: Path) -> None:
             assert peak is not None and levels is not None, "members just built can be decoded"
             above.set_title(dataset.class_names[int(dataset.labels[row])], fontsize=10)
             above.imshow(peak)
-            below.imshow(flow_to_rgb(levels, bound_px=flow.bound_px))
+            picture, full_px = flow_to_rgb(levels, bound_px=flow.bound_px)
+            below.imshow(picture)
+            below.set_xlabel(f"bright: {full_px:.2g} px", fontsize=8)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
     axes[0, 0].set_ylabel("peak frame", fontsize=9)

@@ -10,7 +10,7 @@ import typer
 
 from shard_builder.building.options import BuildOptions, parse_size
 from shard_builder.commands.options import values_of, with_options_of
-from shard_builder.console import run_app
+from shard_builder.console import VersionOption, run_app
 from shard_builder.sources.options import ScanOptions
 from shard_builder.synth.options import ReleaseOptions
 
@@ -53,6 +53,7 @@ def main() -> NoReturn:
 @app.callback()
 def options(
     debug: Annotated[bool, _option("Show the traceback of an error.", "--debug")] = False,
+    version: VersionOption = False,
 ) -> None:
     """CK+ sequences (or another emotion set) to WebDataset shards of frames and optical flow."""
 

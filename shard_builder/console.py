@@ -9,7 +9,8 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -29,6 +30,18 @@ ARGUMENT = re.compile(
 )
 """An argument as a message names it, ``name=``; of its value only what a command line writes
 otherwise: ``True``, a word in quotes, a tuple."""
+
+
+def show_version(is_asked: bool) -> None:
+    """Print the version and end, if it is asked for."""
+    if is_asked:
+        typer.echo(f"ckshard {version('ckshard')}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", help="Show the version.", callback=show_version, is_eager=True)
+]
 
 
 def run_app(

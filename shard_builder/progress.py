@@ -7,9 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 PLAIN_INTERVAL_S = 10.0
+MOST_BAR, LEAST_BAR = 40, 4
+COLUMNS_BESIDE = 44
+"""Characters of a line's percentage, count, times and gaps: they are shown on a narrow terminal
+too, where the bar gives way."""
 
 
 @contextmanager
@@ -18,7 +30,15 @@ def progress_bar(label: str, *, console: Console) -> Iterator[Callable[[int, int
     if not console.is_terminal:
         yield _plain_reporter(label, console)
         return
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+    room = console.width - len(label) - COLUMNS_BESIDE
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=max(LEAST_BAR, min(MOST_BAR, room))),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

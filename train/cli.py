@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from shard_builder.console import run_app
+from shard_builder.console import VersionOption, run_app
 from train.commands.both import train_both
 from train.commands.cross_validate import cross_validate
 from train.commands.evaluate import evaluate
@@ -37,6 +37,7 @@ def main() -> NoReturn:
 @app.callback(help=HELP)
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: VersionOption = False,
 ) -> None:
     """Take the options that come before a command; run_app looks for --debug itself."""
 

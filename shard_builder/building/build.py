@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shard_builder.building.finish import finish_dataset
+from shard_builder.building.finish import INPUTS, combined_sha256, finish_dataset
 from shard_builder.building.flow_levels import merge_statistics
 from shard_builder.building.options import BuildOptions
 from shard_builder.building.prepare import check_prepared
@@ -19,7 +19,7 @@ from shard_builder.errors import BuildError, InputError
 from shard_builder.faces.detector import FaceDetector
 from shard_builder.faces.model import FaceModel, load_face_model
 from shard_builder.files import FULL, disk_fault, folder_inside, remove_temporaries
-from shard_builder.format.manifest import BUILD_FOLDER, MANIFEST_NAME, Manifest
+from shard_builder.format.manifest import BUILD_FOLDER, MANIFEST_NAME, Manifest, read_manifest
 from shard_builder.format.streams import stored_frames
 from shard_builder.lock import locked
 from shard_builder.machine import num_workers, run_in_processes, run_on
@@ -132,6 +132,28 @@ def build_dataset(
             name: sum(result.seconds[name] for result in results) for name in results[0].seconds
         },
     )
+
+
+def finished_dataset(
+    source: Source, source_root: Path, dataset_dir: Path, options: BuildOptions
+) -> Manifest | None:
+    """Return the manifest of a finished dataset that this very build has made, None if there is
+    none: another source or options, or a file of the source is younger than the dataset.
+    """
+    path = dataset_dir / MANIFEST_NAME
+    if not path.is_file() or (dataset_dir / BUILD_FOLDER).exists():
+        return None
+    manifest = read_manifest(dataset_dir)
+    model = load_face_model(options.face_model) if options.crop == "faces" else None
+    tasks = cut_tasks(source, source_root, dataset_dir, options, model)
+    inputs = combined_sha256(task.hashes()[0] for task in tasks)
+    finished_ns = path.stat().st_mtime_ns
+    is_same = manifest.source.get(INPUTS) == inputs and all(
+        max(status.st_mtime_ns, status.st_ctime_ns) <= finished_ns
+        for task in tasks
+        for status in task.status().values()
+    )
+    return manifest if is_same else None
 
 
 def cut_tasks(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from shard_builder.format.manifest import (
 from shard_builder.sources.sequence import Source
 
 SKIPPED_NAME = "skipped.jsonl"
+INPUTS = "inputs_sha256"
+"""What in the manifest's ``source`` proves that a build like this one is finished."""
 
 
 def finish_dataset(
@@ -82,6 +85,11 @@ def finish_dataset(
     return manifest
 
 
+def combined_sha256(hashes: Iterable[str]) -> str:
+    """Hash the shards' hashes, in order."""
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
 def _remove_others(dataset_dir: Path, *, keep: set[str]) -> None:
     """Remove the shards of an earlier, longer build that this one replaces."""
     for path in dataset_dir.iterdir():
@@ -119,6 +127,7 @@ def _manifest(
             "num_skipped": num_skipped,
             "num_left_out": sum(source.left_out.values()),
             "has_subjects": source.has_subjects,
+            INPUTS: combined_sha256(result.inputs for result in results),
         },
         tools={
             "ckshard": importlib.metadata.version("ckshard"),

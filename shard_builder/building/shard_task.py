@@ -46,22 +46,30 @@ class ShardTask:
         """Where the proof of the finished shard lies until the build has ended."""
         return self.dataset_dir / BUILD_FOLDER / f"shard-{self.number:06d}.json"
 
-    def fingerprint(self) -> str:
-        """Hash what decides the shard's bytes: options, sequences, labels, tools, and of all files
-        the size and when they were changed.
-        """
-        status = {
+    def status(self) -> dict[str, os.stat_result]:
+        """Return what the system says of each file, by its path in the source."""
+        return {
             os.path.relpath(path, self.source_root): path.stat()
             for sequence in self.sequences
             for path in (*sequence.frames, *chain(*sequence.pairs), *sequence.landmarks)
         }
-        files = [[name, entry.st_size, entry.st_mtime_ns] for name, entry in status.items()]
+
+    def hashes(self) -> tuple[str, str]:
+        """Hash what decides the shard's bytes: options, sequences, labels, tools, and of all files
+        name and size; the second hash holds also when they were changed.
+        """
+        status = self.status()
         tools = [importlib.metadata.version("ckshard"), cv2.__version__]
         facts = [[getattr(sequence, name) for name in FACTS] for sequence in self.sequences]
         model = self.face_model.sha256 if self.face_model else ""
         options = asdict(self.options) | {"face_model": model}
-        text = json.dumps([options, self.number, facts, self.labels, tools, files])
-        return hashlib.sha256(text.encode()).hexdigest()
+        files = [[name, entry.st_size] for name, entry in status.items()]
+        inputs = _hash([options, self.number, facts, self.labels, tools, files])
+        return inputs, _hash([inputs, [entry.st_mtime_ns for entry in status.values()]])
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +84,7 @@ class ShardResult:
     returning: list[str]
     levels: LevelStatistics
     seconds: dict[str, float]
+    inputs: str = ""
     reused: bool = False
 
 
@@ -92,12 +101,12 @@ def run_shard_task(task: ShardTask) -> ShardResult:
         SourceError: If a sequence cannot be read and the options do not say to skip it.
         OSError: If the disk fails or is full; nothing is left under a final name that is not whole.
     """
-    fingerprint = task.fingerprint()
+    inputs, fingerprint = task.hashes()
     finished = _finished_result(task, fingerprint)
     if finished is not None:
         return finished
     cv2.setNumThreads(1)  # as many workers as cores; more threads would only wait for each other
-    result = _build_shard(task)
+    result = replace(_build_shard(task), inputs=inputs)
     record = {"fingerprint": fingerprint, "result": asdict(result)}
     write_atomically(task.record_path, json.dumps(record).encode())
     return result

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from shard_builder.building.build import BuildReport, build_dataset
+from shard_builder.building.build import BuildReport, build_dataset, finished_dataset
 from shard_builder.building.cluster import cluster_executor
 from shard_builder.building.flow_levels import REST_FRACTION
 from shard_builder.building.options import BuildOptions
@@ -51,6 +51,9 @@ def run_build(
         console.print("stills have no flow: an rgb-only dataset")
         options = replace(options, streams=("rgb",))
     source_root = src if src.is_dir() else scan.root or src.parent
+    if not overwrite and finished_dataset(source, source_root, dataset, options):
+        console.print(f"{dataset}: finished already")
+        return
     begin = time.monotonic()
     with (
         cluster_executor(scheduler) if scheduler else nullcontext() as executor,

@@ -21,7 +21,7 @@ from shard_builder.format.manifest import Manifest, read_manifest
 from shard_builder.format.streams import stored_frames
 from shard_builder.format.verify import check_rows
 from shard_builder.images import Image
-from shard_builder.inspection.flow_picture import flow_to_rgb
+from shard_builder.inspection.flow_picture import flow_speed, flow_to_rgb
 from shard_builder.inspection.page import jpeg_address, write_html
 from shard_builder.untrusted.text import clean
 
@@ -147,8 +147,8 @@ def sample_pictures(inspection: Inspection, row: dict[str, Any]) -> dict[str, An
         for quarter in (1, 2, 3):
             number = row["num_pairs"] * quarter // 4
             levels = read_pair(inspection, row, number)
-            picture = flow_to_rgb(levels, bound_px=flow.bound_px)
-            pictures.append((f"flow of pair {number + 1}", picture))
+            picture, full_px = flow_to_rgb(levels, bound_px=flow.bound_px)
+            pictures.append((f"flow of pair {number + 1}, to {full_px:.2g} px", picture))
     facts = {name: row[name] for name in ("key", "subject", "num_frames")}
     return facts | {"pictures": [(name, jpeg_address(picture)) for name, picture in pictures]}
 
@@ -162,10 +162,9 @@ def flow_histogram(inspection: Inspection) -> Histogram:
     counts = np.zeros(len(edges) - 1, np.int64)
     for label in range(len(inspection.manifest.classes)):
         for row in rows_of_class(inspection, label):
-            levels = read_pair(inspection, row, row["num_pairs"] // 2).astype(np.float32)
-            # From 128, not from the bound: what rests shall have speed 0.
-            x, y = np.split((levels - 128) * (2 * flow.bound_px / 255), 2)
-            counts += np.histogram(np.minimum(np.hypot(x, y), edges[-1]), edges)[0]
+            levels = read_pair(inspection, row, row["num_pairs"] // 2)
+            speed = flow_speed(levels, bound_px=flow.bound_px)[2]
+            counts += np.histogram(np.minimum(speed, edges[-1]), edges)[0]
     return [(f"{edge:.2f}", int(count)) for edge, count in zip(edges, counts, strict=False)]
 
 

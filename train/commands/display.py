@@ -14,14 +14,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-COLUMNS = (
-    TextColumn("{task.description}"),
-    BarColumn(bar_width=24),
-    TextColumn("{task.percentage:>3.0f} %"),
-    TimeElapsedColumn(),
-    TextColumn("left"),
-    TimeRemainingColumn(),
-)
+WIDE = 120
+"""Columns of a terminal that has room for the speed beside the times."""
 
 
 @contextmanager
@@ -36,7 +30,16 @@ def training_display(console: Console, session: Session) -> Iterator[Callable[[R
     if not console.is_terminal:
         yield print_epoch
         return
-    with Progress(*COLUMNS, console=console) as bar:
+    is_wide = console.width >= WIDE
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24 if is_wide else 8),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
         done = session.epoch * steps
         task = bar.add_task("starting", total=epochs * steps, completed=done)
         speed = ""
@@ -44,10 +47,10 @@ def training_display(console: Console, session: Session) -> Iterator[Callable[[R
         def show(row: Row) -> None:
             nonlocal speed
             print_epoch(row)  # above the bar, whose console this is
-            if row["kind"] == "epoch":
+            if row["kind"] == "epoch" and is_wide:
                 wait = row["data_wait_pct"]
                 speed = f" {row['samples_per_s']:.1f} samples/s, wait {wait:.1f} %"
-            else:
+            elif row["kind"] != "epoch":
                 accuracy = f"acc {100 * row['accuracy']:.0f} %"
                 text = f"epoch {row['epoch']}/{epochs} loss {row['loss']:.3f} {accuracy}{speed}"
                 bar.update(task, completed=row["step"], description=text)

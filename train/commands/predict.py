@@ -86,7 +86,7 @@ def predict(
         console.print(f"{out}: {SUMMARY_NAME}, and a folder for each video")
         return
     clip = run_predict(runs, source, on_window=print_window, **shared)
-    console.print(clip_table(clip, title=f"{source.name}: {clip.emotion}"))
+    console.print(clip_table(clip, title=f"{clip.name}: {clip.emotion}"))
     if clip.num_faceless is not None:
         found = clip.num_frames - clip.num_faceless
         console.print(f"a face was found in {found} of {clip.num_frames} frames")
@@ -98,6 +98,8 @@ def predict(
         f" {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s"
     )
     console.print(f"{out}: predictions.jsonl, bars.png, timeline.png")
+    if overlay:
+        console.print(f"{overlay}: the video with the label in it")
 
 
 def clip_table(clip: ClipPrediction, *, title: str) -> Table:

@@ -101,6 +101,12 @@ class FrameSource:
         wrong = np.abs(steps - middle) > np.maximum(UNEVEN_FRACTION * middle, CLOCK_S)
         return bool(steps.min() > 0 and wrong.sum() > 1)
 
+    @property
+    def name(self) -> str:
+        """The key of a CK+ sequence, else the name of the file or folder."""
+        match = IMAGE_NAME.fullmatch(self.files[0].name) if self.kind == "ckplus" else None
+        return f"{match[1]}_{match[2]}" if match else self.path.resolve().name
+
     def time_of(self, number: int) -> float:
         """Return when a frame that has been taken is shown, in seconds from the first one."""
         times, number = self.times_s, self.position_of(number)

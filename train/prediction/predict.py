@@ -36,6 +36,7 @@ class ClipPrediction:
     """The whole clip.
 
     Args:
+        name: What was predicted: a CK+ sequence's key, else the input's name.
         probs: Probabilities (classes,) by stream, and ``fused`` when there are two.
         class_names: Names in label order.
         num_frames: Frames read.
@@ -47,6 +48,7 @@ class ClipPrediction:
         num_faceless: Frames in which no face was found; None where no net needs one.
     """
 
+    name: str
     probs: dict[str, Probs]
     class_names: tuple[str, ...]
     num_frames: int
@@ -183,6 +185,7 @@ def predict_clip(
                     frame, window, time_s=frames.time_of(number), is_faceless=predictor.is_faceless
                 )
             clip = ClipPrediction(
+                name=frames.name,
                 probs=predictor.fuse(clip_logits(windows, kind=frames.kind)),
                 class_names=names,
                 num_frames=number + 1,
@@ -233,7 +236,7 @@ def _window_record(
 def _clip_record(clip: ClipPrediction, frames: FrameSource) -> dict[str, Any]:
     return {
         "kind": "clip",
-        "input": frames.path.name,
+        "input": clip.name,
         "input_kind": frames.kind,
         "num_frames": clip.num_frames,
         "num_windows": clip.num_windows,
@@ -258,7 +261,7 @@ def _write_figures(
     strip: FilmStrip,
     frames: FrameSource,
 ) -> None:
-    title = f"{frames.path.name}: {clip.emotion} {clip.decision.max():.0%}"
+    title = f"{clip.name}: {clip.emotion} {clip.decision.max():.0%}"
     write_bar_chart(out / BARS_NAME, clip.probs, class_names=clip.class_names, title=title)
     write_timeline(
         out / TIMELINE_NAME,

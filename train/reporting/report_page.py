@@ -185,22 +185,23 @@ def settings_of(record: RunRecord) -> list[tuple[str, str]]:
     ]
 
 
-def pictures_of(dataset: Dataset, key: str) -> list[str]:
-    """Return the apex and the flow half-way through a sequence as data addresses.
+def pictures_of(dataset: Dataset, key: str) -> list[tuple[str, str]]:
+    """Return the apex and the flow half-way through a sequence: captions and data addresses.
 
     A stream whose members hold a whole sequence each, codec raw, has none.
     """
     row = int(dataset.rows_of([key])[0])
-    pictures: list[Image | None] = []
+    pictures: list[tuple[str, Image]] = []
     streams, flow = dataset.manifest.streams, dataset.manifest.flow
     if "rgb" in streams and streams["rgb"].codec != "raw":
-        pictures.append(
-            _decode_member(dataset, "rgb", row, int(dataset.num_usable("rgb")[row]) - 1)
-        )
+        apex = _decode_member(dataset, "rgb", row, int(dataset.num_usable("rgb")[row]) - 1)
+        pictures += [] if apex is None else [("apex", apex)]
     if "flow" in streams and flow is not None and streams["flow"].codec != "raw":
         levels = _decode_member(dataset, "flow", row, int(dataset.num_pairs[row]) // 2)
-        pictures.append(None if levels is None else flow_to_rgb(levels, bound_px=flow.bound_px))
-    return [jpeg_address(picture) for picture in pictures if picture is not None]
+        if levels is not None:
+            picture, full_px = flow_to_rgb(levels, bound_px=flow.bound_px)
+            pictures.append((f"flow half-way, bright: {full_px:.2g} px a frame", picture))
+    return [(caption, jpeg_address(picture)) for caption, picture in pictures]
 
 
 def _decode_member(dataset: Dataset, stream: str, row: int, number: int) -> Image | None:

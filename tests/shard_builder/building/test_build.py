@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from pipelines.dataset import open_dataset
 from shard_builder.building.build import build_dataset, cut_tasks
 from shard_builder.building.options import BuildOptions
+from shard_builder.cli import app
+from shard_builder.errors import InputError
 from shard_builder.files import digest_file
 from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.sources.sequence import FaceSequence, Source
@@ -43,6 +47,24 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(
     assert len([name for name in one if name.endswith(".tar")]) > 2
     assert not list((tmp_path / "three").glob("*.tmp"))
     assert not (tmp_path / "three" / ".build").exists()
+
+
+def test_the_same_command_again_says_finished_already(small_release: Path, tmp_path: Path) -> None:
+    release, dataset = tmp_path / "CK+", tmp_path / "dataset"
+    shutil.copytree(small_release, release)
+    words = ["build", str(release), str(dataset), *FLAGS, "--workers", "1"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    before = digests(dataset)
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 0 and again.stdout.endswith(f"{dataset}: finished already\n")
+    assert digests(dataset) == before
+    for changed in (["--bound-px", "5"], ["--codec", "png"], ["--seed", "1"]):
+        other = CliRunner().invoke(app, [*words, *changed])
+        assert isinstance(other.exception, InputError) and "not empty" in str(other.exception)
+    time.sleep(0.02)
+    next(release.rglob("*.png")).touch()
+    assert isinstance(CliRunner().invoke(app, words).exception, InputError)
+    assert CliRunner().invoke(app, [*words, "--overwrite"]).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,9 @@ def test_windows_are_printed_as_they_come_and_the_clip_at_the_end(
     assert code == 0
     windows = [line for line in text.splitlines() if " s  frames " in line]
     assert len(windows) == len((out / "predictions.jsonl").read_text().splitlines()) - 1
+    last = json.loads((out / "predictions.jsonl").read_text().splitlines()[-1])
+    key = "_".join(next(sequence.glob("*.png")).name.split("_")[:2])
+    assert f"{key}: {last['predicted']}" in text and last["input"] == key
     assert windows[0].startswith("   0.50 s  frames 1 to 6: ")
     frames = len(list(sequence.glob("*.png")))
     assert f"{frames} frames ({frames / 10:.1f} s)" in text and "fused" in text

@@ -26,6 +26,7 @@ def test_times_and_overlay_follow_a_rate_that_varies(
         "predict", runs["rgb"], clip, "--out", tmp_path / "out", "--overlay", overlay
     )
     assert code == 0, err
+    assert f"{overlay}: the video with the label in it" in printed
     windows = [row for row in predicted(tmp_path / "out") if row["kind"] == "window"]
     for row in windows:
         number = int(str(row["last_frame"]))
