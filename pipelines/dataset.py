@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 
 from pipelines.members import StreamMembers
 from pipelines.plan.permutation import Int64
+from pipelines.plan.sampling import check_rows
 from pipelines.streams import UInt8, kind_of
+from shard_builder.checks import check_keys
 from shard_builder.errors import DatasetError, InputError
 from shard_builder.format.index import INDEX_NAME, MOST_FRAMES, checked_column, read_index
 from shard_builder.format.manifest import Stream, manifest_sha256, read_manifest
@@ -164,6 +166,8 @@ class Dataset:
         Row by row and not by ``take``, which lets go of the interpreter lock: a trainer that asks
         for its next batch would get it back only after a reading thread.
         """
+        if getattr(rows, "dtype", None) != np.int64:
+            rows = check_rows(rows, len(self))
         column = self._column("key")
         return tuple([column[row].as_py() for row in rows.tolist()])
 
@@ -173,9 +177,7 @@ class Dataset:
         Raises:
             InputError: If a key is not in the dataset, or ``keys`` is one string.
         """
-        if isinstance(keys, str):
-            raise InputError(f"keys={keys!r}: a string, expected several keys\n  Pass [{keys!r}].")
-        wanted = pa.array(list(keys), pa.string())
+        wanted = pa.array(check_keys("keys", keys), pa.string())
         rows = pc.index_in(wanted, self._column("key"))
         if rows.null_count:
             missing = wanted.filter(pc.is_null(rows))

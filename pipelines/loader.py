@@ -26,7 +26,7 @@ from pipelines.plan.sampling import Sampling, check_rows, make_plan
 from pipelines.reading import Reading
 from pipelines.state import MAX_EPOCH, State, check_state, fingerprint
 from pipelines.streams import kind_of
-from shard_builder.checks import check_integer
+from shard_builder.checks import check_flag, check_integer
 from shard_builder.errors import DamagedMemberError, InputError
 from shard_builder.format.streams import StreamName
 from shard_builder.machine import check_process
@@ -115,7 +115,7 @@ class Loader:
             InputError: If it is no epoch number.
         """
         check_integer("epoch", epoch, low=0, high=MAX_EPOCH)
-        self._go_to(epoch, 0)
+        self._go_to(int(epoch), 0)
 
     def state_dict(self) -> State:
         """Return the plan's coordinates of the next sample to hand over, as plain JSON values."""
@@ -249,7 +249,9 @@ def make_loader(
     """
     sampling, reading = sampling or Sampling(), reading or Reading()
     kind, rows = kind_of(stream), check_rows(rows, len(dataset))
+    check_flag("training", training)
     check_batches(batch_size, rank, world_size)
+    batch_size, rank, world_size = int(batch_size), int(rank), int(world_size)
     if training and 0 < len(rows) < batch_size:
         raise InputError(
             f"batch_size={batch_size}, but the training part has {len(rows)} sequences; expected"

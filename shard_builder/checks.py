@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import operator
+from collections.abc import Iterable
 from dataclasses import field
 from typing import Any, get_args
 
@@ -36,14 +37,32 @@ def check_choice(argument: str, value: object, choices: Any) -> None:
         raise InputError(f"{argument}={value!r}, expected one of {', '.join(names)}")
 
 
+def is_integer(value: object) -> bool:
+    """Return whether a value is an integer, Python's or NumPy's, and no bool."""
+    try:
+        operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
+
+
+def check_flag(argument: str, value: object) -> None:
+    """Make sure that a value is True or False.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{argument}={value!r}, expected True or False")
+
+
 def check_integer(argument: str, value: object, *, low: int, high: int) -> None:
     """Make sure that a value is an integer (Python's or NumPy's; no bool) in ``low..high``.
 
     Raises:
         InputError: If it is not.
     """
-    is_integer = hasattr(value, "__index__") and not isinstance(value, bool)
-    if not is_integer or not low <= operator.index(value) <= high:  # type: ignore[arg-type]
+    if not is_integer(value) or not low <= operator.index(value) <= high:  # type: ignore[arg-type]
         raise InputError(f"{argument}={value!r}, expected an integer from {low} to {high}")
 
 
@@ -56,3 +75,24 @@ def check_number(argument: str, value: object, *, low: float, high: float) -> No
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:  # type: ignore[operator]
         raise InputError(f"{argument}={value!r}, expected a number from {low} to {high}")
+
+
+def check_keys(argument: str, keys: object) -> list[str]:
+    """Return several keys as a list; one string would be taken for its letters.
+
+    Raises:
+        InputError: If they are one string, or one of them is none.
+    """
+    if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
+        raise InputError(f"{argument}={keys!r}, expected several keys\n  Pass [{keys!r}].")
+    found = list(keys)
+    for key in found:
+        if not isinstance(key, str):
+            raise InputError(f"{argument}: {key!r} is no key, expected strings such as 'S005_001'")
+    return found
+
+
+def set_plain(record: object, kind: type[int] | type[float], *names: str) -> None:
+    """Make checked fields of a frozen record Python's own numbers: JSON knows no NumPy's."""
+    for name in names:
+        object.__setattr__(record, name, kind(getattr(record, name)))

@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
+from shard_builder.checks import is_integer
 from shard_builder.errors import BuildError, InputError
 
 Item = TypeVar("Item")
@@ -89,10 +90,10 @@ def num_workers(workers: int) -> int:
     """Return how many workers are asked for; 0 asks for one per usable core.
 
     Raises:
-        InputError: If the number is negative.
+        InputError: If it is no integer, or negative.
     """
-    if workers < 0:
-        raise InputError(f"workers={workers}, expected 0 (all cores) or more")
+    if not is_integer(workers) or workers < 0:
+        raise InputError(f"workers={workers!r}, expected 0 (all cores) or more")
     return workers or num_usable_cores()
 
 

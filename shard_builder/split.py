@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shard_builder.checks import check_choice, check_integer
+from shard_builder.checks import check_choice, check_integer, check_keys
 from shard_builder.errors import InputError
 from shard_builder.files import write_atomically
 from shard_builder.parts.lists import folds_of_lists, keys_of_list
@@ -74,7 +74,8 @@ class Split:
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, SplitKind)
         for side in ("train", "val", "test"):
-            object.__setattr__(self, side, tuple(sorted(getattr(self, side))))
+            keys = check_keys(side, getattr(self, side))
+            object.__setattr__(self, side, tuple(sorted(keys)))
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
             if both := set(getattr(self, one)) & set(getattr(self, other)):
                 raise InputError(
@@ -130,9 +131,11 @@ def make_split(
             )
         return split_leave_one_subject_out(keys, subjects, subject=subject)
     if kind == "original-random":
-        labels = [int(label) for label in dataset.labels]
+        labels = _integers("labels", dataset.labels)
+        check_integer("seed", seed, low=0, high=(1 << 64) - 1)
         return split_original_random(keys, labels, seed=seed)
     if kind == "fold":
+        check_integer("fold", fold, low=0, high=1 << 62)
         return split_official(keys, dataset.folds, fold=fold)
     if "{fold}" in str(kind):
         official = folds_of_lists(str(kind), dataset.sources, subjects)
@@ -152,6 +155,15 @@ def make_split(
             f" {clean(min(unknown))}"
         )
     return split
+
+
+def _integers(name: str, values: Sequence[int] | npt.NDArray[np.int64]) -> list[int]:
+    found = np.asarray(values)
+    if found.ndim != 1 or not np.issubdtype(found.dtype, np.integer):
+        raise InputError(
+            f"{name} of shape {found.shape} and dtype {found.dtype}, expected integers (n,)"
+        )
+    return [int(value) for value in found]
 
 
 def folds_notice(split: Split, *, folds: int | None) -> str:

@@ -11,7 +11,7 @@ from pipelines.plan.crops import center_crop, multi_scale_crops
 from pipelines.plan.permutation import Int64, index_classes
 from pipelines.plan.plan import Plan
 from pipelines.streams import StreamKind
-from shard_builder.checks import check_choice, check_integer
+from shard_builder.checks import check_choice, check_integer, set_plain
 from shard_builder.errors import InputError
 
 Augmentation = Literal["standard", "strong", "original"]
@@ -47,6 +47,7 @@ class Sampling:
         check_choice("augmentation", self.augmentation, get_args(Augmentation))
         check_choice("class_frequencies", self.class_frequencies, get_args(ClassFrequencies))
         check_integer("seed", self.seed, low=0, high=(1 << 64) - 1)
+        set_plain(self, int, "stack_length", "rgb_apex_frames", "seed")
 
 
 def check_rows(rows: Any, num_rows: int) -> Int64:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from shard_builder.checks import check_choice, check_integer, check_number, option
+from shard_builder.checks import (
+    check_choice,
+    check_integer,
+    check_number,
+    is_integer,
+    option,
+    set_plain,
+)
 from shard_builder.errors import InputError
 from shard_builder.format.frames import FrameSampling, Geometry
 from shard_builder.format.streams import (
@@ -73,7 +80,9 @@ class BuildOptions:
     on_error: OnError = option("raise", "skip: leave faulty sequences out and list them.")
 
     def __post_init__(self) -> None:
-        if not self.streams or not set(self.streams) <= set(STREAMS):
+        if not isinstance(self.streams, tuple | list) or not (
+            self.streams and set(self.streams) <= set(STREAMS)
+        ):
             raise InputError(f"streams={self.streams!r}, expected rgb, flow or both")
         # One order, whatever order they were asked for in: the bytes depend on it.
         in_order = tuple(stream for stream in STREAMS if stream in self.streams)
@@ -105,9 +114,11 @@ class BuildOptions:
             raise InputError(f"flow_size={self.flow_size!r}, expected 16x16 to 8192x4096")
         if self.face_model and self.crop != "faces":
             raise InputError(f"face_model={self.face_model!r}, expected it with crop='faces' only")
-        if self.shard_bytes:
+        if not is_integer(self.shard_bytes) or self.shard_bytes != 0:
             check_integer("shard_bytes", self.shard_bytes, low=1 << 12, high=1 << 40)
         check_integer("seed", self.seed, low=0, high=(1 << 63) - 1)
+        set_plain(self, int, "quality", "width", "height", "shard_bytes", "seed")
+        set_plain(self, float, "bound_px", "crop_margin")
         if self.height % 8:
             raise InputError(
                 f"height={self.height}, expected a multiple of 8: a JPEG block may not mix x and y"
@@ -135,13 +146,14 @@ class BuildOptions:
         return self.flow_codec
 
 
-def check_apex_rule(text: str) -> None:
+def check_apex_rule(text: object) -> None:
     """Make sure that a rule is ``last``, ``middle``, ``motion`` or the number of a frame.
 
     Raises:
         InputError: If it is not.
     """
-    if text not in APEX_RULES and not (text.isascii() and text.isdigit() and len(text) < 8):
+    is_number = isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 8
+    if not is_number and text not in APEX_RULES:
         raise InputError(
             f"apex={text!r}, expected {', '.join(APEX_RULES)} or the number of a frame, from 0"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from shard_builder.checks import is_integer
 from shard_builder.errors import InputError
 
 USUAL_FOLDS = 10
@@ -32,8 +33,8 @@ def subject_folds(subjects: Iterable[str], *, num_folds: int) -> dict[str, int]:
         raise InputError(
             f"subject-kfold: the dataset has {len(ordered)} subject, expected two or more"
         )
-    if not 2 <= num_folds <= len(ordered):
+    if not is_integer(num_folds) or not 2 <= num_folds <= len(ordered):
         raise InputError(
-            f"folds={num_folds}, expected 2 to {len(ordered)} (the number of subjects)"
+            f"folds={num_folds!r}, expected 2 to {len(ordered)} (the number of subjects)"
         )
     return {subject: index % num_folds for index, subject in enumerate(ordered)}

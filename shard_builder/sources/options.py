@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from shard_builder.checks import check_choice, option
+from shard_builder.checks import check_choice, check_flag, option
 from shard_builder.errors import InputError
 
 OnError = Literal["raise", "skip"]
@@ -63,6 +63,8 @@ class ScanOptions:
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, SourceChoice)
         check_choice("on_error", self.on_error, OnError)
+        for flag in ("no_subjects", "frames_from_0", "allow_gaps"):
+            check_flag(flag, getattr(self, flag))
         if self.subjects is not None and self.subject_pattern:
             raise InputError(
                 "subjects=... and subject_pattern=... both name subjects, expected one of them"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,25 @@ def test_a_string_is_no_list_of_keys(tiny_dataset: Path) -> None:
         dataset.rows_of(dataset.keys[0])
 
 
+def test_rows_and_keys_are_not_taken_for_each_other(tiny_dataset: Path) -> None:
+    with open_dataset(tiny_dataset) as dataset:
+        with pytest.raises(InputError, match="keys: 3 is no key"):
+            dataset.rows_of([3])  # type: ignore[list-item]
+        mask = dataset.labels == 2
+        wanted = tuple(dataset.keys[row] for row in np.flatnonzero(mask))
+        assert dataset.keys_of(mask) == wanted  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="dtype float64"):
+            dataset.keys_of(np.array([0.5]))  # type: ignore[arg-type]
+
+
+def test_numpys_numbers_give_a_state_of_plain_values(tiny_dataset: Path) -> None:
+    options = {"batch_size": np.int64(7), "seed": np.uint64(3), "stack_length": np.int64(2)}
+    with open_dataset(tiny_dataset) as dataset, loader_of(dataset, **options) as loader:
+        loader.set_epoch(np.int64(2))  # type: ignore[arg-type]
+        next(iter(loader))
+        assert json.loads(json.dumps(loader.state_dict()))["position"] == 7
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_clone_stays_when_the_buffers_are_used_again(engine: str, tiny_dataset: Path) -> None:
     with open_dataset(tiny_dataset) as dataset, loader_of(dataset, engine=engine) as loader:
@@ -157,6 +177,8 @@ def test_short_sequences_repeat_their_last_pair_and_are_counted(tiny_dataset: Pa
         ({"rows": ["S001_001"]}, "expected row numbers"),
         ({"rows": np.array([-1, 2])}, "rows -1 to 2"),
         ({"cache_bytes": -1}, "cache_bytes=-1"),
+        ({"training": "val"}, "training='val', expected True or False"),
+        ({"batch_size": np.bool_(True)}, "batch_size=.*True.*, expected an integer"),
         ({"stream": "rgb", "rgb_apex_frames": 90}, "rgb_apex_frames=90, expected 1 to"),
     ],
 )

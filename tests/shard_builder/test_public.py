@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,8 @@ from pipelines.dataset import open_dataset
 from shard_builder import (
     BuildOptions,
     InputError,
+    ScanOptions,
+    Split,
     build_dataset,
     make_split,
     scan_source,
@@ -84,6 +89,10 @@ def test_anything_with_keys_subjects_and_labels_is_split() -> None:
         ),
         ("subject-kfold", {"folds": 3}, "^folds=3, expected 2 to 2"),
         ("subject-kfold", {"folds": 2, "fold": 2}, "^fold=2, expected an integer from 0 to 1"),
+        ("subject-kfold", {"folds": 2.0}, "^folds=2.0, expected 2 to 2"),
+        ("original-random", {"seed": 1 << 64}, "^seed=18446744073709551616, expected an integer"),
+        ("original-random", {"seed": None}, "^seed=None, expected an integer"),
+        ("fold", {"fold": 1.0}, "^fold=1.0, expected an integer"),
         ("loso", {}, "^kind='loso' needs the subject.*subject='A'"),
         ("loso", {"subject": "C"}, "^subject='C' is not in the dataset"),
     ],
@@ -93,6 +102,32 @@ def test_a_bad_argument_of_make_split_is_named(
 ) -> None:
     with pytest.raises(InputError, match=words):
         make_split(Labelled(), kind, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Split(kind="list", train="S005_001", val=()), "^train='S005_001', expected sev"),  # type: ignore[arg-type]
+        (lambda: Split(kind="list", train=(), val=(3, 4)), "^val: 3 is no key"),  # type: ignore[arg-type]
+        (lambda: BuildOptions(streams="rgb"), "^streams='rgb', expected rgb, flow or both"),  # type: ignore[arg-type]
+        (lambda: BuildOptions(apex=3), "^apex=3, expected last"),  # type: ignore[arg-type]
+        (lambda: BuildOptions(shard_bytes=0.0), "^shard_bytes=0.0, expected an integer"),  # type: ignore[arg-type]
+        (lambda: BuildOptions(seed=1 << 64), "^seed=18446744073709551616, expected an integer"),
+        (lambda: ScanOptions(allow_gaps="no"), "^allow_gaps='no', expected True or False"),  # type: ignore[arg-type]
+        (lambda: verify_dataset("nowhere", workers=1.5), "^workers=1.5, expected 0"),  # type: ignore[arg-type]
+        (lambda: verify_dataset("nowhere", workers=True), "^workers=True, expected 0"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_and_not_cast(
+    make: Callable[[], object], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+def test_numpys_numbers_become_pythons() -> None:
+    options = BuildOptions(width=np.int64(64), height=np.int32(48), bound_px=np.float32(5))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(asdict(options)))["bound_px"] == 5.0
 
 
 @pytest.mark.parametrize("package", ["shard_builder", "pipelines", "models", "train"])
