@@ -93,7 +93,7 @@ def make_contenders(release: Path, scratch: Path, worker_counts: Sequence[int]) 
     num_pairs = sum(len(sequence.frames) - 1 for sequence in sequences)
 
     def command(word: str, *options: object) -> Callable[[int], int]:
-        def run(epoch: int) -> int:
+        def run(_epoch: int) -> int:
             shutil.rmtree(scratch / "out", ignore_errors=True)
             run_ckshard(word, release, scratch / "out", *options)
             return num_pairs

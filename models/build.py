@@ -41,7 +41,7 @@ def build_model(
     dropout: float | None = None,
     original_head: bool = False,
     class_names: Sequence[str] = (),
-    on_notice: Callable[[str], None] = lambda text: None,
+    on_notice: Callable[[str], None] = lambda _text: None,
 ) -> nn.Module:
     """Build a network that turns (N, C, 224, 224) images into (N, num_classes) logits.
 
@@ -111,7 +111,7 @@ def build_model(
             origin=weights,
             head=name,
             keep_head=not is_other,
-            on_notice=on_notice if pretrained.is_file else lambda text: None,
+            on_notice=on_notice if pretrained.is_file else lambda _text: None,
         )
         is_timms = is_timm(arch) and not pretrained.is_file
         if stream == "rgb" and is_timms and (statistics := foreign_statistics(arch)):

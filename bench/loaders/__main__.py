@@ -108,7 +108,7 @@ def open_peer(row: Peer, windows: Windows) -> Iterator[Contender]:
             engine=row.module.replace("_", "-"),
             codec=row.codec,
             dtype="uint8",
-            run_epoch=lambda epoch: sum(map(len, start_epoch())),
+            run_epoch=lambda _epoch: sum(map(len, start_epoch())),
         )
 
 
@@ -129,7 +129,7 @@ def open_own(row: Own, windows: Windows, device: str) -> Iterator[Contender]:
             dataset, "flow", rows=rows, training=True, batch_size=BATCH_SIZE, reading=reading
         ) as loader:
 
-            def run_epoch(epoch: int) -> int:
+            def run_epoch(_epoch: int) -> int:
                 num_samples = sum(len(batch.keys) for batch in loader)
                 if device != "cpu":
                     torch.cuda.synchronize()
@@ -160,7 +160,7 @@ def measure_loaders(
     repeats: int,
     seconds: float,
     only: Sequence[str] = (),
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Record:
     """Measure in turns what runs here and return the record, with the reason for what does not.
 

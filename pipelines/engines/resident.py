@@ -34,7 +34,7 @@ class ResidentEngine:
 
     Args:
         reader: Where planes come from.
-        batch_size: Largest number of samples in a request; it decides nothing here.
+        _batch_size: As of every engine; it decides nothing here.
         reading: Threads, depth, dtype, device and the limit of the memory.
         damage: Reads samples, and what stands in for damaged ones.
 
@@ -43,7 +43,7 @@ class ResidentEngine:
     """
 
     def __init__(
-        self, reader: PlaneReader, batch_size: int, reading: Reading, damage: DamagePolicy
+        self, reader: PlaneReader, _batch_size: int, reading: Reading, damage: DamagePolicy
     ) -> None:
         self._reader, self._damage, self._depth = reader, damage, reading.prefetch_depth
         self._device, self._dtype = reading.torch_device, reading.dtype

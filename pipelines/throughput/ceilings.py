@@ -73,5 +73,5 @@ def _threads(
             engine=engine,
             codec=reader.members.codec,
             dtype="uint8",
-            run_epoch=lambda epoch: sum(pool.map(work, range(num_threads))),
+            run_epoch=lambda _epoch: sum(pool.map(work, range(num_threads))),
         )

@@ -137,7 +137,7 @@ def run_consumer(
     options: BenchOptions,
     consumer: ConsumerOptions,
     *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[WaitRecord]:
     """Measure what the device waits for each loader, long and short epochs in turns.
 

@@ -47,7 +47,7 @@ def run_bench(
     dataset: Dataset,
     options: BenchOptions,
     *,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[BenchRecord]:
     """Measure everything that this machine has, in turns.
 
@@ -97,7 +97,7 @@ def _loader(
     rows = np.tile(rows, -(-max(EPOCH_SAMPLES, options.batch_size) // len(rows)))
     with case.open(dataset, stream, rows, options) as loader:
 
-        def run_epoch(epoch: int) -> int:
+        def run_epoch(_epoch: int) -> int:
             # Each loop is the next epoch, read ahead over the border as in training.
             num_samples = sum(len(batch.keys) for batch in loader)
             if case.device != "cpu":
@@ -129,7 +129,7 @@ def _png_tree(dataset: Dataset, stream: StreamName, options: BenchOptions) -> It
             engine="png-tree",
             codec="png",
             dtype="uint8",
-            run_epoch=lambda epoch: sum(len(images) for images in loader),
+            run_epoch=lambda _epoch: sum(len(images) for images in loader),
         )
 
 

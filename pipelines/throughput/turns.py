@@ -36,7 +36,7 @@ def measure_in_turns(
     *,
     repeats: int,
     seconds: float,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, list[float]]:
     """Measure contenders in turns, so that a disturbance hits all alike; each warms up once.
 

@@ -68,7 +68,7 @@ def build_dataset(
     overwrite: bool = False,
     take_over: bool = False,
     executor: Executor | None = None,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> BuildReport:
     """Build a dataset folder; the same source and options give the same bytes, whatever runs them.
 

@@ -64,7 +64,7 @@ def prepare_trees(
     bound_px: float = 10.0,
     workers: int = 1,
     take_over: bool = False,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PrepareReport:
     """Write the original's two trees.
 

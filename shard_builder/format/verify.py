@@ -56,7 +56,7 @@ def verify_dataset(
     *,
     quick: bool = False,
     workers: int = 1,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> VerifyReport:
     """Check manifest, files, tars and indexes against each other, and decode every member.
 

@@ -72,11 +72,11 @@ def _burn_counter(path: Path) -> None:
     cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
 
 
-def _gap(frames: list[Path], label: Path) -> None:
+def _gap(frames: list[Path], _label: Path) -> None:
     frames[2].unlink()
 
 
-def _starts_at_two(frames: list[Path], label: Path) -> None:
+def _starts_at_two(frames: list[Path], _label: Path) -> None:
     frames[0].unlink()
 
 
@@ -86,11 +86,11 @@ def _one_frame(frames: list[Path], label: Path) -> None:
     label.rename(label.with_name(frames[0].stem + "_emotion.txt"))
 
 
-def _label_nine(frames: list[Path], label: Path) -> None:
+def _label_nine(_frames: list[Path], label: Path) -> None:
     label.write_text("   9.0000000e+00\n")
 
 
-def _label_text(frames: list[Path], label: Path) -> None:
+def _label_text(_frames: list[Path], label: Path) -> None:
     label.write_text("happy\n")
 
 
@@ -98,16 +98,16 @@ def _two_labels(frames: list[Path], label: Path) -> None:
     label.with_name(frames[1].stem + "_emotion.txt").write_text("   1.0000000e+00\n")
 
 
-def _label_without_images(frames: list[Path], label: Path) -> None:
+def _label_without_images(frames: list[Path], _label: Path) -> None:
     for path in frames:
         path.unlink()
 
 
-def _truncated_png(frames: list[Path], label: Path) -> None:
+def _truncated_png(frames: list[Path], _label: Path) -> None:
     frames[1].write_bytes(frames[1].read_bytes()[:1000])
 
 
-def _other_size(frames: list[Path], label: Path) -> None:
+def _other_size(frames: list[Path], _label: Path) -> None:
     image = cv2.imread(str(frames[1]), cv2.IMREAD_UNCHANGED)
     assert image is not None
     cv2.imwrite(str(frames[1]), image[:-10])

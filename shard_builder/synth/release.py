@@ -53,7 +53,7 @@ def write_release(
     take_over: bool = False,
     quirks: bool = False,
     broken: str = "",
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> ReleaseSummary:
     """Write a release in CK+'s own layout: images, emotion labels 1..7 and landmarks.
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -126,3 +127,45 @@ def test_a_tar_that_became_shorter_is_found_before_an_epoch(
             next(iter(views))
         with pytest.raises(DatasetError, match=tar.name):
             dataset.check_sizes()
+
+
+SHORTENED = """
+import os, sys
+from pathlib import Path
+import typer
+from pipelines import make_loader, open_dataset
+from shard_builder.console import run_app
+
+app = typer.Typer()
+
+@app.command()
+def main(path: Path) -> None:
+    with open_dataset(path) as dataset:
+        with make_loader(dataset, "flow", training=False, batch_size=4) as loader:
+            batches = iter(loader)
+            next(batches)
+            print("open", flush=True)
+            for tar in path.glob("flow-*.tar"):
+                os.truncate(tar, 0)
+            for _ in batches:
+                pass
+
+run_app(app, prog_name="reader")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' maps end otherwise")
+def test_a_tar_cut_short_in_the_middle_of_an_epoch_ends_a_command_with_the_place(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """What is mapped and gone cannot be caught; faulthandler says where it was."""
+    shutil.copytree(tiny_dataset, tmp_path / "dataset")
+    done = subprocess.run(
+        [sys.executable, "-c", SHORTENED, tmp_path / "dataset"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "open\n" and done.returncode == -signal.SIGBUS, done.stderr
+    assert "Fatal Python error: Bus error" in done.stderr
+    assert "members.py" in done.stderr or "planes.py" in done.stderr, done.stderr

@@ -34,8 +34,8 @@ def run_folds(
     options: CvOptions,
     *,
     take_over: bool = False,
-    on_notice: Callable[[str], None] = lambda text: None,
-    on_fold: Callable[[int, str], None] = lambda fold, text: None,
+    on_notice: Callable[[str], None] = lambda _text: None,
+    on_fold: Callable[[int, str], None] = lambda _fold, _text: None,
 ) -> int:
     """Train and test the folds that are not finished.
 

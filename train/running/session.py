@@ -222,7 +222,7 @@ def make_model(
     ranks: Ranks,
     class_names: Sequence[str],
     *,
-    on_notice: Callable[[str], None] = lambda text: None,
+    on_notice: Callable[[str], None] = lambda _text: None,
 ) -> nn.Module:
     """Build the net on its device; its random weights follow from the seed."""
     torch.manual_seed(config.seed)

@@ -39,7 +39,7 @@ class StopSignal:
         """Whether nohup or a shell told this process to live on."""
         return number != signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self.number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number

@@ -68,7 +68,7 @@ class TrainRun:
     is_resumed: bool
     has_checkpoint: bool
 
-    def train(self, *, on_row: Callable[[Row], None] = lambda row: None) -> TrainingResult:
+    def train(self, *, on_row: Callable[[Row], None] = lambda _row: None) -> TrainingResult:
         """Train until the last epoch or a stop signal, then draw the curves.
 
         Args:

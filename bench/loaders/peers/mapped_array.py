@@ -31,7 +31,7 @@ class MappedWindows(Dataset[torch.Tensor]):
         return self._cut(self._windows[index])
 
 
-def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
+def epochs(windows: Windows, _codec: str) -> AbstractContextManager[Any]:
     """Deliver windows of one .npy file."""
     path = windows.folder / "windows.npy"
     stored = open_memmap(path, mode="w+", dtype=np.uint8, shape=(windows.num_samples, *SHAPE))

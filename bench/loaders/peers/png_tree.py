@@ -17,7 +17,7 @@ MAX_SAMPLES = 256
 """Slow as it is, a longer epoch would hide no cost of starting one."""
 
 
-def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
+def epochs(windows: Windows, _codec: str) -> AbstractContextManager[Any]:
     """Deliver windows that are decoded, resized and cut file by file."""
     samples = [
         [file for pair in zip(xs, ys, strict=True) for file in pair]
