@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,17 @@ def test_a_state_of_other_samples_is_refused(change: dict[str, object], tiny_dat
             pytest.raises(InputError, match="saved with another dataset, stream, split"),
         ):
             other.load_state_dict(state)
+
+
+def test_a_dataset_that_was_moved_is_the_same(tiny_dataset: Path, tmp_path: Path) -> None:
+    with open_dataset(tiny_dataset) as dataset, loader_of(dataset) as loader:
+        batches = iter(loader)
+        next(batches)
+        state, following = loader.state_dict(), next(batches).keys
+    shutil.copytree(tiny_dataset, tmp_path / "elsewhere")
+    with open_dataset(tmp_path / "elsewhere") as dataset, loader_of(dataset) as loader:
+        loader.load_state_dict(state)
+        assert next(iter(loader)).keys == following
 
 
 def test_a_state_at_the_very_end_of_an_epoch_gives_an_empty_rest(tiny_dataset: Path) -> None:

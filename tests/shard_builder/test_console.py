@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from shard_builder.console import name_flags
 from shard_builder.errors import CkError, InputError
 from shard_builder.split import make_split
 from shard_builder.synth.options import ReleaseOptions
-from tests.programs import assert_refused, ckshard
+from tests.programs import CKSHARD, assert_refused, ckshard
 
 
 def test_an_input_error_is_a_value_error_and_names_the_argument() -> None:
@@ -108,3 +109,23 @@ def test_only_python_writes_to_the_terminal(tmp_path: Path) -> None:
         [sys.executable, program, "--debug"], capture_output=True, text=True, check=False
     )
     assert "chatter" in done.stderr and "Traceback" in done.stderr
+
+
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(tiny_dataset: Path) -> None:
+    command = [CKSHARD, "inspect", str(tiny_dataset)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_narrow_terminal_shows_every_name(tiny_dataset: Path) -> None:
+    done = subprocess.run(
+        [CKSHARD, "inspect", str(tiny_dataset)],
+        env=os.environ | {"COLUMNS": "20", "FORCE_COLOR": "1", "TERM": "xterm"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0 and "surprise" in done.stdout, done

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,24 @@ def test_windows_are_printed_as_they_come_and_the_clip_at_the_end(
     assert windows[0].startswith("   0.50 s  frames 1 to 6: ")
     frames = len(list(sequence.glob("*.png")))
     assert f"{frames} frames ({frames / 10:.1f} s)" in text and "fused" in text
+
+
+def test_ctrl_c_ends_it_and_leaves_no_half_video(
+    cktrain: Cktrain,
+    runs: dict[str, Path],
+    sequence: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("train.prediction.predict._clip_record", interrupt)
+    words = (runs["flow"], sequence, "--out", tmp_path / "out", "--overlay", tmp_path / "a.mp4")
+    code, _, error = cktrain("predict", *words)
+    assert code == 130 and "Traceback" not in error
+    assert [path.name for path in tmp_path.iterdir() if path.name != "out"] == []
+    assert not list((tmp_path / "out").glob("*.png"))
 
 
 @pytest.mark.parametrize(
