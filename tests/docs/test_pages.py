@@ -48,7 +48,7 @@ def flags_of_commands() -> dict[str, set[str]]:
         for group in (typer.main.get_command(app), typer.main.get_command(joined)):
             for name, command in getattr(group, "commands").items():  # noqa: B009
                 names = {flag for option in command.params for flag in option.opts}
-                flags[f"{program} {name}"] = names | {"--help", "--debug"}
+                flags[f"{program} {name}"] = names | {"--help", "--debug", "--version"}
     flags["cktrain cv"] |= flags["cktrain flow"]  # cv hands the training options on
     return flags
 
@@ -135,6 +135,19 @@ def test_named_tests_exist(page: Path) -> None:
     for file, function in TEST.findall(page.read_text(encoding="utf-8")):
         texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob(file)]
         assert any(f"def {function}(" in text for text in texts), f"{file}::{function}"
+
+
+def test_every_row_of_the_robustness_tables_names_tests_that_exist() -> None:
+    tests = {
+        path.stem for path in (ROOT / "tests").rglob("test_*.py") if "def test_" in path.read_text()
+    }
+    text = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    rows = [row for row in rows if not row.startswith(("| situation", "|---"))]
+    assert len(rows) > 60
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row.split("|")[-2])
+        assert named and set(named) <= tests, row
 
 
 def test_every_item_of_the_original_names_a_test_or_another_item() -> None:
