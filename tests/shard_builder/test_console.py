@@ -123,7 +123,7 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word(tiny_dataset: Path
 def test_a_narrow_terminal_shows_every_name(tiny_dataset: Path) -> None:
     done = subprocess.run(
         [CKSHARD, "inspect", str(tiny_dataset)],
-        env=os.environ | {"COLUMNS": "20", "FORCE_COLOR": "1", "TERM": "xterm"},
+        env=os.environ | {"COLUMNS": "40", "FORCE_COLOR": "1", "TERM": "xterm"},
         capture_output=True,
         text=True,
         timeout=60,
