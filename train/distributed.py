@@ -56,30 +56,43 @@ class Ranks:
                 dist.barrier()
 
 
+def ranks_of_environment() -> Ranks:
+    """Return this process's place in the job that torchrun describes; without one, the only one."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size <= 1:
+        return Ranks()
+    return Ranks(
+        rank=int(os.environ["RANK"]),
+        local_rank=int(os.environ["LOCAL_RANK"]),
+        world_size=world_size,
+    )
+
+
 @contextmanager
-def join_ranks(*, use_cuda: bool) -> Iterator[Ranks]:
+def join_ranks(device: torch.device) -> Iterator[Ranks]:
     """Join the job that torchrun describes in the environment; without one, be the only rank.
 
     A process that is in it already stays in it: a job cannot be joined again.
+
+    Args:
+        device: The device of this rank; it decides between NCCL and gloo.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
-        yield Ranks()
-        return
-    ranks = Ranks(
-        rank=int(os.environ["RANK"]),
-        local_rank=int(os.environ["LOCAL_RANK"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
-    )
-    if dist.is_initialized():
+    ranks = ranks_of_environment()
+    if ranks.world_size == 1 or dist.is_initialized():
         yield ranks
         return
-    if use_cuda:
-        torch.cuda.set_device(ranks.local_rank)
-    dist.init_process_group("nccl" if use_cuda else "gloo", timeout=TIMEOUT)
+    on_gpu = device.type == "cuda"
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo", timeout=TIMEOUT, device_id=device if on_gpu else None
+    )
     try:
         yield ranks
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        # To destroy a group waits for what is queued; the other ranks may never answer that.
+        if dist.is_initialized():
+            dist.distributed_c10d._abort_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 @contextmanager

@@ -52,7 +52,7 @@ FLOORS = {
     ),
     "models": ("heads fusion tensor_file", "weights timm_nets", "build"),
     "train": (
-        "config device distributed",
+        "config device distributed figures",
         "running",
         "prediction",
         "evaluation",

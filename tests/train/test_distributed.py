@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,18 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+import torch.distributed as dist
 
-from tests.train.tiny_net import ENVIRONMENT, PROGRAM, command, wait_for_rows, weights
+from tests.train.tiny_net import (
+    ENVIRONMENT,
+    PROGRAM,
+    Cktrain,
+    Train,
+    command,
+    wait_for_rows,
+    weights,
+)
+from train.distributed import join_ranks
 from train.running.run_folder import read_metrics
 
 
@@ -23,6 +34,61 @@ def torchrun(*words: str, ranks: int = 2) -> list[str]:
         f"--nproc-per-node={ranks}",
         *words[1:],
     ]
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """The second rank of two; the list notes what is asked of torch.distributed."""
+    calls: list[tuple[object, ...]] = []
+    for name, value in (("RANK", 1), ("LOCAL_RANK", 1), ("WORLD_SIZE", 2)):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(
+        dist,
+        "init_process_group",
+        lambda backend, *, timeout, device_id: calls.append((backend, device_id)),
+    )
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: calls.append(("destroy",)))
+    monkeypatch.setattr(
+        dist.distributed_c10d, "_abort_process_group", lambda: calls.append(("abort",))
+    )
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("device", "backend"), [(torch.device("cuda", 1), "nccl"), (torch.device("cpu"), "gloo")]
+)
+def test_a_group_knows_its_device_and_is_aborted_after_an_error(
+    device: torch.device, backend: str, group: list[tuple[object, ...]]
+) -> None:
+    begun = (backend, device if backend == "nccl" else None)
+    with join_ranks(device) as ranks:
+        assert (ranks.rank, ranks.world_size) == (1, 2)
+    assert group == [begun, ("destroy",)]
+    group.clear()
+    with pytest.raises(KeyboardInterrupt), join_ranks(device):
+        raise KeyboardInterrupt
+    assert group == [begun, ("abort",)]
+
+
+def test_a_gpu_by_number_is_refused_under_torchrun_also_where_the_run_says_so(
+    train: Train,
+    cktrain: Cktrain,
+    tiny_dataset: Path,
+    group: list[tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    run = train(epochs=1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    record = json.loads((run / "config.json").read_text())
+    record["options"]["device"] = "cuda:1"
+    (run / "config.json").write_text(json.dumps(record))
+    for words in (("--out", run, "--resume"), ("--out", run.parent / "new", "--device", "cuda:1")):
+        code, _, err = cktrain("flow", tiny_dataset, *words)
+        assert code == 2 and "is one GPU, but each of 2 ranks needs its own" in err
+        assert len(err.strip().splitlines()) == 1
+    assert not group
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,13 +55,13 @@ def run_both(
         The exit code of the first run that did not reach its end, else 0.
     """
     from train.device import choose_device
-    from train.distributed import join_ranks
+    from train.distributed import join_ranks, ranks_of_environment
     from train.evaluation.evaluate import evaluate_runs
 
     own = chosen["rgb"][0]
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    use_cuda = choose_device(own.device, local_rank=local_rank).type == "cuda"
-    with join_ranks(use_cuda=use_cuda) as ranks:
+    ranks = ranks_of_environment()
+    device = choose_device(own.device, local_rank=ranks.local_rank, world_size=ranks.world_size)
+    with join_ranks(device):
         if not resume:
             check_both(chosen, dataset, out)
         for stream, (config, given) in chosen.items():
@@ -73,9 +72,13 @@ def run_both(
                 return code
     if ranks.is_first:
         runs, test = [out / stream for stream in chosen], out / "test"
-        workers, device = own.workers or None, own.device
         report = evaluate_runs(
-            runs, dataset, out=test, workers=workers, device=device, take_over=take_over
+            runs,
+            dataset,
+            out=test,
+            workers=own.workers or None,
+            device=own.device,
+            take_over=take_over,
         )
         print_report(report, test)
     return 0

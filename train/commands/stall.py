@@ -18,13 +18,15 @@ WAIT_POINTS = 5.0
 
 
 @with_training_options(
-    only=("arch", "batch_size", "stack_length", "precision", "device", "workers")
+    only=("arch", "batch_size", "iter_size", "stack_length", "precision", "device", "workers")
 )
 def stall_test(
     context: typer.Context,
     dataset: DatasetArgument,
     stream: Annotated[str, typer.Option(help="rgb or flow.")] = "flow",
-    steps: Annotated[int, typer.Option(help="Measured steps of a repeat.")] = 10,
+    steps: Annotated[
+        int, typer.Option(help="Measured steps of a repeat, of --iter-size batches.")
+    ] = 10,
     warmup: Annotated[int, typer.Option(help="Steps before the first repeat.")] = 2,
     repeats: Annotated[int, typer.Option(help="Interleaved repeats of each case, at least 3.")] = 5,
     baseline: Annotated[
@@ -60,8 +62,8 @@ def stall_table(record: dict[str, Any]) -> Table:
     """Tabulate speed with its range, the wait for data, and the ratio to synthetic batches."""
     results, ratios = record["results"], ratios_to_synthetic(record)
     table = make_table(
-        f"{record['arch']}, {record['stream']} stream, batch {record['batch_size']},"
-        f" {record['codec']}, {record['device_name']}",
+        f"{record['arch']}, {record['stream']} stream, batch {record['batch_size']}"
+        f" x {record['iter_size']}, {record['codec']}, {record['device_name']}",
         *("batches", "precision", "layout"),
         *("samples/s", "range", "of synthetic", "data wait"),
         num_left=3,

@@ -135,5 +135,6 @@ def closing_lines(run: TrainRun, result: TrainingResult) -> list[str]:
             f"This run is bound by {bound}: {times.data_wait_pct:.1f} % of the time went into"
             f" waiting for data ({times.samples_per_s:.1f} samples/s)"
             f"{advice if bound == 'data' else ''}."
+            f" Between epochs (validation, checkpoints) {times.between_s:.1f} s went by besides."
         )
     return lines

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from shard_builder.untrusted.text import plain_label
 from train.evaluation.statistics import Metrics
-from train.running.figures import INK, draw_confusion, make_figure, save_figure
+from train.figures import INK, draw_confusion, make_figure, save_figure
 
 FAINT = "#5a6875"
 

@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from models.fusion import Probs
 from shard_builder.images import Image, resize_image
 from shard_builder.untrusted.text import clean, plain_label
-from train.running.figures import INK, make_figure, save_figure
+from train.figures import INK, make_figure, save_figure
 
 STREAM_COLOURS = {"rgb": "#7fa8d1", "flow": "#e3a857", "fused": "#2f4b63"}
 THUMBNAIL_HEIGHT_PX = 120

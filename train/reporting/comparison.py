@@ -15,9 +15,9 @@ from shard_builder.untrusted.text import clean
 from train.evaluation.statistics import Metrics, mcnemar_exact
 from train.evaluation.stored_test import StoredTest, read_test_scores
 from train.evaluation.table_cells import METRIC_COLUMNS, metric_cells
+from train.figures import draw_comparison, png_of
 from train.reporting.report import current_test, fitting_dataset
 from train.reporting.report_page import settings_of
-from train.running.figures import draw_comparison, png_of
 from train.running.run_folder import RunRecord, read_metrics, read_run
 
 TEMPLATE = "comparison.html.j2"

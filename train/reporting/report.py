@@ -21,8 +21,8 @@ from train.evaluation.cv_summary import read_folds, title_of
 from train.evaluation.evaluate import PREDICTIONS_NAME, TITLES, evaluate_runs
 from train.evaluation.stored_test import TEST_NAME, StoredTest, read_test, why_stale
 from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells
+from train.figures import png_of
 from train.reporting.report_page import Page
-from train.running.figures import png_of
 from train.running.run_folder import CONFIG_NAME, RunDataset, read_run
 
 TEMPLATE = "report.html.j2"

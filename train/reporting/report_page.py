@@ -24,7 +24,7 @@ from shard_builder.untrusted.records import read_lines
 from shard_builder.untrusted.text import clean
 from train.evaluation.statistics import ClassMetrics, Metrics, Share
 from train.evaluation.table_cells import metric_cells
-from train.running.figures import draw_curves, png_of
+from train.figures import draw_curves, png_of
 from train.running.run_folder import RunRecord, read_metrics, torn_notice
 from train.running.stall import bound_by
 
@@ -119,11 +119,13 @@ class Page:
             for name in ("data_wait_pct", "samples_per_s", "compute_samples_per_s")
         )
         worst = max(row["data_wait_pct"] for row in rows)
+        between = sum(row.get("between_s", 0.0) for row in rows)
         self.throughput = [
             f"{speed:.1f} samples/s on average over {len(rows)} epochs,"
             f" {alone:.1f} if data were free.",
             f"Data wait: {wait:.2f} % on average, {worst:.2f} % in the worst epoch."
             f" The run is bound by {bound_by(wait)}.",
+            f"Between epochs (validation, checkpoints): {between:.1f} s in all, in neither figure.",
         ]
         self.cards.append(("data wait", f"{wait:.2f} %", f"{speed:.1f} samples/s"))
 

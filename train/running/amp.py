@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,6 @@ import torch
 from shard_builder.errors import InputError
 from shard_builder.untrusted.text import clean
 from train.device import DTYPES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
-    """What one step did.
-
-    Args:
-        grad_norm: Norm of all gradients before clipping, also where it is not finite.
-        is_taken: Whether the weights moved; only fp16 skips steps, when its loss scale was too
-            large.
-    """
-
-    grad_norm: float
-    is_taken: bool
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -52,31 +37,50 @@ def load_scale(scaler: torch.amp.GradScaler, state: dict[str, Any], *, origin: P
     scaler.load_state_dict(state)
 
 
-def optimizer_step(
+def gradient_norm(
     parameters: Iterable[torch.nn.Parameter],
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     *,
     clip_grad: float,
-) -> StepResult:
-    """Finish an accumulation: unscale, clip, step if the gradients are finite, zero the gradients.
-
-    With fp16 a step of non-finite gradients is skipped and the scale halved; the caller decides
-    what it means otherwise. It waits for the device once, to read the norm.
+) -> torch.Tensor:
+    """Unscale and clip accumulated gradients; the host does not wait for the device.
 
     Args:
         parameters: The trained parameters, with accumulated gradients.
         optimizer: Their optimizer.
         scaler: From :func:`make_scaler`.
-        clip_grad: Largest norm of all gradients; 0 does not clip.
+        clip_grad: Largest norm of all gradients; 0 does not clip, and multiplies none.
+
+    Returns:
+        Norm of all gradients before clipping, ``float32`` (), on their device.
     """
     scaler.unscale_(optimizer)
-    limit = clip_grad if clip_grad > 0 else float("inf")
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
-    is_finite = norm < float("inf")  # False for NaN too
-    if is_finite or scaler.is_enabled():
-        # It leaves the weights alone where the scaler found a non-finite gradient.
-        scaler.step(optimizer)
-    scaler.update()
+    trained = [parameter for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+    if clip_grad > 0:
+        torch.nn.utils.clip_grads_with_norm_(trained, clip_grad, norm)
+    return norm
+
+
+def take_step(
+    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, *, is_finite: bool
+) -> None:
+    """Step if the gradients are finite, adapt the scale of the loss, zero the gradients.
+
+    Args:
+        optimizer: The optimizer.
+        scaler: From :func:`make_scaler`; it halves its scale after gradients that are not finite.
+        is_finite: Whether the norm of the gradients is. It was read already: the scaler's own
+            ``step`` would wait for the device once more.
+    """
+    if is_finite:
+        optimizer.step()
+        scaler.update()
+    elif scaler.is_enabled():
+        state = scaler.state_dict()
+        scaler.update()
+        # By itself it would not halve where each gradient is finite and only their norm is not.
+        halved = {"scale": state["scale"] * state["backoff_factor"], "_growth_tracker": 0}
+        scaler.load_state_dict(state | halved)
     optimizer.zero_grad(set_to_none=True)
-    return StepResult(grad_norm=norm, is_taken=is_finite)

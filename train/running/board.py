@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from pipelines.streams import kind_of
-from train.running.figures import draw_confusion, make_figure
+from train.figures import draw_confusion, make_figure
 from train.running.run_folder import RunFolder
 
 NUM_PICTURES = 4

@@ -118,6 +118,7 @@ class EpochRow(MetricsRow):
     data_wait_pct: Annotated[float, Meta(ge=0, le=100)]
     samples_per_s: Annotated[float, Meta(ge=0, le=1e12)]
     compute_samples_per_s: Annotated[float, Meta(ge=0, le=1e12)]
+    between_s: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
     num_skipped_steps: Count
     num_damaged: Count
 

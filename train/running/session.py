@@ -24,7 +24,7 @@ from shard_builder.errors import InputError
 from shard_builder.format.manifest import manifest_sha256
 from shard_builder.split import Split
 from train.config import TrainConfig
-from train.device import DTYPES, choose_device, choose_precision
+from train.device import DTYPES, choose_device, choose_precision, make_deterministic
 from train.distributed import Ranks
 from train.running.amp import load_scale, make_scaler
 from train.running.checkpoint import Checkpoint, Progress
@@ -45,6 +45,7 @@ class Session:
         class_weights: Weight of each class in the loss (classes,).
         step_sums: Loss, correct and samples of the accumulation in progress on this rank,
             ``float64`` (3,).
+        val_loader: None where nothing is validated: in the stall test.
     """
 
     config: TrainConfig
@@ -60,7 +61,7 @@ class Session:
     ema: AveragedModel | None
     scaler: torch.amp.GradScaler
     train_loader: Loader
-    val_loader: Loader
+    val_loader: Loader | None
     output_of_class: torch.Tensor
     class_weights: torch.Tensor
     notices: tuple[str, ...]
@@ -97,7 +98,8 @@ class Session:
     def close(self) -> None:
         """Stop the loaders."""
         self.train_loader.close()
-        self.val_loader.close()
+        if self.val_loader is not None:
+            self.val_loader.close()
 
     def to_checkpoint(self, *, with_optimizer: bool = True) -> dict[str, Any]:
         """Return the run as plain values and tensors, enough to use the net without the dataset.
@@ -173,17 +175,24 @@ class Session:
 
 
 def open_session(
-    config: TrainConfig, dataset: Dataset, split: Split, ranks: Ranks, *, pretrained: bool = True
+    config: TrainConfig,
+    dataset: Dataset,
+    split: Split,
+    ranks: Ranks,
+    *,
+    pretrained: bool = True,
+    is_validated: bool = True,
 ) -> Session:
-    """Build the net, with pretrained weights unless a checkpoint follows, and both loaders.
+    """Build the net, with pretrained weights unless a checkpoint follows, the optimizer and both
+    loaders, or that of training alone.
 
     Raises:
         InputError: If an option does not fit the dataset, the split or the machine.
     """
-    device = choose_device(config.device, local_rank=ranks.local_rank)
-    precision = choose_precision(config.precision, device)
     if config.deterministic:
-        torch.use_deterministic_algorithms(True)
+        make_deterministic()
+    device = choose_device(config.device, local_rank=ranks.local_rank, world_size=ranks.world_size)
+    precision = choose_precision(config.precision, device)
     torch.backends.cudnn.benchmark = not config.deterministic
     notices = [*check_classes(dataset, split, untrained=config.untrained)]
     outputs = outputs_of_classes(dataset, original_head=config.original_head)
@@ -191,7 +200,8 @@ def open_session(
     begun = config if pretrained else replace(config, weights="none")
     model = make_model(begun, device, ranks, dataset.class_names, on_notice=notices.append)
     make = partial(loader_of, config, dataset, ranks=ranks, device=device, precision=precision)
-    train_loader, val_loader = make(split.train, training=True), make(split.val, training=False)
+    train_loader = make(split.train, training=True)
+    val_loader = make(split.val, training=False) if is_validated else None
     optimizer = make_optimizer(model, config)
     num_steps = -(-train_loader.num_samples // config.step_size)
     return Session(

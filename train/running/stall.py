@@ -20,21 +20,32 @@ FREE_PCT = 1.0
 class StallTimes:
     """Sums over some steps.
 
+    Wait and compute fill an epoch, from asking for its first batch to the end of its last step.
+    What comes between two epochs is neither, so it is in no share and no speed.
+
     Args:
         num_samples: Samples over all ranks.
-        wait_s: Seconds the device had nothing to do because no batch was there.
-        compute_s: Seconds between receiving a batch and being ready for the next.
+        wait_s: Seconds the device had nothing to do because no batch was there: from the end of
+            the work before to the moment when the batch may be used, its copy included. On the CPU
+            from asking for a batch to having it.
+        compute_s: Seconds between receiving a batch and being ready for the next: forward,
+            backward, the step, the exchange between ranks, and what the loop does besides, such as
+            a line of metrics.jsonl or a checkpoint within an epoch.
+        between_s: Seconds between epochs: validation, checkpoints, rows and figures; up to the
+            first batch that is asked for, and after the last epoch to the end.
     """
 
     num_samples: int = 0
     wait_s: float = 0.0
     compute_s: float = 0.0
+    between_s: float = 0.0
 
     def __add__(self, other: StallTimes) -> StallTimes:
         return StallTimes(
             num_samples=self.num_samples + other.num_samples,
             wait_s=self.wait_s + other.wait_s,
             compute_s=self.compute_s + other.compute_s,
+            between_s=self.between_s + other.between_s,
         )
 
     @property
@@ -55,11 +66,12 @@ class StallTimes:
         return self.num_samples / self.compute_s if self.compute_s else 0.0
 
     def to_record(self) -> dict[str, float]:
-        """Return the three figures of a metrics row."""
+        """Return the figures of a metrics row; ``between_s`` is the time before the epoch."""
         return {
             "data_wait_pct": round(self.data_wait_pct, 3),
             "samples_per_s": round(self.samples_per_s, 3),
             "compute_samples_per_s": round(self.compute_samples_per_s, 3),
+            "between_s": round(self.between_s, 3),
         }
 
 
@@ -83,6 +95,8 @@ class StallTimer:
         self._device = device
         self._marks: list[Any] = []
         self._num_samples = 0
+        self._taken_at: float | None = None
+        self._between_s = 0.0
 
     def iterate(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches."""
@@ -102,12 +116,19 @@ class StallTimer:
             self._mark()
         seconds = self._distances()
         times = StallTimes(
-            num_samples=self._num_samples, wait_s=sum(seconds[0::2]), compute_s=sum(seconds[1::2])
+            num_samples=self._num_samples,
+            wait_s=sum(seconds[0::2]),
+            compute_s=sum(seconds[1::2]),
+            between_s=self._between_s,
         )
-        self._marks, self._num_samples = [], 0
+        self._marks, self._num_samples, self._between_s = [], 0, 0.0
+        self._taken_at = time.perf_counter()
         return times
 
     def _mark(self) -> None:
+        if self._taken_at is not None:  # the device has been idle since, so the host's clock serves
+            self._between_s += time.perf_counter() - self._taken_at
+            self._taken_at = None
         if self._device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record(torch.cuda.current_stream(self._device))

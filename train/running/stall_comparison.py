@@ -5,33 +5,38 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.nn import functional
 
-from models.build import build_model
+from models.build import switch_to_training
 from pipelines.batch import Batch
 from pipelines.dataset import Dataset, open_dataset
-from pipelines.loader import make_loader
-from pipelines.plan.sampling import Sampling
-from pipelines.reading import Reading
+from pipelines.reading import Cache, EngineName
 from shard_builder.errors import InputError
 from shard_builder.machine import num_usable_cores
 from shard_builder.provenance import command_line, package_versions
+from shard_builder.split import Split
 from train.config import TrainConfig
-from train.device import DTYPES, choose_device, choose_precision, device_name
-from train.running.amp import autocast, make_scaler, optimizer_step
-from train.running.optimizer import make_optimizer
+from train.device import choose_device, choose_precision, device_name
+from train.distributed import Ranks
+from train.running.session import open_session
 from train.running.stall import StallTimer, StallTimes
+from train.running.step import iter_steps
 
-CACHE_EPOCHS = 4
-"""Epochs read before the cached case is measured: windows are random, so that one epoch decodes
-only part of the pairs."""
+UNMEASURED_EPOCHS = {"cached": 4, "resident": 1, "real": 0}
+"""Epochs read before a case is measured. Windows are random, so that one epoch decodes only part of
+the pairs; the first one of planes that are resident brings them all."""
+CACHES: dict[str, Cache] = {
+    "synthetic": "none",
+    "cached": "ram",
+    "resident": "device",
+    "real": "none",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +46,15 @@ class Case:
     Args:
         name: For the table.
         data: ``synthetic`` (one batch on the device, again and again), ``cached`` (planes decoded
-            in memory) or ``real``.
-        engine: ``cpu`` or ``dali``.
+            in memory), ``resident`` (planes decoded on the device) or ``real``.
+        engine: ``cpu`` or ``dali``; ``auto`` for planes on the device.
         precision: ``bf16``, ``fp16`` or ``fp32``.
         channels_last: Memory layout of net and images; False is NCHW.
     """
 
     name: str
-    data: Literal["synthetic", "cached", "real"]
-    engine: Literal["cpu", "dali"] = "cpu"
+    data: Literal["synthetic", "cached", "resident", "real"]
+    engine: EngineName = "cpu"
     precision: str
     channels_last: bool = True
 
@@ -62,9 +67,12 @@ def stall_cases(device: torch.device, precision: str, *, with_baseline: bool) ->
         Case(name="real, cpu engine", data="real", precision=precision),
     ]
     if device.type == "cuda":
-        cases.append(
-            Case(name="real, dali engine", data="real", engine="dali", precision=precision)
-        )
+        cases += [
+            Case(name="real, dali engine", data="real", engine="dali", precision=precision),
+            Case(
+                name="real, in device memory", data="resident", engine="auto", precision=precision
+            ),
+        ]
     if with_baseline:
         name = "synthetic, fp32 NCHW"
         cases.append(Case(name=name, data="synthetic", precision="fp32", channels_last=False))
@@ -84,9 +92,10 @@ def compare_stalls(
     """Measure every case ``repeats`` times, interleaved, and return the record.
 
     Args:
-        config: arch, stream, batch size and so on; each step is one batch.
+        config: arch, stream, batch size and so on. Each case trains as ``cktrain`` does with it,
+            from random weights, on sequences that fill whole steps.
         dataset_dir: Dataset folder.
-        steps: Measured steps of a repeat.
+        steps: Measured steps of the optimizer of a repeat, of ``iter_size`` batches.
         warmup: Steps before the first repeat of a case.
         repeats: Repeats of each case, at least 3.
         with_baseline: Also train fp32 NCHW.
@@ -106,7 +115,7 @@ def compare_stalls(
         dataset = stack.enter_context(open_dataset(dataset_dir))
         codec = dataset.stream(config.stream).codec
         runners = [
-            stack.enter_context(closing(_CaseRunner(case, config, dataset, device)))
+            stack.enter_context(closing(_CaseRunner(case, config, dataset, str(device))))
             for case in cases
         ]
         for runner in runners:
@@ -116,11 +125,12 @@ def compare_stalls(
             on_progress(done, len(runners) * repeats)
     return {
         "format": "ckshard-train-bench",
-        "version": 1,
+        "version": 2,
         "arch": config.arch,
         "stream": config.stream,
         "stack_length": config.stack_length,
         "batch_size": config.batch_size,
+        "iter_size": config.iter_size,
         "codec": codec,
         "steps": steps,
         "device": str(device),
@@ -133,58 +143,40 @@ def compare_stalls(
 
 
 class _CaseRunner:
-    """A net, its optimizer and its source of batches, kept warm over all repeats."""
+    """A training session of one case, kept warm over all repeats."""
 
-    def __init__(
-        self, case: Case, config: TrainConfig, dataset: Dataset, device: torch.device
-    ) -> None:
-        self._case, self._device = case, device
-        self._layout = torch.channels_last if case.channels_last else torch.contiguous_format
-        torch.manual_seed(config.seed)
-        self._model = build_model(
-            config.arch,
-            config.stream,
-            num_classes=len(dataset.class_names),
-            stack_length=config.stack_length,
+    def __init__(self, case: Case, config: TrainConfig, dataset: Dataset, device: str) -> None:
+        options = replace(
+            config,
+            device=device,
+            precision=case.precision,  # type: ignore[arg-type]
             weights="none",
-            dropout=config.dropout,
-        ).to(device, memory_format=self._layout)  # type: ignore[call-overload]
-        self._model.train()
-        self._optimizer = make_optimizer(self._model, config)
-        self._scaler = make_scaler(device, case.precision)
-        self._loader = make_loader(
-            dataset,
-            config.stream,
-            training=True,
-            batch_size=config.batch_size,
-            sampling=Sampling(stack_length=config.stack_length, seed=config.seed),
-            reading=Reading(
-                engine=case.engine,
-                device=device,
-                dtype=DTYPES[case.precision],
-                num_threads=config.workers or None,
-                cache="ram" if case.data == "cached" else "none",
-            ),
+            loader=case.engine,
+            cache=CACHES[case.data],
         )
-        self._batches = self._iterate()
+        self._case = case
+        self._session = open_session(
+            options, dataset, whole_steps(dataset, config), Ranks(), is_validated=False
+        )
+        self._timer = StallTimer(self._session.device)
+        switch_to_training(self._session.model)
+        self._layout = torch.channels_last if case.channels_last else torch.contiguous_format
+        self._session.model.to(memory_format=self._layout)
+        self._steps = iter_steps(
+            self._session, self._timer.iterate(self._batches()), is_asked_to_stop=lambda: False
+        )
         self._speeds: list[float] = []
         self._waits: list[float] = []
 
     def close(self) -> None:
-        """Stop the loader."""
-        self._batches.close()
-        self._loader.close()
+        """Stop the loaders."""
+        self._session.close()
 
     def run(self, steps: int) -> StallTimes:
         """Train some steps; return what they took."""
-        timer = StallTimer(self._device)
-        for batch in timer.iterate(itertools.islice(self._batches, steps)):
-            with autocast(self._device, self._case.precision):
-                outputs = self._model(batch.images)
-            loss = functional.cross_entropy(outputs.float(), batch.labels)
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            optimizer_step(self._model.parameters(), self._optimizer, self._scaler, clip_grad=0)
-        return timer.take()
+        for _ in itertools.islice(self._steps, steps):
+            pass
+        return self._timer.take()
 
     def measure(self, steps: int) -> None:
         """Train some steps and note their speed and their share of waiting."""
@@ -203,13 +195,25 @@ class _CaseRunner:
             "median_data_wait_pct": statistics.median(self._waits),
         }
 
-    def _iterate(self) -> Generator[Batch, None, None]:
+    def _batches(self) -> Iterable[Batch]:
+        """Return batches without end: the loader's, read ahead over the borders of epochs."""
+        loader = self._session.train_loader
         if self._case.data == "synthetic":
-            batch = next(iter(self._loader))
-            images = batch.images.clone().contiguous(memory_format=self._layout)
-            yield from itertools.repeat(replace(batch.clone(), images=images))
-        num_unmeasured = CACHE_EPOCHS if self._case.data == "cached" else 0
-        for epoch in itertools.count():
-            for batch in self._loader:  # the next epoch each time, read ahead over the border
-                if epoch >= num_unmeasured and batch.global_size == len(batch.keys):
-                    yield batch
+            batch = next(iter(loader)).clone()
+            loader.set_epoch(0)
+            images = batch.images.contiguous(memory_format=self._layout)
+            return itertools.repeat(replace(batch, images=images))
+        for _ in range(UNMEASURED_EPOCHS[self._case.data]):
+            for _batch in loader:
+                pass
+        return itertools.chain.from_iterable(itertools.repeat(loader))
+
+
+def whole_steps(dataset: Dataset, config: TrainConfig) -> Split:
+    """Return a split of which every epoch is whole steps, or one step of whole batches: a short
+    batch or step, which real data has and one batch again and again has not, is no stall.
+    """
+    num = len(dataset.keys)
+    unit = config.step_size if num >= config.step_size else config.batch_size
+    num_used = num // unit * unit or num  # fewer than a batch: the loader says so
+    return Split(kind="list", train=tuple(dataset.keys[:num_used]), val=())

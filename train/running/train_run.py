@@ -19,11 +19,11 @@ from shard_builder.lock import locked
 from shard_builder.provenance import command_line, git_revision, package_versions
 from shard_builder.split import Split, make_split
 from train.config import TrainConfig
-from train.device import choose_device, device_name
-from train.distributed import join_ranks, named_failure
+from train.device import choose_device, device_name, make_deterministic
+from train.distributed import join_ranks, named_failure, ranks_of_environment
+from train.figures import draw_curves, save_figure
 from train.running.checkpoint import LAST_NAME, read_checkpoint
-from train.running.figures import draw_curves, save_figure
-from train.running.loop import Row, train
+from train.running.loop import train
 from train.running.run_folder import (
     CONFIG_NAME,
     FIGURES_NAME,
@@ -36,6 +36,7 @@ from train.running.run_folder import (
 )
 from train.running.session import Session, open_session
 from train.running.stall import StallTimes
+from train.running.step import NotFiniteError, Row
 from train.running.stop import StopSignal
 
 
@@ -81,14 +82,14 @@ class TrainRun:
         try:
             with StopSignal() as stop:
                 times = train(session, self.folder, stop, on_row=on_row)
+        except NotFiniteError as error:
+            raise TrainingError(f"{error} {_kept(path)}.") from None
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            last = path / LAST_NAME
-            kept = f"{last} is whole" if last.is_file() else "No checkpoint had been written yet"
             raise TrainingError(
                 f"{error.filename or path}: {disk_fault(error)}\n"
-                f"  {kept}. Free some space, then resume with resume=True."
+                f"  {_kept(path)}. Free some space, then resume with resume=True."
             ) from None
         rows = read_metrics(path, keep=lambda row: row["kind"] == "epoch")
         if rows and self.folder.is_writer:
@@ -98,6 +99,11 @@ class TrainRun:
                 folder_inside(path, FIGURES_NAME, make=True) / "curves.png",
             )
         return TrainingResult(exit_code=0 if session.is_finished else stop.exit_code, times=times)
+
+
+def _kept(path: Path) -> str:
+    last = path / LAST_NAME
+    return f"{last} is whole" if last.is_file() else "No checkpoint had been written yet"
 
 
 @contextmanager
@@ -126,11 +132,16 @@ def open_run(
             sizes than its manifest says, or another process writes the run.
         TrainingError: If another rank cannot be reached.
     """
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    use_cuda = choose_device(config.device, local_rank=local_rank).type == "cuda"
+    begun = config
+    if resume and "device" not in given and os.path.lexists(out / CONFIG_NAME):
+        begun = read_run(out)[0].options  # ranks must have met before they read more
+    ranks = ranks_of_environment()
+    if config.deterministic or begun.deterministic:
+        make_deterministic()  # before CUDA starts
+    device = choose_device(begun.device, local_rank=ranks.local_rank, world_size=ranks.world_size)
     with (
         open_dataset(dataset) as opened,
-        join_ranks(use_cuda=use_cuda) as ranks,
+        join_ranks(device) as ranks,
         named_failure(ranks),
         locked(out, take_over=take_over) if ranks.is_first else nullcontext(),
     ):

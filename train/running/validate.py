@@ -33,15 +33,18 @@ def validate(session: Session) -> Validation:
     num_classes = len(session.output_of_class)
     loss = torch.zeros((), dtype=torch.float64, device=session.device)
     confusion = torch.zeros(num_classes * num_classes, dtype=torch.float64, device=session.device)
+    assert session.val_loader is not None
     for batch in session.val_loader:
         with autocast(session.device, session.precision):
             outputs = model(batch.images)
-        outputs, labels = outputs.float()[batch.valid], batch.labels[batch.valid]
-        loss += functional.cross_entropy(outputs, session.output_of_class[labels], reduction="sum")
-        predicted = outputs[:, session.output_of_class].argmax(dim=1)
-        confusion += torch.bincount(
-            labels * num_classes + predicted, minlength=num_classes * num_classes
+        outputs, labels = outputs.float(), batch.labels
+        # Padding counts 0 times: to leave it out, the host would have to know where it is.
+        losses = functional.cross_entropy(
+            outputs, session.output_of_class[labels], reduction="none"
         )
+        loss += torch.where(batch.valid, losses, 0).sum()
+        predicted = outputs[:, session.output_of_class].argmax(dim=1)
+        confusion.index_add_(0, labels * num_classes + predicted, batch.valid.double())
     total = session.ranks.sum(torch.cat([loss[None], confusion])).cpu()
     counts = total[1:].view(num_classes, num_classes)
     num = float(counts.sum())

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from pipelines.batch import Batch
 from tests.train.tiny_net import Cktrain
 from train.commands.stall import ratios_to_synthetic, stall_sentence
+from train.running import step
+from train.running.session import Session
 
 OPTIONS = ["--arch", "tiny", "--batch-size", "6", "--workers", "1", "--precision", "fp32"]
 
@@ -35,6 +39,38 @@ def test_the_record_has_every_repeat_of_every_case(
         assert min(speeds) <= result["median_samples_per_s"] <= max(speeds)
         assert all(0 <= wait <= 100 for wait in waits)
     assert ratios_to_synthetic(record)["synthetic"] == 1.0
+
+
+def test_every_case_trains_as_the_trainer_does(
+    cktrain: Cktrain, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two batches a step, one look at the device a step, whole steps only: 36 of 42 sequences."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    sizes: list[int] = []
+    num_reads, real = 0, step.forward_backward
+
+    def forward_backward(session: Session, batch: Batch, num_samples: int) -> None:
+        assert session.model.training and session.train_loader.num_samples == 36
+        sizes.append(num_samples)
+        real(session, batch, num_samples)
+
+    def read_numbers(values: torch.Tensor) -> list[float]:
+        nonlocal num_reads
+        num_reads += 1
+        return values.tolist()
+
+    monkeypatch.setattr(step, "forward_backward", forward_backward)
+    monkeypatch.setattr(step, "read_numbers", read_numbers)
+    steps = ("--iter-size", 2, "--steps", 2, "--warmup", 1, "--repeats", 3)
+    code, _, _ = cktrain("bench", tiny_dataset, *OPTIONS, *steps)
+    assert code == 0 and torch.backends.cudnn.benchmark
+    num_steps = 4 * (1 + 3 * 2)
+    assert num_reads == num_steps and sizes == [12] * (2 * num_steps)
+
+
+def test_a_set_smaller_than_a_batch_is_refused(cktrain: Cktrain, tiny_dataset: Path) -> None:
+    code, _, error = cktrain("bench", tiny_dataset, *OPTIONS, "--batch-size", 64)
+    assert code == 2 and "--batch-size 64, but the training part has 42 sequences" in error
 
 
 @pytest.mark.parametrize("option", ["--repeats=2", "--steps=0", "--warmup=0"])

@@ -213,19 +213,19 @@ def test_an_interrupted_fold_goes_on_where_it_stopped(
 ) -> None:
     import signal
 
-    from train.running import loop
+    from train.running import step
 
-    step = loop.finish_step
+    finish_step = step.finish_step
 
-    def interrupted(session, folder):  # type: ignore[no-untyped-def]
-        row = step(session, folder)
-        if session.progress.step == 2 and "fold-01" in str(folder.path):
-            signal.raise_signal(signal.SIGTERM)
-        return row
+    def interrupted(session, *, is_stopping):  # type: ignore[no-untyped-def]
+        done = finish_step(session, is_stopping=is_stopping)
+        if session.progress.step == 1 and session.config.fold == 1:
+            signal.raise_signal(signal.SIGTERM)  # asked for between two steps: the next one ends it
+        return done
 
     out = tmp_path / "cv"
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "finish_step", interrupted)
+        patch.setattr(step, "finish_step", interrupted)
         code, printed, errors = cktrain(*words(tiny_dataset, out))
     assert code == 143 and "fold 1: not finished" in printed, errors
     code, printed, errors = cktrain(*words(tiny_dataset, out))

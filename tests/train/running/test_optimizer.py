@@ -152,7 +152,7 @@ def test_stopped_and_resumed_a_modern_run_ends_in_the_same_bits(
 
     with open_run(config, tiny_dataset, parts, resume=False) as run:
         assert run.train(on_row=stop).exit_code == 128 + signal.SIGTERM
-        assert run.session.progress.step == at_step
+        assert run.session.progress.step == at_step + 1, "a stop between steps ends with the next"
     train("parts", resume=True, **options)
     assert same(weights(whole), weights(parts))
     unaveraged = [read_checkpoint(run / "last.pt").unaveraged for run in (whole, parts)]
@@ -175,6 +175,7 @@ def test_training_ends_early_once_the_validation_loss_no_longer_falls(
     code, text, error = cktrain("flow", tiny_dataset, *line, "--early-stop", 2)
     assert code == 0, error
     assert "stopped early after epoch 3: the validation loss has not fallen below" in text
+    assert "Between epochs (validation, checkpoints)" in " ".join(text.split())
     assert [row["epoch"] for row in read_metrics(out) if row["kind"] == "epoch"] == [1, 2, 3]
     assert read_checkpoint(out / "last.pt").epoch == 3
     code, text, error = cktrain("flow", tiny_dataset, *line, "--resume", "--early-stop", 0)

@@ -14,5 +14,6 @@ def test_a_gpu_is_measured_with_both_engines_side_by_side() -> None:
         "cached, cpu engine",
         "real, cpu engine",
         "real, dali engine",
+        "real, in device memory",
         "synthetic, fp32 NCHW",
     ]
