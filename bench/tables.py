@@ -25,9 +25,17 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 BLOCK = re.compile(r"<!-- begin: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
 NO_GPU = """\
-**Not measured: anything on a GPU.** `bash bench/gpu.sh` has not run on one yet. What is for a GPU
-was written against documentation and ran on a CPU only; `bash bench/gpu.sh --cpu` runs the same
-steps in small, with the gpu tests skipped."""
+**Not measured: anything on a GPU.** Nothing here has run on one yet, `bash bench/gpu.sh` neither;
+`bash bench/gpu.sh --cpu` runs the same steps in small, with the gpu tests skipped.
+
+| what never ran on a GPU | what ran in its place |
+|---|---|
+| DALI's GPU operators, nvJPEG, the hand-over of its memory | the same graph on CPU operators |
+| the `cpu` engine's copies on a stream of their own | fakes of streams and events, late as may be |
+| `--cache device` in a GPU's memory | the same operations on the CPU |
+| the stall timer's CUDA events | fakes of them |
+| bf16 and fp16, `--compile`, the layout of a step | on the CPU; tensors without memory |
+| ranks joined by NCCL, `--sync-bn` | two ranks joined by gloo; a count of layers |"""
 
 
 def pages() -> list[Path]:

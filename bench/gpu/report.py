@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.loaders.report import loader_blocks
-from bench.markdown import cores_of, markdown_table
+from bench.markdown import cores_of, low_to_high, markdown_table
 from bench.records import Record
 
 MAX_REASON_CHARS = 200
@@ -26,6 +26,7 @@ def gpu_blocks(record: Record) -> dict[str, str]:
     ]
     tables = [loader_blocks(loaders)["loaders"] for loaders in record["loaders"]]
     tables += [training_table(bench) for bench in record["training"]]
+    tables += [waits_table(waits) for waits in record["waits"]]
     tables += [markdown_table("step | | s | its last words", steps)]
     return {"gpu": "\n\n".join([caption, *tables])}
 
@@ -42,13 +43,32 @@ def training_table(record: Record) -> str:
             f" | {min(speeds):,.2f} - {max(speeds):,.2f} | {result['median_data_wait_pct']:.2f} %"
             f" | {median / alone:.3f} | {f'{median / plain:.2f}' if plain else ''}"
         )
+    batch = record["batch_size"]
+    if record["version"] > 1:
+        batch = f"{batch} x {record['iter_size']}"
     header = (
         "batches | precision | layout | samples/s | range | data wait | x synthetic | x fp32 NCHW"
     )
     return (
-        f"{record['arch']}, {record['stream']} stream, batch {record['batch_size']},"
+        f"{record['arch']}, {record['stream']} stream, batch {batch},"
         f" {record['codec']}; {record['device_name']}, {record['num_cores']} cores, medians of"
         f" {len(speeds)} interleaved repeats:\n\n{markdown_table(header, rows)}"
+    )
+
+
+def waits_table(records: list[Record]) -> str:
+    """Show what a simulated device waits: in one long epoch, and at the borders of short ones."""
+    first = records[0]
+    short = f"epochs of {first['epoch_samples']}"
+    rows = []
+    for record in records:
+        names = ("long_wait_pct", "short_wait_pct", "border_points", "first_batch_ms")
+        cells = [f"{record[n]['median']:.2f} ({low_to_high(record[n], 2)})" for n in names]
+        rows.append(" | ".join([record["name"], record["codec"], *cells]))
+    header = f"loader | codec | % of a long epoch | % of {short} | points more | first batch, ms"
+    return (
+        f"Waits of a simulated device that takes {first['consumer_ms']:g} ms a batch of"
+        f" {first['batch_size']} {first['dtype']}:\n\n{markdown_table(header, rows)}"
     )
 
 

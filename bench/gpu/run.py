@@ -74,7 +74,7 @@ def run_steps(scale: Scale, out: Path, *, on_gpu: bool) -> Record:
     data.mkdir(parents=True)
     logs.mkdir(exist_ok=True)
     os.environ["REQUIRE_GPU"] = "1" if on_gpu else "0"
-    record = provenance() | {"format": "ckshard-gpu", "version": 2, "steps": []}
+    record = provenance() | {"format": "ckshard-gpu", "version": 3, "steps": []}
     record["command"] = " ".join(["bash bench/gpu.sh", *sys.argv[1:]])
     record["driver"] = driver_version() if on_gpu else None
     record["versions"] |= {"cv2": cv2.__version__, "cuda": torch.version.cuda}
@@ -84,6 +84,7 @@ def run_steps(scale: Scale, out: Path, *, on_gpu: bool) -> Record:
         record["seconds"] = round(time.perf_counter() - begin, 1)
         record["loaders"] = read_all(data, "loaders.json")
         record["training"] = read_all(data, "train-*-*.json")
+        record["waits"] = read_all(data, "waits-*.json")
         write_atomically(out / "gpu.json", (json.dumps(record, indent=1) + "\n").encode())
         write_atomically(out / "gpu.md", (gpu_blocks(record)["gpu"] + "\n").encode())
         print(f"{step.name}: {done['seconds']:.1f} s, {'ok' if done['ok'] else 'failed'}")

@@ -17,18 +17,19 @@ has 64 MB."""
 
 
 class Scale(NamedTuple):
-    """How much is measured; seven sequences a subject fill whole training batches."""
+    """How much is measured; seven sequences a subject fill whole steps of training."""
 
     subjects: int
     arch: str
     batch: int
+    iter_size: int
     steps: int
     loader_samples: int
     limit_s: float
 
 
-GPU_SCALE = Scale(24, "resnet152", batch=56, steps=20, loader_samples=1024, limit_s=460)
-CPU_SCALE = Scale(2, "resnet18", batch=7, steps=2, loader_samples=128, limit_s=1800)
+GPU_SCALE = Scale(24, "resnet152", 56, iter_size=3, steps=7, loader_samples=1024, limit_s=460)
+CPU_SCALE = Scale(2, "resnet18", 7, iter_size=2, steps=1, loader_samples=128, limit_s=1800)
 
 
 class Step(NamedTuple):
@@ -53,12 +54,21 @@ def make_steps(scale: Scale, data: Path) -> list[Step]:
     def train(stream: str, codec: str) -> Step:
         """Train on synthetic, cached and real batches; fp32 NCHW once a stream is enough."""
         words = ["bench", data / f"train-{codec}", "--stream", stream, "--arch", scale.arch]
-        words += ["--batch-size", scale.batch, "--steps", scale.steps, "--warmup", 3]
+        words += ["--batch-size", scale.batch, "--iter-size", scale.iter_size]
+        words += ["--steps", scale.steps, "--warmup", 1]
         words += ["--repeats", MIN_REPEATS, "--json", data / f"train-{stream}-{codec}.json"]
         words += ["--baseline" if codec == "jpg" else "--no-baseline"]
         program = MAIN.format("cktrain", "train")
         limit_s = scale.limit_s / 3
         return python(f"train {stream} {codec}", limit_s, "-c", program, "--debug", *words)
+
+    def waits(codec: str) -> Step:
+        """Measure what a simulated device waits: in a long epoch, and at the border of CK+'s."""
+        words: list[object] = ["bench", data / f"train-{codec}", "--consumer-ms", 5]
+        words += ["--epoch-samples", 80, "--batch-size", 10, "--streams", "flow"]
+        words += ["--dtype", "float16", "--seconds", 0.5, "--json", data / f"waits-{codec}.json"]
+        program = MAIN.format("ckshard", "shard_builder")
+        return python(f"waits {codec}", 90, "-c", program, "--debug", *words)
 
     draw = (
         "import pathlib, bench.loaders.windows as w; "
@@ -71,10 +81,12 @@ def make_steps(scale: Scale, data: Path) -> list[Step]:
         build("jpg"),
         python("tests", 150, "-m", "pytest", *gpu_tests()),
         train("flow", "jpg"),
+        waits("jpg"),
         train("rgb", "jpg"),
         python("loaders", scale.limit_s / 2, "-m", "bench.loaders", *compare),
         build("raw"),
         train("flow", "raw"),
+        waits("raw"),
     ]
 
 

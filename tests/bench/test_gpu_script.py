@@ -8,17 +8,41 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
 import bench.gpu.run
+import pipelines.throughput.wait_command
 from bench.gpu.run import run_step, run_steps
 from bench.gpu.steps import CPU_SCALE, GPU_SCALE, Scale, Step, gpu_tests, make_steps
 from bench.tables import read_record
+from pipelines.throughput.consumer import WaitRecord
+from pipelines.throughput.turns import spread
+from shard_builder.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+WAITS = WaitRecord(
+    name="dali on the gpu",
+    engine="dali",
+    stream="flow",
+    codec="raw",
+    dtype="float16",
+    batch_size=10,
+    threads=2,
+    consumer_ms=5.0,
+    epoch_samples=80,
+    long_wait_pct=spread([3.0, 4.0, 5.0]),
+    short_wait_pct=spread([5.0, 6.0, 7.0]),
+    border_points=spread([1.0, 2.0, 3.0]),
+    first_batch_ms=spread([0.25, 0.5, 0.75]),
+    machine={},
+    versions={},
+)
 
 
 def step(name: str, program: str, limit_s: float = 60) -> Step:
@@ -43,10 +67,14 @@ def test_a_run_writes_its_record_and_tables_after_each_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fake_steps(scale: Scale, data: Path) -> list[Step]:
-        copies = {"loaders.json": "loaders-cpu", "train-flow-jpg.json": "train-resnet152-cpu"}
+        records = {
+            "loaders.json": read_record("loaders-cpu"),
+            "train-flow-jpg.json": read_record("train-resnet152-cpu"),
+            "waits-raw.json": [asdict(WAITS)],
+        }
         programs = [
-            f"open({str(data / name)!r}, 'w').write({json.dumps(read_record(source))!r})"
-            for name, source in copies.items()
+            f"open({str(data / name)!r}, 'w').write({json.dumps(record)!r})"
+            for name, record in records.items()
         ]
         seen = f"import os; assert os.path.getsize({str(data.parent / 'gpu.json')!r}); print('a|b')"
         return [step("loaders", "; ".join(programs)), step("tests", f"{seen}; raise SystemExit(3)")]
@@ -58,6 +86,9 @@ def test_a_run_writes_its_record_and_tables_after_each_step(
     assert record["loaders"] == [read_record("loaders-cpu")] and len(record["training"]) == 1
     text = (tmp_path / "out" / "gpu.md").read_text()
     assert "| cpu, raw" in text.replace("*", "") and "resnet152, flow stream" in text
+    assert "takes 5 ms a batch of 10 float16" in text and "% of epochs of 80 | points more" in text
+    waits = "4.00 (3.00 - 5.00) | 6.00 (5.00 - 7.00) | 2.00 (1.00 - 3.00) | 0.50 (0.25 - 0.75)"
+    assert f"| dali on the gpu | raw | {waits} |" in text
     assert "a/b; exit status 3 |" in text and not (tmp_path / "out" / "data").exists()
 
 
@@ -67,7 +98,28 @@ def test_the_steps_cover_both_streams_in_whole_batches(scale: Scale, tmp_path: P
     assert {"tests", "loaders", "train flow jpg", "train rgb jpg"} <= set(names)
     assert names.index("data jpg") < names.index("train flow jpg")
     assert names.index("data raw") < names.index("train flow raw")
-    assert scale.subjects * 7 % scale.batch == 0 and GPU_SCALE.limit_s < 8 * 60
+    assert scale.subjects * 7 % (scale.batch * scale.iter_size) == 0
+    assert GPU_SCALE.limit_s < 8 * 60
+
+
+def test_long_epochs_and_the_border_are_measured_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(
+        pipelines.throughput.wait_command,
+        "run_wait_command",
+        lambda path, **words: asked.update(words, path=path),
+    )
+    steps = {step.name: step for step in make_steps(GPU_SCALE, tmp_path)}
+    for codec in ("jpg", "raw"):
+        words = steps[f"waits {codec}"].words
+        monkeypatch.setattr(sys, "argv", ["ckshard", *words[words.index("bench") :]])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code and asked["path"] == tmp_path / f"train-{codec}"
+        assert (asked["consumer_ms"], asked["epoch_samples"], asked["batch_size"]) == (5, 80, 10)
+        assert asked["json_path"] == tmp_path / f"waits-{codec}.json"
 
 
 def test_the_gpu_tests_are_found() -> None:
