@@ -10,8 +10,11 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from shard_builder.errors import TrainingError
+from train.config import TrainConfig
 
 TIMEOUT = timedelta(minutes=10)
 """A rank that has not answered for so long counts as dead."""
@@ -109,3 +112,16 @@ def named_failure(ranks: Ranks) -> Iterator[None]:
             f" ({str(error).splitlines()[0][:200]})\n"
             "  See that rank's own message; then resume with resume=True."
         ) from None
+
+
+def wrap_model(model: nn.Module, config: TrainConfig, ranks: Ranks) -> nn.Module:
+    """Return the net that is trained: compiled where asked, and with gradients of all ranks."""
+    net: nn.Module = model
+    if config.compile:
+        # One graph for whole batches and one for an epoch's short last one: a graph for any size,
+        # which a second size would lead to, is slower for ever.
+        net = torch.compile(model, dynamic=False)  # type: ignore[assignment]
+    if ranks.world_size == 1:
+        return net
+    device = next(model.parameters()).device
+    return DistributedDataParallel(net, device_ids=[device] if device.type == "cuda" else None)

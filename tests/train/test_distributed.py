@@ -47,7 +47,8 @@ def group(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         "init_process_group",
         lambda backend, *, timeout, device_id: calls.append((backend, device_id)),
     )
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    # Joined: begun, and neither destroyed nor aborted since.
+    monkeypatch.setattr(dist, "is_initialized", lambda: len(calls) % 2 == 1)
     monkeypatch.setattr(dist, "destroy_process_group", lambda: calls.append(("destroy",)))
     monkeypatch.setattr(
         dist.distributed_c10d, "_abort_process_group", lambda: calls.append(("abort",))

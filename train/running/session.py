@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from models.build import build_model, freeze_batch_norm
@@ -25,7 +24,7 @@ from shard_builder.format.manifest import manifest_sha256
 from shard_builder.split import Split
 from train.config import TrainConfig
 from train.device import DTYPES, choose_device, choose_precision, make_deterministic
-from train.distributed import Ranks
+from train.distributed import Ranks, wrap_model
 from train.running.amp import load_scale, make_scaler
 from train.running.checkpoint import Checkpoint, Progress
 from train.running.classes import check_classes, outputs_of_classes, weights_of_classes
@@ -294,16 +293,3 @@ def loader_of(
         rank=ranks.rank,
         world_size=ranks.world_size,
     )
-
-
-def wrap_model(model: nn.Module, config: TrainConfig, ranks: Ranks) -> nn.Module:
-    """Return the net that is trained: compiled where asked, and with gradients of all ranks."""
-    net: nn.Module = model
-    if config.compile:
-        # One graph for whole batches and one for an epoch's short last one: a graph for any size,
-        # which a second size would lead to, is slower for ever.
-        net = torch.compile(model, dynamic=False)  # type: ignore[assignment]
-    if ranks.world_size == 1:
-        return net
-    device = next(model.parameters()).device
-    return DistributedDataParallel(net, device_ids=[device] if device.type == "cuda" else None)
