@@ -1,24 +1,25 @@
-"""A dataset folder, opened: the index mapped into memory, the tars mapped when first read."""
+"""A dataset, opened: the index mapped into memory, tars mapped when first read, or in a store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from pipelines.index_columns import IndexColumns
 from pipelines.members import StreamMembers
 from pipelines.plan.permutation import Int64
-from pipelines.plan.sampling import check_rows
+from pipelines.remote_members import RemoteMembers
 from pipelines.streams import UInt8, kind_of
-from shard_builder.checks import check_keys
+from shard_builder.cloud.address import address_of, folder_of
+from shard_builder.cloud.metadata import fetch_metadata
+from shard_builder.cloud.store import Store
 from shard_builder.errors import DatasetError, InputError
-from shard_builder.format.index import INDEX_NAME, MOST_FRAMES, checked_column, read_index
+from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import Stream, manifest_sha256, read_manifest
 from shard_builder.format.streams import NUM_LAST_FRAMES
 
@@ -27,16 +28,29 @@ if TYPE_CHECKING:
 
 
 def open_dataset(path: Path | str) -> Dataset:
-    """Open a dataset folder. Nothing but the manifest and the index's schema is read.
+    """Open a dataset: a folder, or an address such as ``s3://bucket/prefix``.
+
+    Of a folder nothing but the manifest and the index's schema is read. Of a store both files are
+    fetched, once for a machine.
 
     Raises:
-        DatasetError: If the folder is missing, unfinished, damaged or of another version.
+        DatasetError: If it is missing, unfinished, damaged or of another version.
+        StoreError: If a store cannot be reached.
     """
-    return Dataset(Path(path))
+    address = address_of(path)
+    if address is None:
+        return Dataset(folder_of(path))
+    store = Store(address)
+    try:
+        folder, notice = fetch_metadata(store)
+        return Dataset(folder, store=store, notice=notice)
+    except BaseException:
+        store.close()
+        raise
 
 
-def _reopen(path: Path, sha256: str) -> Dataset:
-    dataset = Dataset(path)
+def _reopen(path: Path | str, sha256: str) -> Dataset:
+    dataset = open_dataset(path)
     if dataset.sha256 != sha256:
         raise DatasetError(
             f"{path}: manifest.json has SHA-256 {dataset.sha256[:12]}, expected {sha256[:12]}:"
@@ -45,33 +59,36 @@ def _reopen(path: Path, sha256: str) -> Dataset:
     return dataset
 
 
-class Dataset:
-    """An open dataset folder; also a context manager.
+class Dataset(IndexColumns):
+    """An open dataset; also a context manager.
+
+    Args:
+        path: The folder; of a store's dataset the one that keeps its manifest and index.
+        store: Where the tars are, if not in the folder.
+        notice: What is odd about how it was opened, for ``notices``.
 
     Attributes:
-        path: The folder.
+        path: As given.
+        address: The folder or the store's address, as people name the dataset.
         manifest: Its manifest.
         labels: Class index of each row, ``int64`` (n,).
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.manifest = read_manifest(path)
-        self._columns: dict[str, Any] = {}
-        self._batch = read_index(
+    def __init__(self, path: Path, *, store: Store | None = None, notice: str = "") -> None:
+        self.store, self.manifest = store, read_manifest(path)
+        self.notices = (notice,) if notice else ()
+        batch = read_index(
             path / INDEX_NAME, streams=self.manifest.streams, version=self.manifest.version
         )
-        if self._batch.num_rows != self.manifest.num_sequences:
+        super().__init__(path, str(path) if store is None else store.address, batch)
+        if len(self) != self.manifest.num_sequences:
             raise DatasetError(
-                f"{path / INDEX_NAME}: {self._batch.num_rows} rows, expected"
+                f"{path / INDEX_NAME}: {len(self)} rows, expected"
                 f" {self.manifest.num_sequences} as in manifest.json\n"
                 f"  Run: ckshard verify {path}, then build the dataset again."
             )
         self.labels = self._integers("label", low=0, high=len(self.manifest.classes) - 1)
         self._members: dict[str, StreamMembers] = {}
-
-    def __len__(self) -> int:
-        return int(self._batch.num_rows)
 
     def __enter__(self) -> Dataset:
         return self
@@ -86,13 +103,16 @@ class Dataset:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by path and hash: the other process opens the folder itself."""
-        return (_reopen, (self.path.absolute(), self.sha256))
+        place = self.path.absolute() if self.store is None else self.address
+        return (_reopen, (place, self.sha256))
 
     def close(self) -> None:
         """Let go of the mapped tars; a map is closed when the last array on it is gone."""
         for members in self._members.values():
             members.close()
         self._members.clear()
+        if self.store is not None:
+            self.store.close()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -104,89 +124,6 @@ class Dataset:
         """SHA-256 of ``manifest.json``; through its checksums it stands for the whole dataset."""
         return manifest_sha256(self.path)
 
-    @cached_property
-    def num_frames(self) -> Int64:
-        """Frames of each sequence, ``int64`` (n,).
-
-        Raises:
-            DatasetError: If one is less than 1 or more than ``MOST_FRAMES``.
-        """
-        return self._integers("num_frames", low=1, high=MOST_FRAMES)
-
-    @cached_property
-    def num_pairs(self) -> Int64:
-        """Flow pairs of each sequence, ``int64`` (n,).
-
-        Raises:
-            DatasetError: If one is negative or more than ``MOST_FRAMES``.
-        """
-        return self._integers("num_pairs", low=0, high=MOST_FRAMES)
-
-    @cached_property
-    def keys(self) -> list[str]:
-        """Key of each row."""
-        return self._strings("key")
-
-    @cached_property
-    def subjects(self) -> list[str]:
-        """Subject of each row."""
-        return self._strings("subject")
-
-    @cached_property
-    def apex(self) -> Int64:
-        """The strongest frame of each sequence, from 0, ``int64`` (n,); in version 1 the last.
-
-        Raises:
-            DatasetError: If one is not among the sequence's frames.
-        """
-        apex = self._integers("apex", low=0, high=MOST_FRAMES)
-        wrong = np.flatnonzero(apex >= self.num_frames)
-        if len(wrong):
-            row = int(wrong[0])
-            raise DatasetError(
-                f"{self.path / INDEX_NAME}: sequence {self.keys_of(wrong[:1])[0]} has apex"
-                f" {apex[row]}, expected 0 to {self.num_frames[row] - 1}\n"
-                f"  Run: ckshard verify {self.path}, then build it again."
-            )
-        return apex
-
-    @cached_property
-    def folds(self) -> list[str]:
-        """Official fold or part of each row; empty where the source names none."""
-        return self._strings("fold")
-
-    @cached_property
-    def sources(self) -> list[str]:
-        """Path of each row in what was built from."""
-        return self._strings("source")
-
-    def keys_of(self, rows: Int64) -> tuple[str, ...]:
-        """Return the keys of some rows without making a list of all.
-
-        Row by row and not by ``take``, which lets go of the interpreter lock: a trainer that asks
-        for its next batch would get it back only after a reading thread.
-        """
-        if getattr(rows, "dtype", None) != np.int64:
-            rows = check_rows(rows, len(self))
-        column = self._column("key")
-        return tuple([column[row].as_py() for row in rows.tolist()])
-
-    def rows_of(self, keys: Iterable[str]) -> Int64:
-        """Return the rows of some keys, in the order of the keys, ``int64`` (k,).
-
-        Raises:
-            InputError: If a key is not in the dataset, or ``keys`` is one string.
-        """
-        wanted = pa.array(check_keys("keys", keys), pa.string())
-        rows = pc.index_in(wanted, self._column("key"))
-        if rows.null_count:
-            missing = wanted.filter(pc.is_null(rows))
-            raise InputError(
-                f"{self.path}: {len(missing)} sequences are not in the dataset, the first is"
-                f" {missing[0].as_py()}\n  Was the split or the run made with another dataset?"
-            )
-        return np.asarray(rows.to_numpy(zero_copy_only=False), np.int64)
-
     def stream(self, name: str) -> Stream:
         """Return the manifest's entry of a stream.
 
@@ -196,7 +133,7 @@ class Dataset:
         kind_of(name)
         if name not in self.manifest.streams:
             raise InputError(
-                f"{self.path}: has no {name} stream, expected one of"
+                f"{self.address}: has no {name} stream, expected one of"
                 f" {', '.join(self.manifest.streams)}\n"
                 "  Build it: ckshard build SRC DATASET --streams rgb,flow"
             )
@@ -228,7 +165,15 @@ class Dataset:
             entry, num_stored = self.stream(stream), self.num_stored(stream)
             keeps_all = kind_of(stream).has_pairs or self._num_kept is None
             first_stored = np.zeros_like(num_stored) if keeps_all else self.apex + 1 - num_stored
-            members = StreamMembers(
+            make: Callable[..., StreamMembers] = StreamMembers
+            if self.store is not None:
+                make = partial(
+                    RemoteMembers,
+                    store=self.store,
+                    manifest_sha256=self.sha256,
+                    sha256_of={name: file.sha256 for name, file in self.manifest.files.items()},
+                )
+            members = make(
                 self.path,
                 stream,
                 entry,
@@ -263,28 +208,13 @@ class Dataset:
         random one; add ``.shuffle()``, ``.split_by_worker`` and so on as the library has them.
 
         Raises:
-            InputError: If the dataset has no such stream.
+            InputError: If the dataset has no such stream, or is in a store.
         """
+        if self.store is not None:
+            raise InputError(
+                f"{self.address}: webdataset reads folders only\n  Run: ckshard pull, then open it."
+            )
         from pipelines.web_pipeline import make_web_pipeline
 
         geometry = self.manifest.geometry
         return make_web_pipeline(self.path, kind_of(stream), self.stream(stream), geometry)
-
-    def _integers(self, name: str, *, low: int, high: int) -> Int64:
-        values = np.asarray(self._column(name).to_numpy(zero_copy_only=True))
-        if len(values) and not low <= values.min() <= values.max() <= high:
-            raise DatasetError(
-                f"{self.path / INDEX_NAME}: {name} {values.min()} to {values.max()}, expected"
-                f" {low} to {high}\n  Run: ckshard verify {self.path}, then build it again."
-            )
-        return values.astype(np.int64)
-
-    def _strings(self, name: str) -> list[str]:
-        strings: list[str] = self._column(name).to_pylist()
-        return strings
-
-    def _column(self, name: str) -> Any:
-        """Return a column of the index; what it holds is checked when it is first used."""
-        if name not in self._columns:
-            self._columns[name] = checked_column(self.path / INDEX_NAME, self._batch, name)
-        return self._columns[name]

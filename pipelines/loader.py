@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -271,6 +272,8 @@ def make_loader(
         training=training,
         sampling=sampling,
     )
+    if reading.shard_cache is not None:
+        reader.keep_blocks(plan, Path(reading.shard_cache), reading.shard_cache_bytes)
     damage = DamagePolicy(plan, reading.on_error)
     engine = _engine_class(reading)(reader, batch_size // world_size, reading, damage)
     length = sampling.stack_length if kind.has_pairs else 1

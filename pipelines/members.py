@@ -188,7 +188,9 @@ class StreamMembers:
         """
         begin = int(self._array_begins[row])
         if not begin:
-            begin = self._array_begins[row] = self._find_array(row, shape)
+            start = self._array_start(row, self.read(row, 0), shape)
+            begin = int(self._offsets[self._place(row, 0)]) + start
+            self._array_begins[row] = begin
         tar = self._tar(int(self._shards[row]))
         return tar[begin : begin + math.prod(shape)].reshape(shape)
 
@@ -219,16 +221,15 @@ class StreamMembers:
             )
         return begin + number % count
 
-    def _find_array(self, row: int, shape: tuple[int, ...]) -> int:
-        """Check a raw row's member and return the offset of its array in the tar."""
-        data = self.read(row, 0)
+    def _array_start(self, row: int, data: UInt8, shape: tuple[int, ...]) -> int:
+        """Check a raw row's member and return the offset of its array in it."""
         try:
             start, found = parse_npy_header(data.data)
         except ValueError as error:
             raise self.damage(row, 0, str(error)) from None
         if found != shape or len(data) - start != math.prod(shape):
             raise self.damage(row, 0, f"holds an array of shape {found}, expected {shape}")
-        return int(self._offsets[self._place(row, 0)]) + start
+        return start
 
     def _tar(self, number: int) -> UInt8:
         tar = self._maps.get(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -16,6 +17,7 @@ EngineName = Literal["auto", "dali", "cpu"]
 Cache = Literal["none", "ram", "device"]
 OnError = Literal["raise", "skip"]
 RAM_BYTES = 4 << 30
+SHARD_CACHE_BYTES = 64 << 30
 DTYPES = (torch.uint8, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -33,6 +35,10 @@ class Reading:
             those of the whole part in the device's memory and cuts them there, without DALI.
         cache_bytes: Limit of that cache; None is 4 GiB in ``ram``, and 40 % of what is free on the
             ``device``.
+        read_ahead: Batches whose windows are asked for from a store before they are needed.
+        shard_cache: Folder on this machine that keeps what was read from a store; processes may
+            share it. Sequences are then fetched whole.
+        shard_cache_bytes: Limit of that folder.
         on_error: ``raise``, or ``skip``: a damaged sample is replaced by its neighbour in the plan
             and listed in ``Loader.errors``; more than 1 % of an epoch stop the loader.
 
@@ -47,6 +53,9 @@ class Reading:
     prefetch_depth: int = 2
     cache: Cache = "none"
     cache_bytes: int | None = None
+    read_ahead: int = 8
+    shard_cache: str | Path | None = None
+    shard_cache_bytes: int = SHARD_CACHE_BYTES
     on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
@@ -58,6 +67,8 @@ class Reading:
         if self.num_threads is not None:
             check_integer("num_threads", self.num_threads, low=1, high=4096)
         check_integer("prefetch_depth", self.prefetch_depth, low=1, high=1024)
+        check_integer("read_ahead", self.read_ahead, low=0, high=1 << 16)
+        check_integer("shard_cache_bytes", self.shard_cache_bytes, low=0, high=1 << 53)
         if self.cache_bytes is not None:
             check_integer("cache_bytes", self.cache_bytes, low=0, high=1 << 50)
         object.__setattr__(self, "device", find_device(self.device))

@@ -23,6 +23,7 @@ from pipelines.plan.crops import INPUT_SIZE
 from pipelines.plan.permutation import Int64
 from pipelines.plan.sampling import check_rows
 from pipelines.reading import Reading
+from pipelines.remote_members import Fetched
 from pipelines.streams import StreamKind, UInt8, kind_of
 from shard_builder.checks import check_choice, check_integer
 from shard_builder.errors import InputError
@@ -151,16 +152,23 @@ class ViewLoader:
         num_views = len(starts[0]) * 2 * len(self._boxes)
         shape = (len(rows), num_views, INPUT_SIZE, INPUT_SIZE, self._reader.num_channels)
         levels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
-        calls = zip(rows.tolist(), starts, levels.numpy(), strict=True)
+        asked = [self._ask(row, own) for row, own in zip(rows.tolist(), starts, strict=True)]
+        calls = zip(rows.tolist(), starts, asked, levels.numpy(), strict=True)
         return levels, [self._pool.submit(self._cut_sequence, *call) for call in calls]
 
-    def _cut_sequence(self, row: int, starts: list[int], out: UInt8) -> None:
+    def _ask(self, row: int, starts: list[int]) -> list[Fetched]:
+        """Ask a store for all that the windows of a row read."""
+        first, last = self._reader.items(row, starts[0])[0], self._reader.items(row, starts[-1])[-1]
+        return self._reader.ask(row, range(first, last + 1))
+
+    def _cut_sequence(self, row: int, starts: list[int], asked: list[Fetched], out: UInt8) -> None:
         views = iter(out)
         for start in starts:
             window = self._reader.window(row, start)
             for box in self._boxes:
                 for mirrored in (False, True):
                     self._cutter.cut(window, box, mirrored, next(views))
+        self._reader.drop(asked)
 
     def _starts(self, row: int) -> list[int]:
         usable = int(self._num_usable[row])
@@ -216,7 +224,7 @@ def make_view_loader(
     entry = dataset.stream(stream)
     if views == "original" and not kind.has_pairs and entry.frames != "all":
         raise InputError(
-            f"{dataset.path}: keeps only frames at the apex, but the original's test reads the"
+            f"{dataset.address}: keeps only frames at the apex, but the original's test reads the"
             " fifth before it\n  Use views='ten'."
         )
     return ViewLoader(

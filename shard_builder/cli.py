@@ -32,7 +32,7 @@ SourceArgument = Annotated[
     Path,
     typer.Argument(help="A CK+ release, a prepared tree, any folder of clips, or a table of them."),
 ]
-DatasetArgument = Annotated[Path, typer.Argument(help="Dataset folder.")]
+DatasetArgument = Annotated[Path, typer.Argument(help="Dataset: a folder, or s3://bucket/prefix.")]
 WorkersOption = Annotated[
     int, _option("Local processes; 0 takes all cores. The bytes do not depend on it.")
 ]
@@ -197,6 +197,28 @@ def split(
         subject=subject,
         seed=seed,
     )
+
+
+@app.command()
+def push(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    address: Annotated[Path, typer.Argument(help="Where to: s3://bucket/prefix, gs://, az://.")],
+) -> None:
+    """Copy a dataset to object storage, the manifest last; run again, it goes on."""
+    from shard_builder.commands.transfer import run_push
+
+    run_push(dataset, address)
+
+
+@app.command()
+def pull(
+    address: Annotated[Path, typer.Argument(help="Address of a dataset: s3://bucket/prefix.")],
+    dataset: Annotated[Path, typer.Argument(help="New folder; one that was begun goes on.")],
+) -> None:
+    """Copy a dataset from object storage to a folder, the manifest last; run again, it goes on."""
+    from shard_builder.commands.transfer import run_pull
+
+    run_pull(address, dataset)
 
 
 @app.command()

@@ -37,6 +37,12 @@ class DatasetError(InputError):
     """A dataset folder is missing, incomplete, damaged, foreign or of an unknown version."""
 
 
+class StoreError(DatasetError):
+    """A store of objects cannot be reached, or refuses, although the address may be right."""
+
+    exit_code = 1
+
+
 class DamagedMemberError(DatasetError):
     """A member of a shard cannot be read or decoded.
 

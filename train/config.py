@@ -133,6 +133,13 @@ class TrainConfig:
     cache_bytes: int | None = changeable(
         None, "Limit of that: 4 GiB in ram, 40 % of what is free on the device unless given."
     )
+    read_ahead: int = changeable(
+        8, "Batches asked for from a store before they are needed.", least=0, most=1 << 16
+    )
+    shard_cache: str = changeable("", "Folder that keeps what was read from a store.")
+    shard_cache_bytes: int = changeable(
+        64 << 30, "Limit of that: 64 GiB unless given.", least=0, most=1 << 53
+    )
     workers: int = changeable(
         0, "Decoding threads of a rank; 0 takes all cores.", least=0, most=4096
     )

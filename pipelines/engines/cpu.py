@@ -70,6 +70,7 @@ class CpuEngine:
     ) -> None:
         self._reader, self._damage = reader, damage
         self._num_threads, self._depth = reading.threads, reading.prefetch_depth
+        self._read_ahead = reading.read_ahead
         self._device, dtype = reading.torch_device, reading.dtype
         is_float, on_cpu = dtype != torch.uint8, self._device.type == "cpu"
         self._normalizer = (
@@ -100,6 +101,7 @@ class CpuEngine:
     def batches(self, requests: Iterator[BatchRequest]) -> Generator[Delivery, None, None]:
         """Yield the images of each request, in order."""
         process = os.getpid()
+        requests = self._reader.read_ahead(requests, self._read_ahead, num_held=self._depth + 1)
         pending: deque[_InProgress] = deque()
         is_abandoned = threading.Event()
         number = 0

@@ -82,7 +82,9 @@ class DaliEngine:
         """
         if self._is_abandoned:
             self._drain()
-        self._requests, self._is_abandoned = requests, True
+        num_ahead, num_held = self._reading.read_ahead, self._reading.prefetch_depth + 2
+        self._requests = self._reader.read_ahead(requests, num_ahead, num_held=num_held)
+        self._is_abandoned = True
         while (output := self._run()) is not None:
             request, draws = self._pending.popleft()
             rows = np.array([draw.row for draw in draws], np.int64)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.dataset import Dataset
 from pipelines.members import StreamMembers
+from pipelines.plan.plan import Plan
+from pipelines.plan.requests import BatchRequest
+from pipelines.remote_members import Fetched, RemoteMembers, read_ahead
+from pipelines.row_cache import RowCache
 from pipelines.streams import StreamKind, UInt8
+from shard_builder.errors import InputError
 from shard_builder.format.decoding import decode_item
 
 
@@ -45,6 +52,7 @@ class PlaneReader:
     Attributes:
         num_channels: Of a window.
         shape: Of a window.
+        row_cache: Where blocks of a store's tars are kept on disk, if they are.
         gives_planes: Whether windows are raw or kept in memory, so that an engine need not decode
             them itself.
     """
@@ -65,6 +73,7 @@ class PlaneReader:
         self.shape = kind.window_shape(stack_length, height, width)
         self._item_shape = kind.item_shape(height, width)
         self.gives_planes = members.is_raw or cache_bytes > 0
+        self.row_cache: RowCache | None = None
         self._cache: dict[int, _KeptRow] = {}
         self._cache_left = cache_bytes
         self._lock = threading.Lock()
@@ -94,6 +103,32 @@ class PlaneReader:
             self._decode(row, item, pair)
         return window
 
+    def read_ahead(
+        self, requests: Iterator[BatchRequest], num_ahead: int, *, num_held: int
+    ) -> Iterator[BatchRequest]:
+        """See :func:`pipelines.remote_members.read_ahead`."""
+        return read_ahead(
+            requests,
+            self.members,
+            self.kind,
+            stack_length=self.stack_length,
+            cache=self.row_cache,
+            is_kept=self._is_kept,
+            num_ahead=num_ahead,
+            num_held=num_held,
+        )
+
+    def ask(self, row: int, items: Sequence[int]) -> list[Fetched]:
+        """Ask a store for neighbouring items of a row; of a folder there is nothing to ask for."""
+        if not isinstance(self.members, RemoteMembers):
+            return []
+        return [self.members.ask(row, items, self.row_cache)]
+
+    def drop(self, asked: list[Fetched]) -> None:
+        """Let go of what was asked for."""
+        if isinstance(self.members, RemoteMembers):
+            self.members.drop(asked)
+
     def item(self, row: int, number: int) -> UInt8:
         """Return the planes of a pair, (2, H, W), or a frame, (H, W, 3).
 
@@ -117,6 +152,30 @@ class PlaneReader:
     def items(self, row: int, start: int) -> range | list[int]:
         """Return the numbers of a window's frame or pairs."""
         return self.kind.window_items(start, int(self.members.num_stored[row]), self.stack_length)
+
+    def items_of_rows(self, plan: Plan) -> dict[int, range]:
+        """Return the frames or pairs that a plan may ask for, by row."""
+        firsts, lasts = plan.start_bounds()
+        starts = zip(plan.rows.tolist(), firsts.tolist(), lasts.tolist(), strict=True)
+        return {row: range(first, self.items(row, last)[-1] + 1) for row, first, last in starts}
+
+    def keep_blocks(self, plan: Plan, folder: Path, most_bytes: int) -> None:
+        """Keep what a plan reads from a store on this machine's disk.
+
+        Raises:
+            InputError: If there is no store, or the folder cannot be written.
+        """
+        if not isinstance(self.members, RemoteMembers):
+            raise InputError(
+                f"shard_cache={str(folder)!r}: the dataset is a folder, which needs no such cache\n"
+                "  Leave it out."
+            )
+        from pipelines.block_cache import BlockCache
+
+        items = self.items_of_rows(plan)
+        names = {row: self.members.block_name(row, own) for row, own in items.items()}
+        blocks = BlockCache(folder, most_bytes)
+        self.row_cache = RowCache(blocks, plan, items=items, names=names)
 
     def _take(self, array: UInt8, items: range | list[int]) -> UInt8:
         """Take a window from a row's whole array, (2n, H, W) or (k, H, W, 3)."""
@@ -147,6 +206,10 @@ class PlaneReader:
                     kept = _KeptRow(images=images, array=array, is_decoded=np.zeros(count, bool))
                     self._cache[row] = kept
         return kept
+
+    def _is_kept(self, row: int, items: Sequence[int]) -> bool:
+        kept = self._cache.get(row)
+        return kept is not None and bool(kept.is_decoded[items[0] : items[-1] + 1].all())
 
     def _decode(self, row: int, number: int, out: UInt8 | None = None) -> UInt8:
         """Decode a member, a pair (2H, W) or a frame (H, W, 3), to ``out`` where it is given."""

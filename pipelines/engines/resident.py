@@ -16,9 +16,9 @@ from pipelines.engines.normalize import Normalizer
 from pipelines.engines.plane_cut import cut_jittered, cut_planes, jitter_numbers
 from pipelines.engines.planes import PlaneReader
 from pipelines.engines.transfer import to_device
-from pipelines.plan.plan import Plan
 from pipelines.plan.requests import BatchRequest
 from pipelines.reading import Reading
+from pipelines.remote_members import Fetched
 from shard_builder.errors import DamagedMemberError, InputError
 from shard_builder.machine import num_available_bytes
 
@@ -54,7 +54,7 @@ class ResidentEngine:
                 reader.kind, reader.num_channels, dtype=self._dtype, device=self._device
             )
         )
-        self._items = _items_of_rows(reader, damage.plan)
+        self._items = reader.items_of_rows(damage.plan)
         self._planes_per_item = reader.kind.num_channels(1)
         num_planes = self._planes_per_item * sum(map(len, self._items.values()))
         _check_fits(num_planes, reader, reading, num_sequences=len(self._items))
@@ -145,7 +145,8 @@ class ResidentEngine:
 
     def _begin(self, row: int) -> None:
         if row not in self._first_planes and row not in self._decoding:
-            self._decoding[row] = self._pool.submit(self._decode, row)
+            asked = self._reader.ask(row, self._items[row])
+            self._decoding[row] = self._pool.submit(self._decode, row, asked)
 
     def _admit(self, row: int) -> None:
         """Copy a row's planes to the device unless they are there."""
@@ -159,7 +160,7 @@ class ResidentEngine:
         if len(self._first_planes) == len(self._items):
             self._pool.shutdown(wait=False)
 
-    def _decode(self, row: int) -> torch.Tensor:
+    def _decode(self, row: int, asked: list[Fetched]) -> torch.Tensor:
         """Return the planes of a row's items in pinned memory; damaged items are noted."""
         items, per_item = self._items[row], self._planes_per_item
         shape = (len(items) * per_item, *self._planes.shape[1:])
@@ -172,14 +173,8 @@ class ResidentEngine:
                 continue
             target = planes[place * per_item : (place + 1) * per_item].numpy()
             target[...] = image if self._reader.kind.has_pairs else image.transpose(2, 0, 1)
+        self._reader.drop(asked)
         return planes
-
-
-def _items_of_rows(reader: PlaneReader, plan: Plan) -> dict[int, range]:
-    """Return the frames or pairs that a plan may ask for, by row."""
-    firsts, lasts = plan.start_bounds()
-    starts = zip(plan.rows.tolist(), firsts.tolist(), lasts.tolist(), strict=True)
-    return {row: range(first, reader.items(row, last)[-1] + 1) for row, first, last in starts}
 
 
 def _check_fits(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.table import Table
 
+from shard_builder.cloud.address import address_of
+from shard_builder.commands.transfer import folder_to_read
 from shard_builder.console import make_console, make_table
 from shard_builder.format.frames import Geometry
 from shard_builder.inspection.dataset import Inspection, inspect_dataset, write_page
@@ -18,9 +21,19 @@ LEAST_PSNR_DB = 20.0
 
 def run_inspect(dataset: Path, *, html: Path | None, lossless: Path | None) -> None:
     """Print what a dataset holds, and write its page."""
+    with ExitStack() as stack:
+        whole = html is not None or lossless is not None
+        folders = [
+            stack.enter_context(folder_to_read(place, whole=whole))
+            for place in (dataset, *([lossless] if lossless else []))
+        ]
+        _inspect(*folders, name=address_of(dataset) or str(dataset), html=html)
+
+
+def _inspect(dataset: Path, lossless: Path | None = None, *, name: str, html: Path | None) -> None:
     console = make_console()
     inspection = inspect_dataset(dataset)
-    for table in tables(inspection):
+    for table in tables(inspection, name=name):
         console.print(table)
     quality = shuffle_quality(inspection)
     console.print(
@@ -42,9 +55,9 @@ def run_inspect(dataset: Path, *, html: Path | None, lossless: Path | None) -> N
         console.print(f"written: {html}")
 
 
-def tables(inspection: Inspection) -> Iterator[Table]:
-    """Yield the whole, then classes, lengths, streams and subjects."""
-    whole = make_table(str(inspection.path), "", "")
+def tables(inspection: Inspection, *, name: str) -> Iterator[Table]:
+    """Yield the whole, by its name, then classes, lengths, streams and subjects."""
+    whole = make_table(name, "", "")
     whole.show_header = False
     yield _filled(whole, overview(inspection))
     yield _filled(make_table("classes", "class", "sequences", "subjects"), inspection.classes())

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from rich.table import Table
 
+from shard_builder.commands.transfer import folder_to_read
 from shard_builder.console import make_console, make_table
 from shard_builder.files import write_atomically
 from shard_builder.format.index import INDEX_NAME, read_index
@@ -31,8 +32,9 @@ class Sequences:
 
 def run_split(dataset: Path, *, out: Path | None, original_format: Path | None, **how: Any) -> None:
     """Make, print and write a split; ``how`` are the arguments of ``make_split``."""
-    manifest = read_manifest(dataset)
-    batch = read_index(dataset / INDEX_NAME, streams=manifest.streams, version=manifest.version)
+    with folder_to_read(dataset, whole=False) as folder:
+        manifest = read_manifest(folder)
+        batch = read_index(folder / INDEX_NAME, streams=manifest.streams, version=manifest.version)
     names = ("key", "subject", "label", "fold", "source")
     columns = {f"{name}s": batch.column(name).to_pylist() for name in names}
     sequences = Sequences(**columns)

@@ -168,16 +168,25 @@ def read_manifest(dataset_dir: Path) -> Manifest:
         what = "a build that did not finish" if is_unfinished else "not a dataset: no manifest.json"
         raise DatasetError(f"{dataset_dir}: {what}\n  Run the same command again: {command}")
     data = read_regular(path, most_bytes=MOST_BYTES, error=DatasetError)
+    return parse_manifest(data, place=str(path))
+
+
+def parse_manifest(data: bytes, *, place: str) -> Manifest:
+    """Parse the bytes of a manifest that lies at ``place``.
+
+    Raises:
+        DatasetError: If it is not ours, has another version, or breaks a rule.
+    """
     check_version(
         data,
         format=MANIFEST_FORMAT,
         versions=READABLE_VERSIONS,
-        place=str(path),
+        place=place,
         what="manifest of ckshard",
         error=DatasetError,
     )
     return parse_record(
-        data, Manifest, place=str(path), error=DatasetError, advice="Build the dataset again."
+        data, Manifest, place=place, error=DatasetError, advice="Build the dataset again."
     )
 
 

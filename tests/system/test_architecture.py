@@ -39,13 +39,14 @@ FLOORS = {
         "errors checks machine keys files untrusted lock lists images videos provenance progress"
         " console",
         "sources format",
-        "faces parts",
+        "faces parts cloud",
         "split synth building inspection",
         "commands",
         "cli",
     ),
     "pipelines": (
-        "streams reading plan state batch web_pipeline members dataset",
+        "streams reading plan state batch web_pipeline members"
+        " block_cache row_cache index_columns remote_members dataset",
         "engines",
         "loader views",
         "throughput",

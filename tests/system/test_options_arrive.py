@@ -23,6 +23,8 @@ FUNCTIONS = {
     "ckshard list": "shard_builder.commands.list.run_list",
     "ckshard prepare": "shard_builder.commands.prepare.run_prepare",
     "ckshard split": "shard_builder.commands.split.run_split",
+    "ckshard push": "shard_builder.commands.transfer.run_push",
+    "ckshard pull": "shard_builder.commands.transfer.run_pull",
     "ckshard verify": "shard_builder.commands.verify.run_verify",
     "ckshard inspect": "shard_builder.commands.inspect.run_inspect",
     "ckshard bench": "pipelines.throughput.command.run_bench_command"

@@ -18,7 +18,9 @@ TakeOverOption = Annotated[
         "--take-over", help="Take over the lock of a process of another host that has died."
     ),
 ]
-DatasetArgument = Annotated[Path, typer.Argument(help="Dataset folder made by ckshard build.")]
+DatasetArgument = Annotated[
+    Path, typer.Argument(help="Dataset made by ckshard build: a folder, or s3://bucket/prefix.")
+]
 CheckpointOption = Annotated[
     str, typer.Option(metavar="last|best", help="best was chosen on the validation part.")
 ]

@@ -129,12 +129,20 @@ def closing_lines(run: TrainRun, result: TrainingResult) -> list[str]:
     if progress.num_skipped_steps:
         lines.append(f"{progress.num_skipped_steps} steps skipped by the fp16 loss scaler")
     if (times := result.times).num_samples:
-        bound = bound_by(times.data_wait_pct)
+        bound, store = bound_by(times.data_wait_pct), session.dataset.store
         advice = "; try --cache ram, --workers, or a dataset built with --codec raw"
+        if bound == "data" and store is not None and 2 * store.total_wait_s > times.wait_s:
+            bound, advice = "the store", "; try --shard-cache, more --read-ahead, or ckshard pull"
         lines.append(
             f"This run is bound by {bound}: {times.data_wait_pct:.1f} % of the time went into"
             f" waiting for data ({times.samples_per_s:.1f} samples/s)"
-            f"{advice if bound == 'data' else ''}."
+            f"{'' if bound.startswith('compute') else advice}."
             f" Between epochs (validation, checkpoints) {times.between_s:.1f} s went by besides."
         )
+        if store is not None and (figures := store.last_figures):
+            lines.append(
+                f"The store in the last epoch: {figures['store_requests']} requests,"
+                f" {figures['store_mb_per_s']:.1f} MB/s, latency {figures['store_p50_ms']:.1f} ms"
+                f" (99 %: {figures['store_p99_ms']:.1f} ms), {figures['store_retries']} retries."
+            )
     return lines

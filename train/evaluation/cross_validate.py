@@ -195,7 +195,7 @@ def evaluate_fold(
     write_evaluation(
         folder_inside(folder, "test"),
         [scores],
-        dataset=dataset,
+        dataset=opened,
         class_names=model.class_names,
         views=protocol.views,
         checkpoint=protocol.checkpoint,

@@ -17,7 +17,6 @@ from pipelines.reading import Reading
 from pipelines.views import Views, make_view_loader
 from shard_builder.errors import InputError
 from shard_builder.files import digest_file, write_atomically, write_json
-from shard_builder.format.manifest import manifest_sha256
 from shard_builder.lock import locked
 from shard_builder.untrusted.text import clean
 from train.evaluation.confusion import write_confusion_figure
@@ -55,7 +54,7 @@ def evaluate_runs(
 
     Args:
         runs: One run folder, or two in any order.
-        dataset: The dataset folder.
+        dataset: The dataset's folder or address.
         out: Folder for ``test.json``, ``scores.parquet``, ``predictions.jsonl`` and
             ``confusion-*.png``.
         checkpoint: ``last`` or ``best``.
@@ -92,7 +91,7 @@ def evaluate_runs(
         return write_evaluation(
             out,
             scores,
-            dataset=dataset,
+            dataset=opened,
             class_names=names,
             views=views,
             checkpoint=checkpoint,
@@ -179,7 +178,7 @@ def write_evaluation(
     out: Path,
     scores: Sequence[StreamScores],
     *,
-    dataset: Path,
+    dataset: Dataset,
     class_names: Sequence[str],
     views: Views,
     checkpoint: str,
@@ -221,9 +220,9 @@ def write_evaluation(
         weights=weights if is_pair else None,
         mcnemar=mcnemar_exact(labels, predicted["rgb"], predicted["flow"]) if is_pair else None,
         notices=tuple(
-            f"notice: {dataset} is another dataset than {entry['run']} was trained on"
+            f"notice: {dataset.address} is another dataset than {entry['run']} was trained on"
             for entry in origin
-            if entry["manifest_sha256"] != manifest_sha256(dataset)
+            if entry["manifest_sha256"] != dataset.sha256
         ),
     )
     out.mkdir(parents=True, exist_ok=True)
@@ -235,7 +234,7 @@ def write_evaluation(
     write_scores(out / SCORES_NAME, scores, class_names=class_names, fused=probs.get("fused"))
     _write_predictions(out / PREDICTIONS_NAME, first, probs, class_names)
     proof = {
-        "manifest_sha256": manifest_sha256(dataset),
+        "manifest_sha256": dataset.sha256,
         "scores_sha256": digest_file(out / SCORES_NAME).sha256,
         "origin": list(origin),
     }

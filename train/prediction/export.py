@@ -18,7 +18,6 @@ from pipelines.streams import kind_of
 from shard_builder.checks import check_choice
 from shard_builder.errors import DatasetError, InputError
 from shard_builder.files import atomic_writer
-from shard_builder.format.manifest import manifest_sha256
 from shard_builder.lock import locked
 from train.prediction.exported_file import SUFFIXES, ExportedNet, metadata_of, read_exported
 from train.prediction.onnx_net import INPUT, MOST_ONNX_BYTES, OUTPUT
@@ -126,9 +125,9 @@ def windows_of(model: StreamModel, dataset: Path | None) -> tuple[torch.Tensor, 
     path = dataset or Path(read_run(model.run)[0].dataset.path)
     try:
         with open_dataset(path) as opened:
-            if dataset is not None or manifest_sha256(path) == model.content.manifest_sha256:
+            if dataset is not None or opened.sha256 == model.content.manifest_sha256:
                 check_fits(model, opened)
-                return _real_windows(model, opened), f"windows of {path}"
+                return _real_windows(model, opened), f"windows of {opened.address}"
             reason = "is another dataset now"
     except DatasetError:
         if dataset is not None:

@@ -252,5 +252,5 @@ def check_fits(model: StreamModel, dataset: Dataset) -> None:
     for what, own, trained in pairs:
         if own != trained:
             raise InputError(
-                f"{dataset.path}: {what} {own}, but {model.run} was trained on {trained}"
+                f"{dataset.address}: {what} {own}, but {model.run} was trained on {trained}"
             )

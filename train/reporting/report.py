@@ -11,7 +11,6 @@ from models.fusion import deciding
 from pipelines.dataset import Dataset, open_dataset
 from shard_builder.errors import DatasetError, InputError
 from shard_builder.files import folder_inside
-from shard_builder.format.manifest import manifest_sha256
 from shard_builder.inspection.page import png_address, write_html
 from shard_builder.lock import locked
 from train.evaluation.confusion import draw_confusion_figure
@@ -102,7 +101,7 @@ def current_test(run: Path, dataset: Dataset | None, notices: list[str]) -> Stor
         notices.append(f"{reason[0].upper()}{reason[1:]}; {then}.")
     if dataset is None:
         return None
-    evaluate_runs(runs, dataset.path, out=test, checkpoint=checkpoint, views=views)
+    evaluate_runs(runs, Path(dataset.address), out=test, checkpoint=checkpoint, views=views)
     return read_test(path)
 
 
@@ -175,7 +174,7 @@ def fitting_dataset(
         yield None
         return
     with opened:
-        fits = manifest_sha256(path) == trained_on.manifest_sha256
+        fits = opened.sha256 == trained_on.manifest_sha256
         if not fits:
             notices.append(
                 f"No pictures: {path} is not the dataset that this was trained on. Pass --dataset."

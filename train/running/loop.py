@@ -113,6 +113,7 @@ def finish_epoch(
         **times.to_record(),
         "num_skipped_steps": progress.num_skipped_steps,
         "num_damaged": len(session.train_loader.errors),
+        **(session.dataset.store.take_figures() if session.dataset.store else {}),
     }
     progress.meter = [0.0, 0.0, 0.0]
     session.train_loader.set_epoch(session.epoch + 1)  # a checkpoint from here on is one of it

@@ -20,7 +20,6 @@ from pipelines.loader import Loader, make_loader
 from pipelines.plan.sampling import Sampling
 from pipelines.reading import Reading
 from shard_builder.errors import InputError
-from shard_builder.format.manifest import manifest_sha256
 from shard_builder.split import Split
 from train.config import TrainConfig
 from train.device import DTYPES, choose_device, choose_precision, make_deterministic
@@ -167,10 +166,7 @@ class Session:
 
     def _origin(self) -> dict[str, str]:
         """Return the hashes of what a checkpoint must not be separated from."""
-        return {
-            "split_sha256": self.split.sha256(),
-            "manifest_sha256": manifest_sha256(self.dataset.path),
-        }
+        return {"split_sha256": self.split.sha256(), "manifest_sha256": self.dataset.sha256}
 
 
 def open_session(
@@ -193,7 +189,7 @@ def open_session(
     device = choose_device(config.device, local_rank=ranks.local_rank, world_size=ranks.world_size)
     precision = choose_precision(config.precision, device)
     torch.backends.cudnn.benchmark = not config.deterministic
-    notices = [*check_classes(dataset, split, untrained=config.untrained)]
+    notices = [*check_classes(dataset, split, untrained=config.untrained), *dataset.notices]
     outputs = outputs_of_classes(dataset, original_head=config.original_head)
     weights = weights_of_classes(dataset, split, config.class_weights)
     begun = config if pretrained else replace(config, weights="none")
@@ -288,6 +284,9 @@ def loader_of(
             num_threads=config.workers or None,
             cache=config.cache,
             cache_bytes=config.cache_bytes,
+            read_ahead=config.read_ahead,
+            shard_cache=config.shard_cache or None,
+            shard_cache_bytes=config.shard_cache_bytes,
             on_error=config.on_error,
         ),
         rank=ranks.rank,

@@ -210,7 +210,7 @@ def resumed_options(
     begun_with = record.dataset
     if manifest_sha256(dataset.path) != begun_with.manifest_sha256:
         raise InputError(
-            f"resume=True: {dataset.path} is another dataset than the run was begun with"
+            f"resume=True: {dataset.address} is another dataset than the run was begun with"
             f" ({begun_with.path}), expected the same\n  Start another run in another folder."
         )
     begun = record.options
@@ -243,7 +243,7 @@ def run_record(session: Session) -> dict[str, Any]:
         "device_name": device_name(session.device),
         "cutter": CUTTER,
         "world_size": session.ranks.world_size,
-        "dataset": {"path": str(dataset.path), "manifest_sha256": manifest_sha256(dataset.path)},
+        "dataset": {"path": dataset.address, "manifest_sha256": manifest_sha256(dataset.path)},
         "split": {
             "kind": split.kind,
             "parameters": dict(split.parameters),

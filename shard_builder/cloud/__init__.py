@@ -1,0 +1,1 @@
+"""Datasets in object storage: addresses, requests, and what is kept of them on this machine."""
