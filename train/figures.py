@@ -127,8 +127,10 @@ def draw_comparison(curves: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
     titles = ("training loss", "validation loss", "validation accuracy, %", "samples/s")
     figure = make_figure(10, 6.6)
     palette = colormaps["tab10"] if len(curves) <= 10 else colormaps["turbo"]
-    panels = figure.subplots(2, 2, sharex=True).flat
-    for panel, name, title in zip(panels, names, titles, strict=True):
+    panels = figure.subplots(2, 2, sharex=True)
+    for panel in panels[1]:
+        panel.set_xlabel("epoch")
+    for panel, name, title in zip(panels.flat, names, titles, strict=True):
         scale = 100 if name.endswith("accuracy") else 1
         for number, (label, rows) in enumerate(curves.items()):
             own = [row for row in rows if row[name] is not None]
@@ -147,5 +149,4 @@ def draw_comparison(curves: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
         panel.xaxis.get_major_locator().set_params(integer=True)
     handles, labels = panel.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.supxlabel("epoch", fontsize=10)
     return figure

@@ -37,6 +37,9 @@ def predict(
     fps: Annotated[
         float | None, typer.Option(help="Frame rate in place of the input's own.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also write explain.png: Grad-CAM of some windows.")
+    ] = False,
     checkpoint: CheckpointOption = "last",
     device: DeviceOption = "auto",
     face_model: Annotated[
@@ -72,6 +75,7 @@ def predict(
         "device": device,
         "face_model": face_model,
         "on_error": on_error,
+        "explain": explain,
         "take_over": take_over,
     }
     if list_videos(source):
@@ -97,7 +101,8 @@ def predict(
         f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s:"
         f" {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s"
     )
-    console.print(f"{out}: predictions.jsonl, bars.png, timeline.png")
+    more = ", explain.png" if explain else ""
+    console.print(f"{out}: predictions.jsonl, bars.png, timeline.png{more}")
     if overlay:
         console.print(f"{overlay}: the video with the label in it")
 

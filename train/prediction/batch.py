@@ -69,6 +69,7 @@ def predict_folder(
     overlay: Path | None = None,
     device: str = "auto",
     face_model: Path | None = None,
+    explain: bool = False,
     take_over: bool = False,
     on_video: Callable[[int, int], None] | None = None,
 ) -> FolderPrediction:
@@ -94,7 +95,7 @@ def predict_folder(
     emotions, faults = list[str](), list[str]()
     with locked(out, take_over=take_over):
         models, detector_model = load_models(
-            runs, checkpoint=checkpoint, device=device, face_model=face_model
+            runs, checkpoint=checkpoint, device=device, face_model=face_model, explain=explain
         )
         names = models[0].class_names
         out.mkdir(parents=True, exist_ok=True)
@@ -118,6 +119,7 @@ def predict_folder(
                         stride=stride,
                         fps=fps,
                         detector_model=detector_model,
+                        explain=explain,
                         take_over=take_over,
                     )
                 except (SourceError, cv2.error) as error:

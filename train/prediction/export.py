@@ -9,11 +9,8 @@ from typing import Any, BinaryIO, Literal
 
 import torch
 
-from pipelines.dataset import Dataset, open_dataset
-from pipelines.loader import make_loader
+from pipelines.dataset import open_dataset
 from pipelines.plan.crops import INPUT_SIZE
-from pipelines.plan.sampling import Sampling
-from pipelines.reading import Reading
 from pipelines.streams import kind_of
 from shard_builder.checks import check_choice
 from shard_builder.errors import DatasetError, InputError
@@ -21,7 +18,7 @@ from shard_builder.files import atomic_writer
 from shard_builder.lock import locked
 from train.prediction.exported_file import SUFFIXES, ExportedNet, metadata_of, read_exported
 from train.prediction.onnx_net import INPUT, MOST_ONNX_BYTES, OUTPUT
-from train.prediction.stream_model import StreamModel, check_fits, load_stream_model
+from train.prediction.stream_model import StreamModel, center_windows, check_fits, load_stream_model
 from train.running.checkpoint import Checkpoint
 from train.running.run_folder import read_run
 
@@ -127,7 +124,10 @@ def windows_of(model: StreamModel, dataset: Path | None) -> tuple[torch.Tensor, 
         with open_dataset(path) as opened:
             if dataset is not None or opened.sha256 == model.content.manifest_sha256:
                 check_fits(model, opened)
-                return _real_windows(model, opened), f"windows of {opened.address}"
+                known = set(opened.keys)
+                keys = [key for key in model.val_keys if key in known] or list(opened.keys)
+                windows = center_windows(opened, model, keys[:NUM_WINDOWS])
+                return windows, f"windows of {opened.address}"
             reason = "is another dataset now"
     except DatasetError:
         if dataset is not None:
@@ -137,22 +137,6 @@ def windows_of(model: StreamModel, dataset: Path | None) -> tuple[torch.Tensor, 
     random = torch.Generator().manual_seed(0)
     images = torch.randn((*shape, INPUT_SIZE, INPUT_SIZE), generator=random)
     return images, f"random numbers ({path} {reason})"
-
-
-def _real_windows(model: StreamModel, dataset: Dataset) -> torch.Tensor:
-    known = set(dataset.keys)
-    keys = [key for key in model.val_keys if key in known] or list(dataset.keys)
-    with make_loader(
-        dataset,
-        model.stream,
-        rows=dataset.rows_of(keys[:NUM_WINDOWS]),
-        training=False,
-        batch_size=NUM_WINDOWS,
-        sampling=Sampling(stack_length=model.stack_length),
-        reading=Reading(engine="cpu", device="cpu", num_threads=1),
-    ) as loader:
-        batch = next(iter(loader))
-        return batch.images[batch.valid].contiguous()
 
 
 def _trace(net: torch.nn.Module, images: torch.Tensor, run: Path) -> torch.export.ExportedProgram:

@@ -19,6 +19,7 @@ from shard_builder.faces.model import FaceModel
 from shard_builder.files import create_growing
 from shard_builder.lock import locked
 from shard_builder.sources.options import OnError
+from train.prediction.explain import ClipExplanation, check_explainable
 from train.prediction.exported_file import open_stream_model
 from train.prediction.face_follower import face_model_of, face_notices
 from train.prediction.figures import FilmStrip, write_bar_chart, write_timeline
@@ -29,6 +30,7 @@ from train.prediction.window_predictor import WindowPrediction, WindowPredictor
 
 OnWindow = Callable[[WindowPrediction, float, tuple[str, ...]], None]
 PREDICTIONS_NAME, BARS_NAME, TIMELINE_NAME = "predictions.jsonl", "bars.png", "timeline.png"
+EXPLAIN_NAME = "explain.png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ def run_predict(
     device: str = "auto",
     face_model: Path | None = None,
     on_error: OnError = "raise",
+    explain: bool = False,
     take_over: bool = False,
     on_window: OnWindow | None = None,
 ) -> ClipPrediction:
@@ -102,6 +105,7 @@ def run_predict(
         face_model: Model file of the face detector, for nets that were trained on face crops; see
             :func:`shard_builder.faces.model.load_face_model`.
         on_error: ``raise``; ``skip`` is for folders of videos.
+        explain: Also write ``explain.png``: Grad-CAM of some windows.
         take_over: See :func:`shard_builder.lock.locked`.
         on_window: Called with each window, its end in seconds, and the class names.
 
@@ -111,7 +115,7 @@ def run_predict(
     if on_error != "raise":
         raise InputError(f"on_error={on_error!r} is for a folder of videos, but {source} is none")
     models, detector_model = load_models(
-        runs, checkpoint=checkpoint, device=device, face_model=face_model
+        runs, checkpoint=checkpoint, device=device, face_model=face_model, explain=explain
     )
     return predict_clip(
         models,
@@ -121,13 +125,14 @@ def run_predict(
         fps=fps,
         overlay=overlay,
         detector_model=detector_model,
+        explain=explain,
         take_over=take_over,
         on_window=on_window,
     )
 
 
 def load_models(
-    runs: Sequence[Path], *, checkpoint: str, device: str, face_model: Path | None
+    runs: Sequence[Path], *, checkpoint: str, device: str, face_model: Path | None, explain: bool
 ) -> tuple[list[StreamModel], FaceModel | None]:
     """Load one net or two that belong together, and the face detector's model if one needs it.
 
@@ -136,6 +141,8 @@ def load_models(
     """
     models = [open_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
     check_pair(models)
+    if explain:
+        check_explainable(models)
     return models, face_model_of(models, face_model)
 
 
@@ -148,6 +155,7 @@ def predict_clip(
     fps: float | None = None,
     overlay: Path | None = None,
     detector_model: FaceModel | None = None,
+    explain: bool = False,
     take_over: bool = False,
     on_window: OnWindow | None = None,
 ) -> ClipPrediction:
@@ -161,13 +169,14 @@ def predict_clip(
         locked(out, take_over=take_over),
         locked(overlay, take_over=take_over) if overlay else nullcontext(),
     ):
+        explanation = ClipExplanation(models)
         names = models[0].class_names
         frames = open_frames(source, fps=fps, sampling=models[0].sampling)
         predictor = WindowPredictor(models, stride=stride, face_model=detector_model)
         follower = predictor.follower
         video = LabelledVideo(overlay, fps=frames.fps, class_names=names)
         out.mkdir(parents=True, exist_ok=True)
-        for name in (BARS_NAME, TIMELINE_NAME):  # of an earlier input
+        for name in (BARS_NAME, TIMELINE_NAME, EXPLAIN_NAME):  # of an earlier input
             if os.path.lexists(out / name):
                 (out / name).unlink()
         strip, windows, number = FilmStrip(), list[WindowPrediction](), -1
@@ -177,6 +186,8 @@ def predict_clip(
                 strip.offer(number, frame)
                 if window is not None:
                     windows.append(window)
+                    if explain:
+                        explanation.offer(window, predictor.seen)
                     _write_line(lines, _window_record(window, frames, names))
                     first_output_s = first_output_s or time.perf_counter() - begin
                     if on_window:
@@ -198,6 +209,9 @@ def predict_clip(
             )
             _write_line(lines, _clip_record(clip, frames))
         _write_figures(out, clip, windows, strip, frames)
+        if explain:
+            title = f"{frames.path.name}: what speaks for the answer (Grad-CAM)"
+            explanation.write(out / EXPLAIN_NAME, class_names=names, title=title)
         return clip
 
 

@@ -16,7 +16,10 @@ from models.weights import check_whole
 from pipelines.dataset import Dataset
 from pipelines.engines.cutter import make_cutter
 from pipelines.engines.normalize import Normalizer
+from pipelines.loader import make_loader
 from pipelines.plan.crops import INPUT_SIZE, center_crop
+from pipelines.plan.sampling import Sampling
+from pipelines.reading import Reading
 from pipelines.streams import kind_of
 from shard_builder.checks import check_choice
 from shard_builder.errors import InputError
@@ -130,8 +133,8 @@ class StreamModel:
             )
         return logits
 
-    def logits_of(self, planes: Sequence[Image]) -> npt.NDArray[np.float64]:
-        """Return the logits (classes,) of one sample's centre crop.
+    def images_of(self, planes: Sequence[Image]) -> torch.Tensor:
+        """Return one sample's centre crop, normalised, (1, C, 224, 224).
 
         Args:
             planes: One RGB frame (H, W, 3), or x1 y1 x2 y2 ... planes (H, W), ``uint8``, of the
@@ -141,7 +144,35 @@ class StreamModel:
         levels = np.empty(self._cut_shape, np.uint8)
         self._cutter.cut(window, self._box, False, levels)
         batch = torch.from_numpy(levels)[None].permute(0, 3, 1, 2)
-        return self.forward(self._normalizer(batch.to(self.device)))[0].double().cpu().numpy()
+        return self._normalizer(batch.to(self.device))
+
+    def logits_of(self, planes: Sequence[Image]) -> npt.NDArray[np.float64]:
+        """Return the logits (classes,) of one sample's centre crop; see :meth:`images_of`."""
+        return self.forward(self.images_of(planes))[0].double().cpu().numpy()
+
+
+def center_windows(dataset: Dataset, model: StreamModel, keys: Sequence[str]) -> torch.Tensor:
+    """Return the centre crop of each sequence's middle window, as validation sees it.
+
+    Args:
+        dataset: An open dataset that fits the model.
+        model: The model.
+        keys: N sequences.
+
+    Returns:
+        Normalised ``float32`` (N, C, 224, 224), on the CPU.
+    """
+    with make_loader(
+        dataset,
+        model.stream,
+        rows=dataset.rows_of(keys),
+        training=False,
+        batch_size=len(keys),
+        sampling=Sampling(stack_length=model.stack_length),
+        reading=Reading(engine="cpu", device="cpu", num_threads=1),
+    ) as loader:
+        batch = next(iter(loader))
+        return batch.images[batch.valid].contiguous()
 
 
 def load_stream_model(run: Path, *, checkpoint: str = "last", device: str = "auto") -> StreamModel:

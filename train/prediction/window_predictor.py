@@ -65,6 +65,7 @@ class WindowPredictor:
     Attributes:
         follower: Follows the face; None where frames are not cropped.
         is_faceless: Whether a window ended at the last frame, but no face has been found yet.
+        seen: What each model saw of the last window, see :meth:`StreamModel.images_of`.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class WindowPredictor:
         self._estimate = make_flow_estimator(method, size=size) if method else None
         self._frame: Image | None = None
         self._num_windows = 0
+        self.seen: dict[str, list[Image]] = {}
 
     def iter_windows(
         self, frames: Iterable[Image]
@@ -137,10 +139,8 @@ class WindowPredictor:
             self.is_faceless = self._face is None
             if self.is_faceless:
                 return None
-        logits = {
-            stream: model.logits_of(self._planes(model, number))
-            for stream, model in self.models.items()
-        }
+        self.seen = {stream: self._planes(model, number) for stream, model in self.models.items()}
+        logits = {stream: self.models[stream].logits_of(seen) for stream, seen in self.seen.items()}
         window = WindowPrediction(
             window=self._num_windows,
             first_frame=max(0, number - self.stack_length),

@@ -35,10 +35,11 @@ class ComparedRun:
     epochs: list[dict[str, Any]]
 
     @property
-    def tested_on(self) -> tuple[str, str]:
-        """What must be the same where two accuracies are compared: SHA-256 of dataset and split."""
-        manifest = self.test.manifest_sha256 if self.test else self.record.dataset.manifest_sha256
-        return manifest, self.record.split.sha256
+    def tested_on(self) -> tuple[str, str, str]:
+        """What must be the same where two accuracies are compared: datasets, last the split."""
+        trained = self.record.dataset.manifest_sha256
+        tested = self.test.manifest_sha256 if self.test else trained
+        return trained, tested, self.record.split.sha256
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,7 +117,7 @@ def add_results(page: Comparison, runs: Sequence[ComparedRun]) -> None:
     for run in runs:
         first = firsts[groups[0]]
         if run.tested_on != first.tested_on:
-            same_data = run.tested_on[0] == first.tested_on[0]
+            same_data = run.tested_on[:2] == first.tested_on[:2]
             what = "split" if same_data else "dataset"
             page.notices.append(
                 f"{run.label} is of another {what} than {first.label}: not comparable."
@@ -132,7 +133,7 @@ def add_results(page: Comparison, runs: Sequence[ComparedRun]) -> None:
         if test is None:
             page.rows.append([run.label, record.stream, *common, group, *["-"] * 5])
             continue
-        tested = f"{group}: {test.num_sequences} of {test.num_subjects} subjects"
+        tested = f"{group} ({test.num_sequences})"
         for stream in dict.fromkeys((record.stream, "fused")):
             if metrics := test.results().get(stream):
                 cells = metric_cells(metrics)

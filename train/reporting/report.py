@@ -77,6 +77,8 @@ def run_page(run: Path, dataset: Path | None) -> Page:
         if report is not None:
             add_test(page, report)
             page.add_predictions([test / PREDICTIONS_NAME], report.classes, opened)
+            runs = [path for entry in report.origin if (path := Path(entry.run)).is_dir()]
+            page.explain_mistakes(runs, report.checkpoint, report.classes, opened)
     page.add_settings(record)
     return page
 
@@ -156,6 +158,9 @@ def cv_page(out: Path, dataset: Path | None) -> Page:
         with fitting_dataset(dataset, record.dataset, page.notices) as opened:
             files = [folder_inside(fold, "test") / PREDICTIONS_NAME for fold in folds]
             page.add_predictions(files, summary.class_names, opened)
+            for fold in folds:
+                test = read_test(folder_inside(fold, "test") / TEST_NAME)
+                page.explain_mistakes([fold], test.checkpoint, summary.class_names, opened)
         page.add_training(folds[0])
         page.add_settings(record)
     return page

@@ -25,6 +25,8 @@ from shard_builder.untrusted.text import clean
 from train.evaluation.statistics import ClassMetrics, Metrics, Share
 from train.evaluation.table_cells import metric_cells
 from train.figures import draw_curves, png_of
+from train.prediction.explain import check_explainable, overlays
+from train.prediction.stream_model import center_windows, load_stream_model
 from train.running.run_folder import RunRecord, read_metrics, torn_notice
 from train.running.stall import bound_by
 
@@ -164,8 +166,45 @@ class Page:
                     "predicted": row.predicted,
                     "bars": list(zip(class_names, percent, strict=True)),
                     "pictures": pictures_of(dataset, row.key) if dataset is not None else [],
+                    "explained": [],
                 }
             )
+
+    def explain_mistakes(
+        self,
+        runs: Sequence[Path],
+        checkpoint: str,
+        class_names: Sequence[str],
+        dataset: Dataset | None,
+    ) -> None:
+        """Show what spoke for the wrong class, and for the true one, in the nets of some runs.
+
+        Where that cannot be, the page says why.
+        """
+        if dataset is None:
+            return
+        names = set(class_names)
+        try:
+            check_explainable([])
+            models = [load_stream_model(run, checkpoint=checkpoint, device="cpu") for run in runs]
+            keys = {key for model in models for key in (*model.val_keys, *model.test_keys)}
+            mistakes = [
+                mistake
+                for mistake in self.mistakes
+                if mistake["key"] in keys and {mistake["true"], mistake["predicted"]} <= names
+            ]
+            for model in models if mistakes else ():
+                images = center_windows(dataset, model, [mistake["key"] for mistake in mistakes])
+                for kind in ("predicted", "true"):
+                    labels = [class_names.index(mistake[kind]) for mistake in mistakes]
+                    pictures = overlays(model, images, labels)
+                    for mistake, picture in zip(mistakes, pictures, strict=True):
+                        caption = f"{model.stream}: for {mistake[kind]} ({kind})"
+                        mistake["explained"].append((caption, jpeg_address(picture)))
+        except InputError as error:
+            notice = f"No Grad-CAM: {' '.join(str(error).split())}"
+            if notice not in self.notices:
+                self.notices.append(notice)
 
     def add_settings(self, record: RunRecord) -> None:
         """Add the exact configuration and the command that repeats it, from config.json."""

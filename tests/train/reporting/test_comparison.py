@@ -11,27 +11,45 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train.tiny_net import Cktrain
+from tests.train.tiny_net import Cktrain, make_tiny_net
+from train.evaluation.evaluate import evaluate_runs
 
 Screenshot = Callable[[Path], np.ndarray]
 
 
+@pytest.fixture(scope="session")
+def tested(
+    runs: dict[str, Path], tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with the runs, tested; ``changed`` is ``flow`` after it was told another number."""
+    folder = tmp_path_factory.mktemp("compared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("models.build._torchvision_model", make_tiny_net)
+        for name, run in runs.items():
+            shutil.copytree(run, folder / name)
+            evaluate_runs([folder / name], tiny_dataset, out=folder / name / "test")
+    changed = Path(shutil.copytree(folder / "flow", folder / "changed"))
+    change_config(changed, "options", weight_decay=0.125)
+    return folder
+
+
 @pytest.fixture
-def copies(runs: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
-    """The runs, to be tested in; ``changed`` is ``flow`` after it was told another number."""
-    folders = {name: Path(shutil.copytree(run, tmp_path / name)) for name, run in runs.items()}
-    changed = Path(shutil.copytree(runs["flow"], tmp_path / "changed"))
-    config = json.loads((changed / "config.json").read_text())
-    config["options"]["weight_decay"] = 0.125
-    (changed / "config.json").write_text(json.dumps(config))
-    return folders | {"changed": changed}
+def copies(tested: Path, tmp_path: Path) -> Path:
+    """The same, to be changed."""
+    return Path(shutil.copytree(tested, tmp_path / "runs"))
+
+
+def change_config(run: Path, part: str, **values: object) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config[part] |= values
+    (run / "config.json").write_text(json.dumps(config))
 
 
 def test_runs_are_compared_and_another_split_is_named(
-    copies: dict[str, Path], cktrain: Cktrain, tmp_path: Path
+    copies: Path, cktrain: Cktrain, tmp_path: Path
 ) -> None:
     out = tmp_path / "page.html"
-    folders = [copies[name] for name in ("flow", "rgb", "changed", "other")]
+    folders = [copies / name for name in ("flow", "rgb", "changed", "other")]
     code, text, error = cktrain("report", *folders, "--out", out)
     assert code == 0, error
     page = out.read_text()
@@ -72,35 +90,33 @@ def rows_of(page: str) -> list[list[str]]:
 
 
 def test_another_dataset_is_named_and_one_that_is_gone_leaves_a_run_untested(
-    copies: dict[str, Path], cktrain: Cktrain, tmp_path: Path
+    copies: Path, cktrain: Cktrain, tmp_path: Path, tiny_dataset: Path
 ) -> None:
-    for name, fields in (
-        ("rgb", {"manifest_sha256": "0" * 64}),
-        ("other", {"path": str(tmp_path / "gone")}),
-    ):
-        config = json.loads((copies[name] / "config.json").read_text())
-        config["dataset"] |= fields
-        (copies[name] / "config.json").write_text(json.dumps(config))
+    change_config(copies / "rgb", "dataset", manifest_sha256="0" * 64)
+    change_config(copies / "other", "dataset", path=str(tmp_path / "gone"))
+    shutil.rmtree(copies / "other" / "test")
     out = tmp_path / "page.html"
-    words = [copies[name] for name in ("flow", "rgb", "other")]
+    words = [copies / name for name in ("flow", "rgb", "other")]
     code, text, error = cktrain("report", *words, "--out", out)
     assert code == 0, error
     assert "rgb is of another dataset than flow: not comparable." in text
     assert "other: Not tested." in text and "gone" in text
+    code, text, error = cktrain("report", *words, "--out", out, "--dataset", tiny_dataset)
+    assert code == 0 and "Not tested" not in text, error
 
 
 def test_what_is_no_run_or_given_twice_is_refused(
-    copies: dict[str, Path], cktrain: Cktrain, tmp_path: Path
+    copies: Path, cktrain: Cktrain, tmp_path: Path
 ) -> None:
     out = tmp_path / "page.html"
-    for other, complaint in ((tmp_path, "not a run"), (copies["flow"] / ".", "given twice")):
-        code, _, error = cktrain("report", copies["flow"], other, "--out", out)
+    for other, complaint in ((tmp_path, "not a run"), (copies / "flow" / ".", "given twice")):
+        code, _, error = cktrain("report", copies / "flow", other, "--out", out)
         assert code == 2 and complaint in error and not out.exists()
 
 
 @pytest.mark.browser
 def test_a_browser_shows_the_comparison(
-    copies: dict[str, Path], cktrain: Cktrain, tmp_path: Path, screenshot: Screenshot
+    copies: Path, cktrain: Cktrain, tmp_path: Path, screenshot: Screenshot
 ) -> None:
-    cktrain("report", copies["flow"], copies["rgb"], "--out", tmp_path / "page.html")
+    cktrain("report", copies / "flow", copies / "rgb", "--out", tmp_path / "page.html")
     assert screenshot(tmp_path / "page.html").std() > 20, "the page is not blank"
