@@ -123,8 +123,9 @@ def test_random_boxes_on_noise_are_resized_as_opencv_does() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("stream", ["flow", "rgb"])
+@pytest.mark.parametrize("aug", ["standard", "strong"])
 def test_on_a_gpu_every_step_of_a_cut_stays_there(
-    stream: str, dtype: torch.dtype, raw_dataset: Path
+    aug: str, stream: str, dtype: torch.dtype, raw_dataset: Path
 ) -> None:
     """Tensors without contents say on which device each operation would run; one from the host
     among them, or a number that the host would read, is an error."""
@@ -139,12 +140,13 @@ def test_on_a_gpu_every_step_of_a_cut_stays_there(
             for name in ("_scale", "_shift") if normalizer else ():
                 setattr(normalizer, name, mode.from_tensor(getattr(normalizer, name)).cuda())
             numbers = torch.zeros(7, num_channels + 5, dtype=torch.int64)
-            images = engine._cut(numbers)
+            jitter = torch.zeros(7, 16) if aug == "strong" else None
+            images = engine._cut(numbers, jitter)
             assert (images.device, images.dtype) == (torch.device("cuda:0"), dtype)
             assert images.shape == (7, num_channels, 224, 224)
             assert images.is_contiguous(memory_format=torch.channels_last)
             with pytest.raises(RuntimeError, match="device"):
-                engine._cut(numbers.cpu())
+                engine._cut(numbers.cpu(), None if jitter is None else jitter.cpu())
 
 
 def test_from_the_second_epoch_on_no_pixel_moves(tiny_dataset: Path, cuda: FakeCuda) -> None:

@@ -109,7 +109,7 @@ def test_ctrl_c_ends_the_threads_of_verify_within_a_member(
 ) -> None:
     decoded = 0
 
-    def decode_slowly(*_: object) -> None:
+    def decode_slowly(*_: object, **__: object) -> None:
         nonlocal decoded
         decoded += 1
         if decoded == 2:

@@ -279,7 +279,9 @@ def check_fits(model: StreamModel, dataset: Dataset) -> None:
     ]
     if model.stream == "flow" and flow is not None:
         trained_flow = (model.flow_method, model.bound_px, model.flow_size)
-        pairs.append(("flow", (flow.method, flow.bound_px, flow.size), trained_flow))
+        pairs.append(
+            ("flow method, bound and size", (flow.method, flow.bound_px, flow.size), trained_flow)
+        )
     for what, own, trained in pairs:
         if own != trained:
             raise InputError(

@@ -112,7 +112,7 @@ def test_a_dataset_of_another_geometry_or_flow_is_refused(
         evaluate_runs([runs["flow"]], smaller, out=tmp_path / "test")
     coarser = build_tiny(codec="jpg", bound_px=20.0)
     with pytest.raises(
-        InputError, match=r"flow \('dis', 20\.0\), but .* was trained on \('dis', 10\.0\)"
+        InputError, match=r"flow .* \('dis', 20\.0, None\), but .* \('dis', 10\.0, None\)"
     ):
         evaluate_runs([runs["flow"]], coarser, out=tmp_path / "test")
 
