@@ -23,6 +23,7 @@ from shard_builder.files import (
 from shard_builder.format.manifest import (
     MANIFEST_NAME,
     MOST_BYTES,
+    Manifest,
     manifest_sha256,
     parse_manifest,
     read_manifest,
@@ -65,16 +66,10 @@ def push_dataset(folder: Path, address: str, *, on_progress: Progress = lambda *
                 f"{address}: holds another dataset, which may be in use\n"
                 "  Push to another prefix, or remove that one."
             )
-        files = list(manifest.files.items())
-        on_progress(0, len(files) + 1)
-        num_sent, send = 0, partial(_push_file, store, folder)
-        with ThreadPoolExecutor(NUM_FILES, thread_name_prefix="ckshard-push") as pool:
-            for number, is_sent in enumerate(run_on(pool, send, files), start=1):
-                num_sent += is_sent
-                on_progress(number, len(files) + 1)
+        num_sent = _copy_files(partial(_push_file, store, folder), manifest, on_progress)
         digest = FileDigest(num_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
         num_sent += _push_file(store, folder, (MANIFEST_NAME, digest))
-        on_progress(len(files) + 1, len(files) + 1)
+        on_progress(len(manifest.files) + 1, len(manifest.files) + 1)
         return num_sent
     finally:
         store.close()
@@ -102,20 +97,27 @@ def pull_dataset(address: str, folder: Path, *, on_progress: Progress = lambda *
             data = store.get(MANIFEST_NAME, most_bytes=MOST_BYTES)
             manifest = parse_manifest(data, place=f"{address}/{MANIFEST_NAME}")
             _check_target(folder, {*manifest.files, MANIFEST_NAME}, data)
-            files = list(manifest.files.items())
-            on_progress(0, len(files) + 1)
-            num_fetched, fetch = 0, partial(_pull_file, store, folder)
-            with ThreadPoolExecutor(NUM_FILES, thread_name_prefix="ckshard-pull") as pool:
-                for number, is_fetched in enumerate(run_on(pool, fetch, files), start=1):
-                    num_fetched += is_fetched
-                    on_progress(number, len(files) + 1)
+            num_fetched = _copy_files(partial(_pull_file, store, folder), manifest, on_progress)
             if not is_regular(folder / MANIFEST_NAME):
                 write_atomically(folder / MANIFEST_NAME, data)
                 num_fetched += 1
-            on_progress(len(files) + 1, len(files) + 1)
+            on_progress(len(manifest.files) + 1, len(manifest.files) + 1)
             return num_fetched
     finally:
         store.close()
+
+
+def _copy_files(
+    copy: Callable[[tuple[str, FileDigest]], bool], manifest: Manifest, on_progress: Progress
+) -> int:
+    """Copy all files but the manifest, some at once; return how many had to be."""
+    files, num_copied = list(manifest.files.items()), 0
+    on_progress(0, len(files) + 1)
+    with ThreadPoolExecutor(NUM_FILES, thread_name_prefix="ckshard-transfer") as pool:
+        for number, is_copied in enumerate(run_on(pool, copy, files), start=1):
+            num_copied += is_copied
+            on_progress(number, len(files) + 1)
+    return num_copied
 
 
 def _check_target(folder: Path, names: set[str], manifest: bytes) -> None:
