@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -92,12 +92,9 @@ class CpuEngine:
         # A process-wide setting: cv2's own threads would fight over the cores with this pool.
         cv2.setNumThreads(1)
         self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="ckshard-cpu")
-        # The plan of sixteen batches takes most of a millisecond, which a trainer would wait.
-        self._planner = ThreadPoolExecutor(1, thread_name_prefix="ckshard-plan")
 
     def close(self) -> None:
         """Stop the threads and let go of the buffers."""
-        self._planner.shutdown(wait=True, cancel_futures=True)
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._slots.clear()
 
@@ -108,12 +105,10 @@ class CpuEngine:
         pending: deque[_InProgress] = deque()
         is_abandoned = threading.Event()
         number = 0
-        planned = self._planner.submit(next, requests, None)
 
         def submit() -> None:
-            nonlocal number, planned
-            request = planned.result()
-            planned = self._planner.submit(next, requests, None)
+            nonlocal number
+            request = next(requests, None)
             if request is not None:
                 slot = self._slots[number % len(self._slots)]
                 pending.append(self._submit(request, slot, is_abandoned))
@@ -132,7 +127,7 @@ class CpuEngine:
         finally:
             if os.getpid() == process:  # in a forked copy there are no threads to wait for
                 is_abandoned.set()
-                _wait_for([planned, *(future for _, _, futures in pending for future in futures)])
+                _wait_for([future for _, _, futures in pending for future in futures])
 
     def _submit(
         self, request: BatchRequest, slot: _Slot, is_abandoned: threading.Event
@@ -202,7 +197,7 @@ def _make_slot(shape: tuple[int, ...], dtype: torch.dtype, *, pinned: bool) -> _
     return _Slot(pixels=buffer.numpy(), images=buffer.view(dtype).permute(0, 3, 1, 2))
 
 
-def _wait_for(futures: Sequence[Future[Any]]) -> None:
+def _wait_for(futures: list[Future[None]]) -> None:
     """Wait until no thread writes any more: only then are the buffers free."""
     for future in futures:
         future.cancel()

@@ -132,7 +132,7 @@ def _check_shards(
         decode=not quick,
         is_abandoned=is_abandoned,
     )
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, thread_name_prefix="ckshard-verify") as pool:
         try:
             findings = run_on(pool, lambda shard: check_shard(checks, *shard), shards)
             for num_done, found in enumerate(findings, start=1):
