@@ -26,7 +26,7 @@ FILE_WIDTH = 120
 MOST_SHOWN = 4000
 """Characters of a line or a cell."""
 ARGUMENT = re.compile(
-    r"(?<![\w./\\'\"=-])(?P<name>[a-z]\w*)=(?P<value>True\b|'[\w.:/\\-]+'|\([^()]*\)|)"
+    r"(?<![\w.,/\\'\"=-])(?P<name>[a-z]\w*)=(?P<value>True\b|'[\w.:/\\-]+'|\([^()]*\)|)"
 )
 """An argument as a message names it, ``name=``; of its value only what a command line writes
 otherwise: ``True``, a word in quotes, a tuple."""

@@ -9,7 +9,7 @@ from shard_builder.errors import InputError, SourceError
 from shard_builder.sources.ckplus import is_release_file, scan_ckplus
 from shard_builder.sources.classes import apply_classes
 from shard_builder.sources.clips import Clip, ClipRules, clips_to_source
-from shard_builder.sources.known import nothing_found
+from shard_builder.sources.known import hint, nothing_found
 from shard_builder.sources.labels import LIST_COLUMNS, apply_labels, find_lists, parse_columns
 from shard_builder.sources.matching import Labelled, subjects_from_pattern, subjects_from_table
 from shard_builder.sources.options import ScanOptions, SourceKind
@@ -17,7 +17,7 @@ from shard_builder.sources.sequence import SkippedSequence, Source
 from shard_builder.sources.table import TABLE_COLUMNS, scan_table
 from shard_builder.sources.template import Layout, scan_layout
 from shard_builder.sources.tree import scan_tree
-from shard_builder.sources.walk import source_name, walk_files
+from shard_builder.sources.walk import relative_name, source_name, walk_files
 from shard_builder.videos import is_video
 
 CLASS_FOLDERS = "{label}/**/*"
@@ -171,6 +171,7 @@ def _finish(
             " the table a column subject, or pass subjects=FILE (CSV with the columns video and"
             " subject), subject_pattern=REGEX, or no_subjects=True: then the same face may train"
             " and validate, and accuracy is not accuracy on new people"
+            f"{hint(relative_name(clips[0].frames[0], root)) if clips else ''}"
         )
     rules = ClipRules(
         has_subjects=not options.no_subjects,

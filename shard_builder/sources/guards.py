@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from statistics import mean
 
 from shard_builder.errors import InputError
-from shard_builder.sources.known import resembles
+from shard_builder.sources.known import hint
 from shard_builder.sources.sequence import FaceSequence, Source, side_of_part
 from shard_builder.sources.walk import FRAME_NUMBER
 
+EXPRESSIONS = frozenset(
+    ("anger", "angry", "contempt", "disgust", "disgusted", "fear", "fearful", "happiness", "happy")
+    + ("joy", "neutral", "sad", "sadness", "surprise", "surprised")
+)
 MIN_RUN = 4
 """Stills whose numbers follow each other in runs of this length on average are frames of clips."""
 
@@ -66,13 +71,16 @@ def check_plausible(source: Source) -> None:
         reasons += _absurd_subjects(source)
     if is_stills(source):
         reasons += _absurd_stills(source.sequences)
+    known = ""
+    if source.kind == "videos":  # class folders are a guess; a layout or table is what was meant
+        known = hint(source.sequences[0].source)
+        reasons += _ambiguous_folders(source) if not known else []
+        if known and not reasons:
+            reasons.append("classes are taken from the first folder where no layout is given")
     if not reasons:
         return
-    # Class folders are a guess where nothing was said; a layout or table is what was meant.
-    known = resembles(source.sequences[0].source) if source.kind == "videos" else None
-    hint = f"; this resembles {known.name}: {known.options}" if known else ""
     raise InputError(
-        f"{'; '.join(reasons)}{hint}\n  Look at ckshard list SRC with the same options; if it is"
+        f"{'; '.join(reasons)}{known}\n  Look at ckshard list SRC with the same options; if it is"
         " meant so, pass yes=True."
     )
 
@@ -95,6 +103,35 @@ def _absurd_classes(source: Source) -> Iterable[str]:
                 f"the classes {other!r} and {name!r} differ in case only"
                 f" (classes='{other}={other}|{name}' merges them)"
             )
+    yield from _classes_beside(source.sequences)
+
+
+def _classes_beside(sequences: Sequence[FaceSequence]) -> Iterable[str]:
+    """Find a folder level whose names are expressions, but each of them in several classes."""
+    paths = [Path(sequence.source).parts for sequence in sequences]
+    for names in zip(*paths, strict=False):
+        words = {name.casefold() for name in names}
+        pairs = {(name, sequence.emotion) for name, sequence in zip(names, sequences, strict=True)}
+        if len(words) > 1 and words <= EXPRESSIONS and len(pairs) > len(set(names)):
+            first = sequences[0]
+            yield (
+                f"{first.source} is of class {first.emotion!r}, but the folders called"
+                f" {', '.join(sorted(set(names))[:3])} name expressions (name them {{label}} in the"
+                " layout)"
+            )
+
+
+def _ambiguous_folders(source: Source) -> Iterable[str]:
+    """Find folders that stand in several class folders: nobody told which of both is the class."""
+    above: dict[str, str] = {}
+    for sequence in source.sequences if not source.has_subjects else ():
+        parts = Path(sequence.source).parts
+        if len(parts) > 2 and above.setdefault(parts[1], parts[0]) != parts[0]:
+            yield (
+                f"{sequence.source}: its class may be {parts[0]!r} or {parts[1]!r}; say which by"
+                " layout='{label}/**/*.mp4' or layout='*/{label}/**/*.mp4'"
+            )
+            return
 
 
 def _absurd_subjects(source: Source) -> Iterable[str]:
@@ -103,6 +140,12 @@ def _absurd_subjects(source: Source) -> Iterable[str]:
     for sequence in source.sequences:
         subjects_of.setdefault(sequence.emotion, set()).add(sequence.subject)
         classes_of.setdefault(sequence.subject, set()).add(sequence.emotion)
+    parts = [name for name in sorted(classes_of) if side_of_part(name)]
+    if len(parts) == len(classes_of):
+        yield (
+            f"subjects are called {', '.join(parts)}, which are the parts of a split (name them"
+            " {fold} in the layout)"
+        )
     if len(classes_of) == 1:
         yield (
             f"there is only one subject, {next(iter(classes_of))!r}, so nobody is left to validate"

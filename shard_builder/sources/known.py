@@ -131,6 +131,12 @@ def resembles(name: str) -> KnownSet | None:
     return next((known for known in KNOWN_SETS if re.search(rf"(^|/){known.path}$", name)), None)
 
 
+def hint(name: str) -> str:
+    """Return what a message says of a path below a source: the known set, how it is read."""
+    known = resembles(name)
+    return f"; this resembles {known.name}: {known.options}" if known else ""
+
+
 def nothing_found(root: Path, *, tried: str) -> SourceError:
     """Return the error that says what is there and which ways in exist.
 
@@ -145,8 +151,5 @@ def nothing_found(root: Path, *, tried: str) -> SourceError:
     text += f" {len(videos)} videos"
     if first is None:
         return SourceError(f"{text}\n  {WAYS_IN}")
-    text += f", the first is {source_name(first, root)}"
-    known = resembles(relative_name(first, root))
-    if known is not None:
-        text += f"; this resembles {known.name}: {known.options}"
+    text += f", the first is {source_name(first, root)}{hint(relative_name(first, root))}"
     return SourceError(f"{text}\n  {WAYS_IN}")

@@ -76,6 +76,8 @@ def test_what_the_user_typed_is_no_argument() -> None:
     assert name_flags("seed=3: no such folder", flags, words=words) == "seed=3: no such folder"
     for message in ("runs/seed=3: no such folder", "'seed=3' is no folder", "--seed=3", "a.seed=3"):
         assert name_flags(message, flags) == message
+    columns = "--columns 'onset=OnsetFrame,seed=Seed,out=Out'"
+    assert name_flags(columns, flags) == columns
     assert name_flags("seed=3, or (out='a b')", flags) == "--seed 3, or (--out 'a b')"
 
 

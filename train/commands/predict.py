@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from shard_builder.commands.options import with_options_of
 from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
 from shard_builder.progress import progress_bar
-from train.commands.options import CheckpointOption, DeviceOption, TakeOverOption
+from train.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
     from train.prediction.predict import ClipPrediction
     from train.prediction.window_predictor import WindowPrediction
 
 
+@with_options_of(PredictOptions)
 def predict(
     runs_and_input: Annotated[
         list[Path],
@@ -30,26 +32,7 @@ def predict(
     out: Annotated[
         Path, typer.Option(help="Folder for predictions.jsonl, bars.png and timeline.png.")
     ] = Path("prediction"),
-    overlay: Annotated[
-        Path | None, typer.Option(help="Also write the video with the label drawn in (.mp4).")
-    ] = None,
-    stride: Annotated[int, typer.Option(help="Frames from one window to the next.")] = 5,
-    fps: Annotated[
-        float | None, typer.Option(help="Frame rate in place of the input's own.")
-    ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Also write explain.png: Grad-CAM of some windows.")
-    ] = False,
-    checkpoint: CheckpointOption = "last",
-    device: DeviceOption = "auto",
-    face_model: Annotated[
-        Path | None,
-        typer.Option(help="YuNet model (.onnx) for nets of face crops; else OpenCV's own, cached."),
-    ] = None,
-    on_error: Annotated[
-        str, typer.Option(metavar="raise|skip", help="skip: go on after a video with a fault.")
-    ] = "raise",
-    take_over: TakeOverOption = False,
+    **options: Any,
 ) -> None:
     """Predict the emotion in a video, a folder of frames or of videos, without a dataset."""
     from train.prediction.batch import SUMMARY_NAME, list_videos, predict_folder
@@ -66,21 +49,10 @@ def predict(
         answer = f"{class_names[best]} {100 * window.decision[best]:.0f} %"
         console.print(f"{end_s:7.2f} s  {frames}: {answer}")
 
-    shared: dict[str, Any] = {
-        "out": out,
-        "checkpoint": checkpoint,
-        "stride": stride,
-        "fps": fps,
-        "overlay": overlay,
-        "device": device,
-        "face_model": face_model,
-        "on_error": on_error,
-        "explain": explain,
-        "take_over": take_over,
-    }
+    chosen = PredictOptions(**options)
     if list_videos(source):
         with progress_bar("videos", console=console) as report:
-            folder = predict_folder(runs, source, on_video=report, **shared)
+            folder = predict_folder(runs, source, chosen, out=out, on_video=report)
         counts = make_table(f"{source.name}: {folder.num_videos} videos", "class", "videos")
         for emotion, number in Counter(folder.emotions).most_common():
             counts.add_row(emotion, str(number))
@@ -89,7 +61,7 @@ def predict(
             console.print(f"{len(folder.faults)} skipped, the first: {folder.faults[0]}")
         console.print(f"{out}: {SUMMARY_NAME}, and a folder for each video")
         return
-    clip = run_predict(runs, source, on_window=print_window, **shared)
+    clip = run_predict(runs, source, chosen, out=out, on_window=print_window)
     console.print(clip_table(clip, title=f"{clip.name}: {clip.emotion}"))
     if clip.num_faceless is not None:
         found = clip.num_frames - clip.num_faceless
@@ -101,10 +73,10 @@ def predict(
         f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s:"
         f" {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s"
     )
-    more = ", explain.png" if explain else ""
+    more = ", explain.png" if chosen.explain else ""
     console.print(f"{out}: predictions.jsonl, bars.png, timeline.png{more}")
-    if overlay:
-        console.print(f"{overlay}: the video with the label in it")
+    if chosen.overlay:
+        console.print(f"{chosen.overlay}: the video with the label in it")
 
 
 def clip_table(clip: ClipPrediction, *, title: str) -> Table:

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import cv2
 
-from shard_builder.checks import check_choice
 from shard_builder.errors import InputError, SourceError
 from shard_builder.files import create_growing
 from shard_builder.lock import locked
-from shard_builder.sources.options import OnError
 from shard_builder.sources.walk import is_image, source_name, walk_files
 from shard_builder.untrusted.text import clean_line
 from shard_builder.videos import is_video
+from train.prediction.options import DEFAULTS, PredictOptions
 from train.prediction.predict import ClipPrediction, load_models, predict_clip
 
 SUMMARY_NAME = "summary.csv"
@@ -60,17 +59,9 @@ def list_videos(folder: Path) -> tuple[Path, ...]:
 def predict_folder(
     runs: Sequence[Path],
     folder: Path,
+    options: PredictOptions = DEFAULTS,
     *,
     out: Path,
-    on_error: OnError = "raise",
-    checkpoint: str = "last",
-    stride: int = 5,
-    fps: float | None = None,
-    overlay: Path | None = None,
-    device: str = "auto",
-    face_model: Path | None = None,
-    explain: bool = False,
-    take_over: bool = False,
     on_video: Callable[[int, int], None] | None = None,
 ) -> FolderPrediction:
     """Predict every video below a folder, as :func:`train.prediction.predict.run_predict` does.
@@ -79,24 +70,22 @@ def predict_folder(
     is written of one video into a folder that is called as the video.
 
     Args:
-        on_error: ``skip`` goes on after a video that cannot be predicted; its row says why.
         on_video: Called with (finished, all) videos.
 
     Raises:
         InputError: If there is no video, an option cannot be, a video cannot be predicted
             (``raise``), or none of them can.
     """
-    check_choice("on_error", on_error, OnError)
-    if overlay is not None:
-        raise InputError(f"overlay={str(overlay)!r} is one video, but {folder} holds several")
+    if options.overlay is not None:
+        raise InputError(
+            f"overlay={str(options.overlay)!r} is one video, but {folder} holds several"
+        )
     videos = list_videos(folder)
     if not videos:
         raise InputError(f"{folder}: no videos in it")
     emotions, faults = list[str](), list[str]()
-    with locked(out, take_over=take_over):
-        models, detector_model = load_models(
-            runs, checkpoint=checkpoint, device=device, face_model=face_model, explain=explain
-        )
+    with locked(out, take_over=options.take_over):
+        models, face_model = load_models(runs, options)
         names = models[0].class_names
         out.mkdir(parents=True, exist_ok=True)
         with create_growing(out / SUMMARY_NAME) as table:
@@ -112,20 +101,12 @@ def predict_folder(
             for number, video in enumerate(videos, start=1):
                 name = source_name(video, folder)
                 try:
-                    clip = predict_clip(
-                        models,
-                        video,
-                        out=out / video.relative_to(folder),
-                        stride=stride,
-                        fps=fps,
-                        detector_model=detector_model,
-                        explain=explain,
-                        take_over=take_over,
-                    )
+                    place = out / video.relative_to(folder)
+                    clip = predict_clip(models, face_model, video, options, out=place)
                 except (SourceError, cv2.error) as error:
                     reason = str(error).strip().splitlines()[0]
                     fault = reason if str(video) in reason else f"{video}: {reason}"
-                    if on_error == "raise":
+                    if options.on_error == "raise":
                         raise SourceError(
                             f"{fault}\n  Or leave such videos out with on_error='skip'."
                         ) from error

@@ -18,13 +18,13 @@ from shard_builder.errors import InputError
 from shard_builder.faces.model import FaceModel
 from shard_builder.files import create_growing
 from shard_builder.lock import locked
-from shard_builder.sources.options import OnError
 from train.prediction.explain import ClipExplanation, check_explainable
 from train.prediction.exported_file import open_stream_model
 from train.prediction.face_follower import face_model_of, face_notices
 from train.prediction.figures import FilmStrip, write_bar_chart, write_timeline
 from train.prediction.frame_source import FrameSource, open_frames
 from train.prediction.labelled_video import LabelledVideo
+from train.prediction.options import DEFAULTS, PredictOptions
 from train.prediction.stream_model import StreamModel, check_pair
 from train.prediction.window_predictor import WindowPrediction, WindowPredictor
 
@@ -75,17 +75,9 @@ class ClipPrediction:
 def run_predict(
     runs: Sequence[Path],
     source: Path,
+    options: PredictOptions = DEFAULTS,
     *,
     out: Path,
-    checkpoint: str = "last",
-    stride: int = 5,
-    fps: float | None = None,
-    overlay: Path | None = None,
-    device: str = "auto",
-    face_model: Path | None = None,
-    on_error: OnError = "raise",
-    explain: bool = False,
-    take_over: bool = False,
     on_window: OnWindow | None = None,
 ) -> ClipPrediction:
     """Predict the emotion in a video, a folder of frames or a CK+ sequence, without a dataset.
@@ -96,83 +88,62 @@ def run_predict(
     Args:
         runs: One run folder or file of ``cktrain export``, or an rgb and a flow one in any order.
         source: The input; see :func:`train.prediction.frame_source.open_frames`.
+        options: See :class:`PredictOptions`.
         out: Folder to write.
-        checkpoint: ``last`` or ``best``.
-        stride: Frames from one window to the next; the last frame always ends a window.
-        fps: Frame rate in place of the input's own.
-        overlay: Video file (.mp4) to write with the label drawn in.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        face_model: Model file of the face detector, for nets that were trained on face crops; see
-            :func:`shard_builder.faces.model.load_face_model`.
-        on_error: ``raise``; ``skip`` is for folders of videos.
-        explain: Also write ``explain.png``: Grad-CAM of some windows.
-        take_over: See :func:`shard_builder.lock.locked`.
         on_window: Called with each window, its end in seconds, and the class names.
 
     Raises:
         InputError: If a run or the input cannot be used.
     """
-    if on_error != "raise":
-        raise InputError(f"on_error={on_error!r} is for a folder of videos, but {source} is none")
-    models, detector_model = load_models(
-        runs, checkpoint=checkpoint, device=device, face_model=face_model, explain=explain
-    )
-    return predict_clip(
-        models,
-        source,
-        out=out,
-        stride=stride,
-        fps=fps,
-        overlay=overlay,
-        detector_model=detector_model,
-        explain=explain,
-        take_over=take_over,
-        on_window=on_window,
-    )
+    if options.on_error != "raise":
+        raise InputError(
+            f"on_error={options.on_error!r} is for a folder of videos, but {source} is none"
+        )
+    models, face_model = load_models(runs, options)
+    return predict_clip(models, face_model, source, options, out=out, on_window=on_window)
 
 
 def load_models(
-    runs: Sequence[Path], *, checkpoint: str, device: str, face_model: Path | None, explain: bool
+    runs: Sequence[Path], options: PredictOptions
 ) -> tuple[list[StreamModel], FaceModel | None]:
     """Load one net or two that belong together, and the face detector's model if one needs it.
 
     Raises:
         InputError: If one cannot be used.
     """
-    models = [open_stream_model(run, checkpoint=checkpoint, device=device) for run in runs]
+    models = [
+        open_stream_model(run, checkpoint=options.checkpoint, device=options.device) for run in runs
+    ]
     check_pair(models)
-    if explain:
+    if options.explain:
         check_explainable(models)
-    return models, face_model_of(models, face_model)
+    return models, face_model_of(models, options.face_model)
 
 
 def predict_clip(
     models: Sequence[StreamModel],
+    face_model: FaceModel | None,
     source: Path,
+    options: PredictOptions,
     *,
     out: Path,
-    stride: int,
-    fps: float | None = None,
-    overlay: Path | None = None,
-    detector_model: FaceModel | None = None,
-    explain: bool = False,
-    take_over: bool = False,
     on_window: OnWindow | None = None,
 ) -> ClipPrediction:
-    """Predict one clip by nets that are loaded; see :func:`run_predict`.
+    """Predict one clip by what :func:`load_models` returned; see :func:`run_predict`.
 
     Raises:
         SourceError: If the clip cannot be read, or nothing in it can be predicted.
         InputError: If an option cannot be.
     """
+    overlay, explain, take_over = options.overlay, options.explain, options.take_over
     with (
         locked(out, take_over=take_over),
         locked(overlay, take_over=take_over) if overlay else nullcontext(),
     ):
         explanation = ClipExplanation(models)
         names = models[0].class_names
-        frames = open_frames(source, fps=fps, sampling=models[0].sampling)
-        predictor = WindowPredictor(models, stride=stride, face_model=detector_model)
+        frames = open_frames(source, fps=options.fps, sampling=models[0].sampling)
+        predictor = WindowPredictor(models, stride=options.stride, face_model=face_model)
         follower = predictor.follower
         video = LabelledVideo(overlay, fps=frames.fps, class_names=names)
         out.mkdir(parents=True, exist_ok=True)
@@ -204,7 +175,7 @@ def predict_clip(
                 duration_s=frames.time_of(number) * (number + 1) / max(number, 1),
                 seconds=time.perf_counter() - begin,
                 first_output_s=first_output_s,
-                notices=(*face_notices(models, detector_model, follower), *frames.notices),
+                notices=(*face_notices(models, face_model, follower), *frames.notices),
                 num_faceless=follower.num_faceless if follower else None,
             )
             _write_line(lines, _clip_record(clip, frames))

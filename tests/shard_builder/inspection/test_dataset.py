@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shard_builder.errors import DatasetError
+from shard_builder.format.frames import FrameSampling, Geometry
 from shard_builder.inspection.dataset import inspect_dataset, write_page
 from shard_builder.inspection.quality import shuffle_quality
 from tests.programs import ckshard
@@ -30,6 +32,24 @@ def test_the_page_shows_every_class_and_is_self_contained(
     )
     for name in inspection.manifest.class_names:
         assert f"<h3>{name}</h3>" in text
+
+
+def test_the_page_says_how_frames_were_taken_and_flow_computed(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    inspection = inspect_dataset(tiny_dataset)
+    quality, page = shuffle_quality(inspection), tmp_path / "page.html"
+    write_page(inspection, page, quality=quality)
+    assert "frames taken: all" in page.read_text()
+    assert "computed at the source&#39;s size" in page.read_text()
+    manifest = inspection.manifest
+    assert manifest.flow
+    flow = replace(manifest.flow, size=Geometry(height=98, width=128))
+    sampled = replace(manifest, flow=flow, sampling=FrameSampling(fps=12.5))
+    write_page(replace(inspection, manifest=sampled), page, quality=quality)
+    assert "frames taken: 12.5 a second" in page.read_text()
+    assert "computed at 128x98" in page.read_text()
+    assert "source&#39;s size" not in page.read_text()
 
 
 def test_the_counts_are_those_of_the_index(tiny_dataset: Path) -> None:

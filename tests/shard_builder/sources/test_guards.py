@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shard_builder.errors import InputError
+from shard_builder.sources.detect import scan_source
+from shard_builder.sources.guards import check_plausible
+from shard_builder.sources.options import ScanOptions
 from tests.ckplus_release import write_sequence
 from tests.face_sets import SETS, write_images, write_video
 from tests.programs import ckshard
@@ -64,6 +70,46 @@ def test_what_is_absurd_stops_unless_yes(
     assert not (tmp_path / "dataset").exists()
     assert build(tmp_path / "clips", *words, "--yes").returncode == 0
     assert (tmp_path / "dataset" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "reason"),
+    [
+        (
+            ["train/joy/a_1.avi", "test/joy/a_1.avi", "train/sad/a_1.avi", "test/sad/a_1.avi"],
+            {"layout": "{subject}/{label}/*.avi"},
+            "subjects are called test, train, which are the parts of a split",
+        ),
+        (
+            [f"{s}/{e}/take{t}/1.avi" for s in "ab" for e in ("joy", "sad") for t in "12"],
+            {"layout": "{label}/*/{subject}/*.avi"},
+            "a/joy/take1/1.avi is of class 'a', but the folders called joy, sad name expressions",
+        ),
+        (
+            [f"{s}/{e}/1.avi" for s in ("Jörg", "Zoë") for e in ("wach", "müde")],
+            {"no_subjects": True},
+            "its class may be 'Zoë' or 'müde'; say which by layout='{label}/**/*.mp4'",
+        ),
+        (
+            [f"Actor_0{a}/02-01-0{e}-01-01-01-0{a}.mp4" for a in "12" for e in "35"],
+            {"no_subjects": True},
+            "where no layout is given; this resembles RAVDESS: --layout '**/Actor_{subject}/02-*",
+        ),
+    ],
+)
+def test_swapped_parts_of_a_path_are_absurd(
+    names: list[str], options: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    write_clips(tmp_path, *names)
+    with pytest.raises(InputError, match=re.escape(reason)):
+        check_plausible(scan_source(tmp_path, ScanOptions(**options)))
+
+
+def test_any_level_of_folders_may_be_the_class(tmp_path: Path) -> None:
+    write_clips(tmp_path, *(f"{s}/{e}/1.avi" for s in "ab" for e in ("joy", "sad")))
+    check_plausible(scan_source(tmp_path, ScanOptions(layout="{subject}/{label}/*.avi")))
+    merged = ScanOptions(layout="{subject}/{label}/*.avi", classes="joy=x,sad=y")
+    check_plausible(scan_source(tmp_path, merged))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from shard_builder.faces.sampler import FrameSampler
 from shard_builder.images import Image
 from tests.carphone import carphone_video, read_video
 from tests.train.tiny_net import Cktrain
+from train.prediction.options import PredictOptions
 from train.prediction.predict import run_predict
 from train.prediction.window_predictor import WindowPrediction
 
@@ -40,8 +41,8 @@ def test_a_real_video_is_predicted_from_the_checkpoints_alone(
     clip = run_predict(
         [runs["rgb"], runs["flow"]],
         carphone_video(),
+        PredictOptions(overlay=tmp_path / "out" / "overlay.mp4"),
         out=tmp_path / "out",
-        overlay=tmp_path / "out" / "overlay.mp4",
         on_window=note,
     )
     assert clip.num_frames == 120 and clip.num_windows == len(windows) == 24
