@@ -38,7 +38,7 @@ TRAINING = (
     " --optimizer adamw --lr 0.001 --head-lr-scale 5 --weight-decay 0.02 --schedule one-cycle"
     " --label-smoothing 0.1 --dropout 0.2 --precision fp32 --val-every 5 --cache ram"
 )
-OF_STREAM = {"flow": "--epochs 10", "rgb": "--epochs 14 --rgb-apex-frames 3"}
+OF_STREAM = {"flow": "--epochs 10", "rgb": "--epochs 18 --rgb-apex-frames 3"}
 
 
 def step_commands(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
