@@ -16,8 +16,8 @@ from shard_builder.building.options import BuildOptions
 from shard_builder.building.prepare import check_prepared
 from shard_builder.building.shard_task import ShardResult, ShardTask, run_shard_task
 from shard_builder.errors import BuildError, InputError
-from shard_builder.faces.detector import FaceDetector
 from shard_builder.faces.model import FaceModel, load_face_model
+from shard_builder.faces.trial import try_face_model
 from shard_builder.files import FULL, disk_fault, folder_inside, remove_temporaries
 from shard_builder.format.manifest import BUILD_FOLDER, MANIFEST_NAME, Manifest, read_manifest
 from shard_builder.format.streams import stored_frames
@@ -97,7 +97,7 @@ def build_dataset(
     source_root, dataset_dir = Path(source_root), Path(dataset_dir)
     model = load_face_model(options.face_model) if options.crop == "faces" else None
     if model is not None:
-        FaceDetector(model)  # a model that is none is told before anything is written
+        try_face_model(model)  # one that is none is told before anything is written
     if source.kind == "tree" and "flow" in options.streams:
         check_prepared(source_root, options)
     with locked(dataset_dir, take_over=take_over):

@@ -47,10 +47,7 @@ class FaceDetector:
             )
             self.detect(np.zeros((LEAST_SIDE_PX, LEAST_SIDE_PX, 3), np.uint8))
         except (cv2.error, ValueError, IndexError) as error:
-            raise InputError(
-                f"{model.path}: OpenCV {cv2.__version__} cannot use it as a face detector,"
-                f" expected a YuNet model such as {MODEL_NAME}"
-            ) from error
+            raise not_usable(model) from error
         finally:
             cv2.utils.logging.setLogLevel(level)
 
@@ -60,15 +57,16 @@ class FaceDetector:
         """
         own = max(image.shape[:2])
         first = min(max(own, LEAST_SIDE_PX), SIDES_PX[0])
-        boxes = self._detect_at(image, first)
+        boxes = self.detect_at(image, first)
         for side in SIDES_PX:
             if len(boxes) or side >= 2 * own:
                 break
             if side > first:
-                boxes = self._detect_at(image, side)
+                boxes = self.detect_at(image, side)
         return boxes
 
-    def _detect_at(self, image: Image, side: int) -> Boxes:
+    def detect_at(self, image: Image, side: int) -> Boxes:
+        """Do so with the longer side scaled to so many pixels."""
         height, width = image.shape[:2]
         factor = side / max(height, width)
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -78,8 +76,15 @@ class FaceDetector:
         found: Any = self._net.detect(small)[1]  # None where there is no face
         if found is None:
             return np.empty((0, 4))
-        boxes = np.asarray(found[:, :4], np.float64)
+        boxes = np.asarray(found[np.isfinite(found[:, :4]).all(axis=1), :4], np.float64)
         boxes[:, 2:] += boxes[:, :2]
         boxes /= np.array([size[0] / width, size[1] / height] * 2)
-        usable = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        return boxes[usable]
+        return boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
+
+
+def not_usable(model: FaceModel) -> InputError:
+    """Return the error that says so of a model."""
+    return InputError(
+        f"{model.path}: OpenCV {cv2.__version__} cannot use it as a face detector,"
+        f" expected a YuNet model such as {MODEL_NAME}"
+    )

@@ -55,7 +55,7 @@ def load_face_model(path: Path | str | None = None) -> FaceModel:
         return _default_model()
     file = Path(named)
     try:  # a link that is named is followed
-        data = read_regular(file.resolve(), most_bytes=MOST_BYTES)
+        data = read_regular(Path(os.path.realpath(named)), most_bytes=MOST_BYTES)
     except InputError as error:
         by = "face_model" if path else MODEL_VARIABLE
         raise InputError(f"{error}, expected the face model that {by} names: {WANTED}") from None

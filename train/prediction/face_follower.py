@@ -10,6 +10,7 @@ from shard_builder.errors import InputError
 from shard_builder.faces.detector import FaceDetector
 from shard_builder.faces.model import FaceModel, load_face_model
 from shard_builder.faces.track import Boxes, find_face
+from shard_builder.faces.trial import try_face_model
 from shard_builder.format.crop import parse_crop
 from shard_builder.images import Image
 from train.prediction.stream_model import StreamModel
@@ -67,7 +68,8 @@ def face_model_of(models: Sequence[StreamModel], path: Path | None) -> FaceModel
         if path is not None:
             raise InputError(f"face_model={str(path)!r}, but no net here was trained on face crops")
         return None
-    return load_face_model(path)
+    try_face_model(model := load_face_model(path))
+    return model
 
 
 def face_notices(

@@ -60,6 +60,9 @@ def open_onnx(model: Any, data: bytes, content: TrainedNet, path: Path) -> OnnxN
         check_graph(model, content)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
+        # Not its own format, which it would see in a net whose producer is called ORTM: that graph
+        # would be another than the one that was checked.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - so does onnxruntime
         raise InputError(f"{path}: its graph cannot be run ({clean(error, most=200)})") from None

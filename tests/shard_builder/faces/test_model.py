@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 
 from shard_builder.errors import InputError
-from shard_builder.faces import model
+from shard_builder.faces import model, trial
 from shard_builder.faces.detector import FaceDetector
 from shard_builder.faces.model import FaceModel, load_face_model
 
@@ -106,6 +106,21 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "pointer").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(InputError, match="Git LFS pointer"):
         load_face_model(tmp_path / "pointer")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match="loop: is a link"):
+        load_face_model(tmp_path / "loop")
     for data in (b"", b"hello" * 99):
         with pytest.raises(InputError, match=r"yu\.onnx: OpenCV .* cannot use it"):
             FaceDetector(FaceModel(path="yu.onnx", sha256="", data=data))
+
+
+def test_a_model_that_opencv_dies_of_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    strange = FaceModel(path="yu.onnx", sha256="", data=b"hello")
+    with pytest.raises(InputError, match=r"yu\.onnx: OpenCV .* cannot use it"):
+        trial.try_face_model(strange)
+    monkeypatch.setattr(trial, "PROGRAM", "import sys; sys.exit(sys.stdin.read() != 'hello')")
+    trial.try_face_model(strange)
+    monkeypatch.setattr(trial, "PROGRAM", "import os; os.abort()")
+    with pytest.raises(InputError, match=r"yu\.onnx: OpenCV .* cannot use it"):
+        trial.try_face_model(strange)
+    trial.try_face_model(FaceModel(path="", sha256=model.MODEL_SHA256, data=b""))  # is known

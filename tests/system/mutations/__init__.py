@@ -1,5 +1,5 @@
-"""Thousands of hostile copies of a dataset and of a run, each met by the commands in a process of
-its own.
+"""Thousands of hostile copies of a dataset, a run and exported nets, each met by the commands in a
+process of its own.
 
 A case is a seeded mutation of one folder. It fails on a signal, a hang, memory beyond the clean
 run's, an unexpected error, control characters on the terminal, or a planted file outside that was
@@ -7,4 +7,5 @@ read or written. Run more of them with::
 
     python -m tests.system.mutations --cases 3000 --of dataset
     python -m tests.system.mutations --cases 1000 --of run
+    python -m tests.system.mutations --cases 1000 --of export
 """

@@ -16,26 +16,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.system.mutations", description=__doc__)
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--of", choices=("dataset", "run"), default="dataset")
+    parser.add_argument("--of", choices=("dataset", "run", "export"), default="dataset")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbose", action="store_true", help="print the output of each fault")
     options = parser.parse_args()
     classes: dict[str, Counter[str]] = {}
     num_faulty = 0
     with tempfile.TemporaryDirectory(prefix="ckshard-mutations-") as folder:
-        base = make_base(Path(folder))
+        base = make_base(Path(folder), export=options.of == "export")
         numbers = range(options.first, options.first + options.cases)
-        for result in run_cases(base, options.of, numbers, seed=options.seed):
-            outcome = result.outcome
-            counts = classes.setdefault(result.mutation.partition(" ")[0], Counter())
-            counts["cases"] += 1
-            counts["refused" if any(outcome.codes) else "accepted"] += 1
-            counts.update(outcome.faults)
-            if outcome.faults:
-                num_faulty += 1
-                print(result, flush=True)
-                if options.verbose:
-                    print("    " + outcome.output[-3000:].replace("\n", "\n    "), flush=True)
+        try:
+            for result in run_cases(base, options.of, numbers, seed=options.seed):
+                outcome = result.outcome
+                counts = classes.setdefault(result.mutation.partition(" ")[0], Counter())
+                counts["cases"] += 1
+                counts["refused" if any(outcome.codes) else "accepted"] += 1
+                counts.update(outcome.faults)
+                if outcome.faults:
+                    num_faulty += 1
+                    print(result, flush=True)
+                    if options.verbose:
+                        print("    " + outcome.output[-3000:].replace("\n", "\n    "), flush=True)
+                if (done := result.number + 1 - options.first) % 50 == 0:
+                    print(f"{done} of {options.cases}, {num_faulty} faulty", flush=True)
+        except KeyboardInterrupt:
+            print("stopped")
     for name, counts in sorted(classes.items()):
         print(f"{name:24}", " ".join(f"{what} {count}" for what, count in counts.items()))
     total = sum(classes.values(), Counter())

@@ -13,6 +13,8 @@ from shard_builder.synth.release import ReleaseOptions, write_release
 from tests.train.tiny_net import make_tiny_net
 from train.config import TrainConfig
 from train.evaluation.evaluate import evaluate_runs
+from train.prediction.export import export_run
+from train.prediction.exported_file import SUFFIXES
 from train.running.train_run import run_train
 
 CODECS = ("jpg", "png", "raw", "lz4")
@@ -27,16 +29,21 @@ class Base:
     Args:
         datasets: By codec.
         runs: By stream, trained on the jpg dataset and tested.
+        release: What the datasets are built of.
         frames: A folder of images to predict on.
+        exports: The runs as files, of each format.
     """
 
     datasets: dict[str, Path]
     runs: dict[str, Path]
+    release: Path
     frames: Path
+    exports: tuple[Path, ...]
 
 
-def make_base(folder: Path) -> Base:
-    """Draw a release, build it with each codec, train the tiny net on both streams."""
+def make_base(folder: Path, *, export: bool = False) -> Base:
+    """Draw a release, build it with each codec, train the tiny net on both streams; perhaps export
+    it."""
     models.build._torchvision_model = make_tiny_net
     release = folder / "release"
     options = ReleaseOptions(num_subjects=4, image_scale=0.2, max_frames=7)
@@ -61,4 +68,12 @@ def make_base(folder: Path) -> Base:
         run_train(config, datasets["jpg"], runs[stream], resume=False)
         evaluate_runs([runs[stream]], datasets["jpg"], out=runs[stream] / "test", workers=1)
     frames = next(path for path in sorted(release.glob("*/cohn-kanade-images/*/*")))
-    return Base(datasets=datasets, runs=runs, frames=frames)
+    exports = [
+        export_run(run, out=folder / f"{stream}{suffix}", format=format).path
+        for stream, run in runs.items()
+        for format, suffix in SUFFIXES.items()
+        if export
+    ]
+    return Base(
+        datasets=datasets, runs=runs, release=release, frames=frames, exports=tuple(exports)
+    )

@@ -14,12 +14,13 @@ import torch
 
 from tests.system.mutations.base import Base
 from tests.system.mutations.box import EXTRA_BYTES, Outcome, Victims, run_in_box
-from tests.system.mutations.commands import dataset_actions, run_actions
+from tests.system.mutations.commands import dataset_actions, export_actions, run_actions
 from tests.system.mutations.datasets import mutate_dataset
+from tests.system.mutations.exports import mutate_export
 from tests.system.mutations.runs import mutate_run
 
 NUM_CLEAN = 4
-Subject = Literal["dataset", "run"]
+Subject = Literal["dataset", "run", "export"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,16 @@ def run_case(
             shutil.copytree(source, inside)
             actions = dataset_actions(draw, inside, out)
             mutation = mutate_dataset(draw, inside, victims) if mutated else "clean"
+        elif of == "export":
+            source = draw.choice(base.exports)
+            inside.mkdir()
+            file = Path(shutil.copy(source, inside))
+            actions = export_actions(draw, file, base, out)
+            if not mutated:  # it is neither weights nor a face detector
+                actions = {"predict": actions["predict"]}
+            mutation = mutate_export(draw, file, victims) if mutated else "clean"
+            if mutation.startswith("link-"):  # that of a face model is followed
+                actions.pop("faces", None)
         else:
             stream = draw.choice(("rgb", "flow"))
             shutil.copytree(base.runs[stream], inside)

@@ -95,5 +95,23 @@ def run_actions(
     return {name: actions[name] for name in draw.sample(sorted(actions), 2)}
 
 
+def export_actions(draw: random.Random, file: Path, base: Base, out: Path) -> dict[str, Action]:
+    """What is done to a file that a person names: two of the commands that read one."""
+    training = [w for k, v in TRAINING.items() if k != "weights" for w in (_flag(k), v)]
+    dataset, stream = base.datasets["jpg"], file.stem
+    actions = {
+        "predict": command("cktrain", "predict", file, base.frames, "--out", out / "predict"),
+        "weights": command(
+            *("cktrain", stream, dataset, "--out", out / "new", "--weights", file), *training
+        ),
+        "faces": command(
+            *("ckshard", "build", base.release, out / "dataset", "--crop", "faces"),
+            *("--face-model", file, "--streams", "rgb", "--yes", "--workers", 1),
+        ),
+    }
+    names = ["predict"] + [draw.choice(("weights", "faces"))] * (draw.random() < 0.3)
+    return {name: actions[name] for name in names}
+
+
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")

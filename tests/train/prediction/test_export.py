@@ -333,3 +333,14 @@ def test_the_program_in_a_pt2_is_not_loaded_and_what_else_is_wrong_is_one_line(
     change_entry(path, "models/model.json", b"__import__('os').abort()")
     code, _, error = cktrain("predict", path, sequence, "--out", tmp_path / "out")
     assert code == 0, error
+
+
+def test_an_onnx_is_read_as_onnx_whoever_made_it(
+    onnx_file: Path, cktrain: Cktrain, sequence: Path, tmp_path: Path
+) -> None:
+    """onnxruntime tells its own format, whose graph nobody has checked, by the bytes 4 to 7."""
+    path = Path(shutil.copy(onnx_file, tmp_path / "net.onnx"))
+    change_onnx(path, lambda model: setattr(model, "producer_name", "ORTM"))
+    assert path.read_bytes()[4:8] == b"ORTM"
+    code, _, error = cktrain("predict", path, sequence, "--out", tmp_path / "out")
+    assert code == 0, error
