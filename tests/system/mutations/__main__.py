@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.system.mutations.base import make_base
+from tests.system.mutations.base import CODECS, make_base
 from tests.system.mutations.cases import run_cases
 
 
@@ -23,7 +23,11 @@ def main() -> int:
     classes: dict[str, Counter[str]] = {}
     num_faulty = 0
     with tempfile.TemporaryDirectory(prefix="ckshard-mutations-") as folder:
-        base = make_base(Path(folder), export=options.of == "export")
+        base = make_base(
+            Path(folder),
+            codecs=CODECS if options.of == "dataset" else ("jpg",),
+            export=options.of == "export",
+        )
         numbers = range(options.first, options.first + options.cases)
         try:
             for result in run_cases(base, options.of, numbers, seed=options.seed):

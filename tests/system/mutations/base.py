@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Base:
     exports: tuple[Path, ...]
 
 
-def make_base(folder: Path, *, export: bool = False) -> Base:
+def make_base(folder: Path, *, codecs: Sequence[str] = CODECS, export: bool = False) -> Base:
     """Draw a release, build it with each codec, train the tiny net on both streams; perhaps export
     it."""
     models.build._torchvision_model = make_tiny_net
@@ -50,7 +51,7 @@ def make_base(folder: Path, *, export: bool = False) -> Base:
     write_release(release, options, workers=1)
     source = scan_ckplus(release)
     datasets = {}
-    for codec in CODECS:
+    for codec in codecs:
         datasets[codec] = folder / codec
         chosen = BuildOptions(
             flow_method="dis",
