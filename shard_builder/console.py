@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ import typer
 
 from shard_builder.errors import CkError
 from shard_builder.files import FULL, disk_fault
+from shard_builder.machine import stop_waiting
 from shard_builder.untrusted.text import clean, clean_line
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def run_app(
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        with nullcontext() if debug else quiet_libraries():
+        with nullcontext() if debug else quiet_libraries(), waits_ended_by_interrupt():
             app(args=words, prog_name=prog_name)
     except CkError as error:
         if debug:
@@ -93,6 +95,24 @@ def run_app(
         print_unexpected(prog_name, error)
         sys.exit(1)
     sys.exit(0)
+
+
+@contextmanager
+def waits_ended_by_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end what threads wait for, too: what ends them would wait for them."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        stop_waiting()
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

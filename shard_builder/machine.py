@@ -15,7 +15,8 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+from weakref import WeakSet
 
 from shard_builder.checks import is_integer
 from shard_builder.errors import BuildError, InputError
@@ -227,6 +228,31 @@ def run_on(
     finally:
         for future in futures:
             future.cancel()
+
+
+class Stoppable(Protocol):
+    """What makes threads wait for answers that may never come."""
+
+    def stop(self) -> None:
+        """Let everyone who waits get an error."""
+
+
+_stoppable: WeakSet[Stoppable] = WeakSet()
+
+
+def stop_at_interrupt(thing: Stoppable) -> None:
+    """Let :func:`stop_waiting` stop a thing, as long as it lives."""
+    _stoppable.add(thing)
+
+
+def stop_waiting() -> None:
+    """End every wait for what lies elsewhere, for good: this process is asked to end.
+
+    A signal's handler may call it: what it interrupts may hold the locks that are needed here, so
+    a thread does it.
+    """
+    for thing in list(_stoppable):
+        threading.Thread(target=thing.stop, daemon=True).start()
 
 
 def check_process(maker: int) -> None:

@@ -127,6 +127,34 @@ def build_tiny(tiny_release: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
+def build_small(tmp_path_factory: pytest.TempPathFactory) -> BuildDataset:
+    """The same of a release of 3 subjects, 21 sequences of at most 6 frames, in this process."""
+    release, built = tmp_path_factory.mktemp("small") / "CK+", dict[str, Path]()
+    write_release(
+        release, ReleaseOptions(num_subjects=3, image_scale=0.25, max_frames=6), workers=1
+    )
+
+    def build(**options: object) -> Path:
+        identity = repr(sorted(options.items()))
+        if identity not in built:
+            chosen = BuildOptions(  # type: ignore[arg-type]
+                **{"flow_method": "dis", "width": 256, "height": 240, "shard_bytes": 1 << 20}
+                | options
+            )
+            built[identity] = tmp_path_factory.mktemp("dataset") / "dataset"
+            build_dataset(scan_ckplus(release), release, built[identity], chosen, workers=1)
+        return built[identity]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def small_dataset(build_small: BuildDataset) -> Path:
+    """The small release as shards of both streams, codec jpg. Read only."""
+    return build_small(codec="jpg")
+
+
+@pytest.fixture(scope="session")
 def tiny_dataset(build_tiny: BuildDataset) -> Path:
     """The tiny release as shards of both streams, codec jpg, small shards. Read only: copy it
     before you break it."""

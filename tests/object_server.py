@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 Fault = str
-"""``503``, ``400-ExpiredToken``, ``reset``, ``cut``, ``short``, ``lie``, ``corrupt``, ``whole``."""
+"""``503``, ``400-ExpiredToken``, ``reset``, ``cut``, ``short``, ``lie``, ``corrupt``, ``whole``,
+``elsewhere`` (the range's place is another), ``hang`` (until the server ends)."""
 
 
 class ObjectServer(http.server.ThreadingHTTPServer):
@@ -34,10 +35,18 @@ class ObjectServer(http.server.ThreadingHTTPServer):
         self.always: dict[str, Fault] = {}
         self.has_md5 = True
         self.keeps: Callable[[bytes], bytes] = bytes
+        self.is_hanging, self.is_ending = threading.Event(), threading.Event()
         self.on_put: Callable[[str], None] = lambda name: None
 
     def fault_of(self, name: str) -> Fault:
         """The fault that a request for an object meets: the next in line for it, or a lasting."""
+        fault = self._next_fault(name)
+        if fault == "hang":
+            self.is_hanging.set()
+            self.is_ending.wait()
+        return fault
+
+    def _next_fault(self, name: str) -> Fault:
         for number, (own, fault) in enumerate(self.faults):
             if name.endswith(own):
                 del self.faults[number]
@@ -108,6 +117,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         begin = int(match[1])
         end = begin + len(body) if fault != "short" else int(match[2]) + 1
         server.ranges.append((path.name, begin, end))
+        begin, end = (begin + 512, end + 512) if fault == "elsewhere" else (begin, end)
         facts["Content_Range"] = f"bytes {begin}-{end - 1}/{size}"
         if fault == "cut":
             self.close_connection = True
@@ -138,5 +148,6 @@ def serving(folder: Path) -> Iterator[ObjectServer]:
         try:
             yield server
         finally:
+            server.is_ending.set()
             server.shutdown()
             thread.join()

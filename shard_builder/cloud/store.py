@@ -9,12 +9,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future
+from concurrent.futures import wait as wait_for_any
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from shard_builder.cloud.faults import RequestFault, fault_of
+from shard_builder.cloud.pool import DaemonPool
 from shard_builder.errors import DatasetError, InputError, StoreError
+from shard_builder.machine import stop_at_interrupt
 
 NUM_REQUESTS = 32
 """In flight at once."""
@@ -54,24 +58,30 @@ class Store:
         self._store: Any = _open(address, timeout_s)
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = DaemonPool(NUM_REQUESTS, "ckshard-store")
+        self._stopped: Future[None] = Future()
         self._num_requests = self._num_bytes = self._num_retries = 0
         self._latencies: deque[float] = deque(maxlen=NUM_LATENCIES)
         self._since, self._wait_s = time.monotonic(), 0.0
         self.total_wait_s = 0.0
         self.last_figures: dict[str, float] = {}
+        stop_at_interrupt(self)
 
     def close(self) -> None:
-        """Stop: what waits is cancelled, what is in flight ends with its request."""
+        """End: what waits is cancelled, what is in flight ends with its request."""
         self._closed.set()
-        if self._pool is not None and _used_in == [os.getpid()]:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        if _used_in == [os.getpid()]:
+            self._pool.shutdown(wait=not self._stopped.done())
+
+    def stop(self) -> None:
+        """Let everyone who waits for an answer, now or later, get an error at once."""
+        self._closed.set()
+        if self._stopped.set_running_or_notify_cancel():
+            self._stopped.set_result(None)
 
     def submit(self, function: Callable[..., Result], *args: Any) -> Future[Result]:
         """Call a function that makes requests, in a thread of this store."""
         self._check_process()
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(NUM_REQUESTS, thread_name_prefix="ckshard-store")
         return self._pool.submit(function, *args)
 
     def get_range(self, name: str, begin: int, end: int) -> Any:
@@ -145,11 +155,19 @@ class Store:
         if data.done():
             return data.result()
         begin = time.monotonic()
-        result = data.result()
+        result = self._answer_of(data)
         with self._lock:
             self._wait_s += time.monotonic() - begin
             self.total_wait_s += time.monotonic() - begin
         return result
+
+    def _answer_of(self, data: Future[Result]) -> Result:
+        """Wait for a thread of this store; a call of the client itself cannot be interrupted."""
+        either: tuple[Future[Any], Future[Any]] = (data, self._stopped)
+        wait_for_any(either, return_when=FIRST_COMPLETED)
+        if not data.done():
+            raise StoreError(f"{self.address}: interrupted while it was waited for")
+        return data.result()
 
     def note_retry(self) -> None:
         """Count a range that was asked for again because its bytes were wrong."""
@@ -192,6 +210,9 @@ class Store:
         self._check_process()
         if not _used_in:
             _used_in.append(os.getpid())
+        if not self._pool.has(threading.current_thread()):
+            asked = self.submit(partial(self._ask, ask, what, num_bytes=num_bytes))
+            return self._answer_of(asked)
         for number in range(1, MOST_TRIES + 1):
             begin = time.monotonic()
             try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models.build import switch_to_training
 from pipelines.batch import Batch
+from shard_builder.errors import DatasetError
 from train.running.board import add_confusion, add_inputs
 from train.running.checkpoint import BEST_NAME, LAST_NAME, write_checkpoint
 from train.running.run_folder import RunFolder
@@ -26,7 +27,8 @@ SAVE_AT_LEAST_S = 600.0
 def train(
     session: Session, folder: RunFolder, stop: StopSignal, *, on_row: Callable[[Row], None]
 ) -> StallTimes:
-    """Train until the last epoch or a stop signal; a checkpoint is written in either case.
+    """Train until the last epoch or a stop signal; a checkpoint is written in either case, and
+    where data cannot be read.
 
     Args:
         session: The run, fresh or loaded from a checkpoint.
@@ -37,29 +39,60 @@ def train(
     Raises:
         NotFiniteError: If the loss or a gradient is not finite; the weights are those before the
             step.
+        DatasetError: If data cannot be read, and no signal ended the wait for it.
     """
-    config, progress = session.config, session.progress
     show = shown_while_anyone_looks(on_row, stop)
     timer, total = StallTimer(session.device), StallTimes()
     while not session.is_finished:
-        switch_to_training(session.model)
-        batches = with_inputs_shown(timer.iterate(session.train_loader), session, folder)
-        for row, is_stopping in iter_steps(
-            session, batches, is_asked_to_stop=lambda: stop.number is not None
-        ):
-            if progress.step % config.log_every == 0:
-                folder.log(row)
-            show(row)
+        try:
+            times, is_stopping = train_epoch(session, folder, stop, timer, on_row=show)
+            total += times
             if is_stopping:
-                save(session, folder, LAST_NAME)
-                return total + timer.take()
-            if folder.seconds_since_save() > SAVE_AT_LEAST_S:
-                save(session, folder, LAST_NAME)
-        times = timer.take()
-        total += times
-        validation = validate(session) if is_validated(session) else None
+                return total
+            validation = validate(session) if is_validated(session) else None
+        except DatasetError:  # a store that fails: what was learned is not lost
+            go_to_last_step(session)
+            save(session, folder, LAST_NAME)
+            if stop.number is None:
+                raise
+            return total + timer.take()
         show(finish_epoch(session, folder, times, validation))
     return total + timer.take()  # the time since the last step
+
+
+def train_epoch(
+    session: Session,
+    folder: RunFolder,
+    stop: StopSignal,
+    timer: StallTimer,
+    *,
+    on_row: Callable[[Row], None],
+) -> tuple[StallTimes, bool]:
+    """Train to the epoch's end or a stop, which is saved; return times and whether it is one."""
+    config, progress = session.config, session.progress
+    switch_to_training(session.model)
+    batches = with_inputs_shown(timer.iterate(session.train_loader), session, folder)
+    for row, is_stopping in iter_steps(
+        session, batches, is_asked_to_stop=lambda: stop.number is not None
+    ):
+        if progress.step % config.log_every == 0:
+            folder.log(row)
+        on_row(row)
+        if is_stopping:
+            save(session, folder, LAST_NAME)
+            return timer.take(), True
+        if folder.seconds_since_save() > SAVE_AT_LEAST_S:
+            save(session, folder, LAST_NAME)
+    return timer.take(), False
+
+
+def go_to_last_step(session: Session) -> None:
+    """Let the training loader go back to where the last step ended: its sum may be half done."""
+    loader = session.train_loader
+    position = loader.position
+    if position < loader.num_samples:
+        position -= position % session.config.step_size
+    loader.load_state_dict(loader.state_dict() | {"position": position})
 
 
 def with_inputs_shown(

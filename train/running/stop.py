@@ -7,6 +7,8 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+from shard_builder.machine import stop_waiting
+
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 """SIGHUP: the terminal or ssh session is closed. SIGUSR1: batch schedulers, some time before they
 end a job."""
@@ -15,12 +17,17 @@ end a job."""
 class StopSignal:
     """Remembers the first signal; a second one of Ctrl-C ends at once. A context manager.
 
+    Args:
+        ends_waits: Whether the first one ends waiting for a store's answers too. Ranks that wait
+            for each other have to end with the same step instead.
+
     Attributes:
         number: The signal, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ends_waits: bool = False) -> None:
         self.number: int | None = None
+        self._ends_waits = ends_waits
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopSignal:
@@ -40,7 +47,10 @@ class StopSignal:
         return number != signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.number is not None and number == signal.SIGINT:
+        is_second = self.number is not None and number == signal.SIGINT
+        if is_second or self._ends_waits:
+            stop_waiting()
+        if is_second:
             raise KeyboardInterrupt
         self.number = number
 

@@ -80,7 +80,7 @@ class TrainRun:
         """
         session, path, config = self.session, self.folder.path, self.session.config
         try:
-            with StopSignal() as stop:
+            with StopSignal(ends_waits=session.ranks.world_size == 1) as stop:
                 times = train(session, self.folder, stop, on_row=on_row)
         except NotFiniteError as error:
             raise TrainingError(f"{error} {_kept(path)}.") from None

@@ -1,0 +1,158 @@
+"""Training from a store that fails: at once to an end, one line, and nothing learned is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import shard_builder.cloud.store as store_module
+from shard_builder.cloud.pool import DaemonPool
+from tests.object_server import ObjectServer, serving
+from tests.train.tiny_net import ENVIRONMENT, OPTIONS, Cktrain
+from train.running.run_folder import read_metrics
+
+WORDS = [
+    word
+    for name, value in (OPTIONS | {"epochs": 1, "batch_size": 2, "iter_size": 2}).items()
+    for word in (f"--{name.replace('_', '-')}", value)
+]
+
+
+PROGRAM = """
+import sys
+import shard_builder.cloud.store as store
+store.Store.__init__.__kwdefaults__["timeout_s"] = 3600
+if sys.argv[1] == "flow":
+    import models.build
+    from tests.train.tiny_net import make_tiny_net
+    models.build._torchvision_model = make_tiny_net
+    from train.cli import main
+else:
+    from shard_builder.cli import main
+main()
+"""
+"""Either command, which waits an hour for an answer."""
+
+
+@pytest.fixture
+def server(
+    tmp_path: Path, small_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ObjectServer]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(store_module, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(store_module, "LONGEST_PAUSE_S", 0.002)
+    shutil.copytree(small_dataset, tmp_path / "objects/bucket/faces")
+    with serving(tmp_path / "objects") as running:
+        yield running
+
+
+def interrupt_when_hanging(
+    words: list[object], server: ObjectServer, tmp_path: Path
+) -> tuple[int, str]:
+    """Send Ctrl-C to a command whose request hangs; return its exit code and what it printed."""
+    environment = ENVIRONMENT | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, words)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        while not server.is_hanging.wait(0.1):
+            assert process.poll() is None, process.communicate()[0]
+        process.send_signal(signal.SIGINT)
+        text, _ = process.communicate(timeout=240)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, text
+
+
+@pytest.mark.parametrize("where", ["inspect", "push", "pull"])
+def test_an_interrupt_in_a_request_that_hangs_ends_at_once(
+    where: str, small_dataset: Path, server: ObjectServer, tmp_path: Path
+) -> None:
+    address, other = f"{server.url}/bucket/faces", f"{server.url}/bucket/other"
+    server.always = {"manifest.json" if where == "inspect" else "flow-000000.tar": "hang"}
+    words: dict[str, list[object]] = {
+        "inspect": [address],
+        "push": [small_dataset, other],
+        "pull": [address, tmp_path / "back"],
+    }
+    code, text = interrupt_when_hanging([where, *words[where]], server, tmp_path)
+    assert code == 130 and "Traceback" not in text, text
+
+
+def test_an_interrupted_and_a_refused_run_are_resumed_where_they_were(
+    cktrain: Cktrain, server: ObjectServer, small_dataset: Path, tmp_path: Path
+) -> None:
+    address, run = f"{server.url}/bucket/faces", tmp_path / "run"
+    assert cktrain("flow", small_dataset, "--out", tmp_path / "local", *WORDS)[0] == 0
+    # 7 samples are the first step and half of the second: its sum is begun again.
+    words = ["flow", address, "--out", run, *WORDS, "--read-ahead", 0]
+    server.faults.extend([("manifest.json", "")] + [(".tar", "")] * 7)
+    server.always = {".tar": "hang"}
+    code, text = interrupt_when_hanging(words, server, tmp_path)
+    assert code == 130 and "Traceback" not in text and (run / "last.pt").exists(), text
+    server.faults.clear()
+    server.faults.extend([(".tar", "")] * 5)
+    server.always = {".tar": "403"}
+    code, _, error = cktrain("flow", address, "--out", run, "--resume")
+    assert code == 1 and len(error.strip().splitlines()) == 1, error
+    assert "access denied" in error and ".tar, bytes" in error
+    before = read_metrics(run)
+    server.faults.clear()
+    server.always = {}
+    assert cktrain("flow", address, "--out", run, "--resume")[0] == 0
+    found, expected = (
+        [row["loss"] for row in read_metrics(folder)] for folder in (run, tmp_path / "local")
+    )
+    assert 0 < len(before) < len(found) and found == expected
+
+
+def test_offline_a_warm_cache_is_enough_and_a_cold_one_is_one_line(
+    cktrain: Cktrain, small_dataset: Path, server: ObjectServer, tmp_path: Path
+) -> None:
+    address = f"{server.url}/bucket/faces"
+    warm = ["--shard-cache", tmp_path / "blocks"]
+    assert cktrain("flow", address, "--out", tmp_path / "first", *warm, *WORDS)[0] == 0
+    server.always = {"": "reset"}
+    code, text, error = cktrain("flow", address, "--out", tmp_path / "second", *warm, *WORDS)
+    assert code == 0 and "notice: " in text + error, error
+    losses = [
+        [row["loss"] for row in read_metrics(tmp_path / name)] for name in ("first", "second")
+    ]
+    assert losses[0] == losses[1] and losses[0]
+    cold = ["--shard-cache", tmp_path / "empty"]
+    code, _, error = cktrain("flow", address, "--out", tmp_path / "third", *cold, *WORDS)
+    faults = [line for line in error.splitlines() if not line.startswith("notice: ")]
+    assert code == 1 and len(faults) == 1 and ".tar, bytes" in faults[0], error
+    config = json.loads((tmp_path / "second/config.json").read_text())
+    assert config["dataset"]["path"] == address
+
+
+def test_a_pool_cancels_what_has_not_begun() -> None:
+    pool, may_end, has_begun = DaemonPool(1, "some"), threading.Event(), threading.Event()
+
+    def wait() -> int:
+        has_begun.set()
+        may_end.wait()
+        return 7
+
+    first, second = pool.submit(wait), pool.submit(wait)
+    assert has_begun.wait(60)
+    pool.shutdown(wait=False)
+    assert second.cancelled() and not first.done()
+    may_end.set()
+    assert first.result(60) == 7
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit(wait)
