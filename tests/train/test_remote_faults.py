@@ -116,7 +116,8 @@ def test_an_interrupted_and_a_refused_run_are_resumed_where_they_were(
     found, expected = (
         [row["loss"] for row in read_metrics(folder)] for folder in (run, tmp_path / "local")
     )
-    assert 0 < len(before) < len(found) and found == expected
+    # Another number of threads rounds differently; a batch lost or used twice is no such thing.
+    assert 0 < len(before) < len(found) and found == pytest.approx(expected, rel=1e-4)
 
 
 def test_offline_a_warm_cache_is_enough_and_a_cold_one_is_one_line(
