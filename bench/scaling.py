@@ -9,6 +9,7 @@ sequences are these two files without shards, tiled from a small real one.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import statistics
 import time
@@ -27,6 +28,7 @@ from pipelines.plan.plan import Plan
 from pipelines.plan.sampling import Sampling, make_plan
 from pipelines.streams import FLOW
 from pipelines.throughput.turns import spread
+from shard_builder.files import digest_file
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import MANIFEST_NAME, Shard, read_manifest
 from shard_builder.split import split_subject_kfold
@@ -121,19 +123,42 @@ def anonymous_bytes() -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Anonymous"))
 
 
-def write_large_index(folder: Path, origin: Path, *, num_rows: int, num_shards: int) -> None:
-    """Write index and manifest of ``num_rows`` sequences in ``num_shards`` shards a stream, and no
-    shards.
+def write_large_index(
+    folder: Path, origin: Path, *, num_rows: int, num_shards: int | None = None
+) -> None:
+    """Write index and manifest of ``num_rows`` sequences, and no shards.
 
-    The rows are those of ``origin`` again and again, with fresh keys of eight characters and shard
-    numbers; the manifest lists a checksum of every shard that is not there.
+    The rows are those of ``origin`` again and again, with fresh keys of eight characters; the
+    manifest lists shards that are not there, each with a checksum of its own.
+
+    Args:
+        folder: The new dataset.
+        origin: A dataset.
+        num_rows: Sequences.
+        num_shards: Shards of a stream, of equally many rows. None: each time that the rows come
+            again, they lie in another copy of the origin's shards.
     """
     manifest = read_manifest(origin)
     batch = read_index(origin / INDEX_NAME, streams=manifest.streams, version=manifest.version)
-    table = pa.Table.from_batches([batch] * -(-num_rows // batch.num_rows)).slice(0, num_rows)
+    num_copies, numbers = -(-num_rows // len(batch)), np.arange(num_rows, dtype=np.int64)
+    table = pa.Table.from_batches([batch] * num_copies).slice(0, num_rows)
     columns = {"key": pa.array([f"S{row:07d}" for row in range(num_rows)], pa.string())}
-    shards = pa.array(np.arange(num_rows, dtype=np.int64) * num_shards // num_rows, pa.int32())
-    columns |= {f"{stream}_shard": shards for stream in manifest.streams}
+    streams, files = dict(manifest.streams), {}
+    for stream, entry in manifest.streams.items():
+        num_own = len(entry.shards)
+        shards = table[f"{stream}_shard"].to_numpy() + numbers // len(batch) * num_own
+        if num_shards is not None:
+            shards = numbers * num_shards // num_rows
+        columns[f"{stream}_shard"] = pa.array(shards, pa.int32())
+        count = num_shards or num_copies * num_own
+        names = [f"{stream}-{number:06d}" for number in range(count)]
+        tars = (Shard(name=f"{name}.tar", num_samples=num_rows // count) for name in names)
+        streams[stream] = replace(entry, shards=tuple(tars))
+        for number, name in enumerate(names):
+            sha256 = hashlib.sha256(name.encode()).hexdigest()
+            for suffix in ("tar", "idx"):
+                digest = manifest.files[f"{stream}-{number % num_own:06d}.{suffix}"]
+                files[f"{name}.{suffix}"] = replace(digest, sha256=sha256)
     for name, column in columns.items():
         place, field = table.schema.get_field_index(name), table.schema.field(name)
         table = table.set_column(place, field, column)
@@ -141,14 +166,7 @@ def write_large_index(folder: Path, origin: Path, *, num_rows: int, num_shards: 
     folder.mkdir()
     with pa.ipc.new_file(folder / INDEX_NAME, whole.schema) as writer:
         writer.write_batch(whole)
-    streams, files = dict(manifest.streams), {}
-    for stream, entry in manifest.streams.items():
-        names = [f"{stream}-{number:06d}" for number in range(num_shards)]
-        tars = (Shard(name=f"{name}.tar", num_samples=num_rows // num_shards) for name in names)
-        streams[stream] = replace(entry, shards=tuple(tars))
-        for suffix in ("tar", "idx"):
-            digest = manifest.files[f"{stream}-000000.{suffix}"]
-            files.update({f"{name}.{suffix}": digest for name in names})
+    files[INDEX_NAME] = digest_file(folder / INDEX_NAME)
     tiled = replace(manifest, num_sequences=num_rows, streams=streams, files=files)
     (folder / MANIFEST_NAME).write_text(tiled.to_json(), encoding="utf-8")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.building import build_blocks
+from bench.cloud import cloud_blocks
 from bench.endurance import endurance_blocks
 from bench.gpu.report import gpu_blocks, training_table
 from bench.loaders.report import ORIGINAL, best_peers, loader_blocks, plot_loaders
@@ -52,6 +53,9 @@ def all_blocks() -> dict[str, str]:
     """Render every block from the committed records."""
     loaders = read_record("loaders-cpu")
     gpu = gpu_blocks(read_record("gpu")) if (RESULTS / "gpu.json").is_file() else {"gpu": NO_GPU}
+    cloud = dict.fromkeys(("cloud-epochs", "cloud-stall"), "Not measured yet.")
+    if (RESULTS / "cloud.json").is_file():
+        cloud = cloud_blocks(read_record("cloud"))
     return {
         **_demo_blocks(),
         "cross-validation": _cross_validation_table(read_record("cv-demo")),
@@ -62,6 +66,7 @@ def all_blocks() -> dict[str, str]:
         **build_blocks(read_record("build-cpu")),
         **endurance_blocks(read_record("endurance-cpu")),
         **scaling_blocks(read_record("scaling")),
+        **cloud,
         **gpu,
     }
 

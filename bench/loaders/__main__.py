@@ -114,16 +114,19 @@ def open_peer(row: Peer, windows: Windows) -> Iterator[Contender]:
 
 @contextmanager
 def open_own(row: Own, windows: Windows, device: str) -> Iterator[Contender]:
-    """Deliver windows through ``make_loader``."""
-    dtype = row.dtype if device == "cpu" else torch.float16
+    """Deliver windows through ``make_loader``, of the server's ``own-CODEC`` if they are remote."""
+    dtype, place = row.dtype if device == "cpu" else torch.float16, str(windows.folder / row.codec)
+    if windows.remote:
+        place = f"{windows.remote.url}/own-{row.codec}"
     reading = Reading(
         engine=row.engine,
         device=device,
         dtype=dtype,
         num_threads=windows.num_workers,
         cache=row.cache,
+        shard_cache=windows.remote.cache if windows.remote else None,
     )
-    with open_dataset(windows.folder / row.codec) as dataset:
+    with open_dataset(place) as dataset:
         rows = np.resize(np.arange(len(dataset), dtype=np.int64), windows.num_samples)
         with make_loader(
             dataset, "flow", rows=rows, training=True, batch_size=BATCH_SIZE, reading=reading

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ CODECS = {"raw": "--codec", "jpg": "--codec", "lz4": "--flow-codec"}
 """Of the datasets, and the option that asks for each."""
 NPY_MAGIC = b"\x93NUMPY"
 JPEG_QUALITY = 95
+SHARD_BYTES = 64_000_000
+REMOTE_SHARDS = 16
+"""Of an epoch; with the usual 64 MB, the first sample would wait for most of it."""
 CROPS = multi_scale_crops(height=HEIGHT, width=WIDTH, ratios=FLOW.crop_ratios).tolist()
 
 
@@ -69,6 +73,21 @@ class KernelCut(RandomCut):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """How peers reach what they have written into the windows' folder.
+
+    Args:
+        url: That folder's http address.
+        bucket: Its S3 address, at the endpoint of the environment.
+        cache: Folder of this machine for what was downloaded; None keeps nothing.
+    """
+
+    url: str
+    bucket: str
+    cache: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Windows:
     """Generated data: every sequence has six frames, so it is exactly one window of five pairs.
 
@@ -80,12 +99,14 @@ class Windows:
         num_samples: Samples of an epoch, a multiple of the batch.
         num_workers: Worker processes of the peers, threads of the engines.
         new_cut: Makes what cuts, for each worker or thread of a peer.
+        remote: Given where peers read from a server; their shards are then ``REMOTE_SHARDS``.
     """
 
     folder: Path
     num_samples: int = 1024
     num_workers: int = field(default_factory=num_usable_cores)
     new_cut: Callable[[], RandomCut] = RandomCut
+    remote: Remote | None = None
 
     def __iter__(self) -> Iterator[UInt8]:
         """Yield an epoch of windows (10, 256, 340), the sequences again and again."""
@@ -97,6 +118,22 @@ class Windows:
     def encoded(self, codec: str) -> Iterator[Any]:
         """Yield an epoch as peers store it: the arrays themselves, or what :func:`encode` gives."""
         return (window if codec == "raw" else encode(window, codec) for window in self)
+
+    def new_folder(self, name: str) -> Path | None:
+        """Empty a peer's folder; None if what a server has there serves again."""
+        folder = self.folder / name
+        if self.remote and folder.is_dir():
+            return None
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
+
+    def shard_bytes(self, codec: str) -> int:
+        """Return the most bytes of a shard, of peers that take a limit."""
+        if self.remote is None:
+            return SHARD_BYTES
+        num_bytes = sum(len(memoryview(stored).cast("B")) for stored in self.encoded(codec))
+        return num_bytes // REMOTE_SHARDS
 
 
 def draw_windows(folder: Path, *, num_subjects: int) -> None:

@@ -20,8 +20,8 @@ from shard_builder.cloud.pool import DaemonPool
 from shard_builder.errors import DatasetError, InputError, StoreError
 from shard_builder.machine import stop_at_interrupt
 
-NUM_REQUESTS = 32
-"""In flight at once."""
+NUM_REQUESTS = 64
+"""In flight at once; at 20 ms each, that is 3,000 a second."""
 MOST_TRIES = 9
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S = 5, 30

@@ -1,9 +1,10 @@
-"""MosaicML Streaming: windows as arrays or tall JPEGs in local MDS shards, read by workers."""
+"""MosaicML Streaming: windows as arrays or tall JPEGs in MDS shards, read by workers."""
 
 from __future__ import annotations
 
-import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,21 +17,36 @@ from bench.loaders.windows import BATCH_SIZE, SHAPE, RandomCut, Windows, worker_
 class StreamedWindows(StreamingDataset):  # type: ignore[misc]
     """Samples (224, 224, 10)."""
 
-    def __init__(self, folder: str, cut: RandomCut) -> None:
-        super().__init__(local=folder, shuffle=True, batch_size=BATCH_SIZE)
+    def __init__(self, cut: RandomCut, **places: Any) -> None:
+        super().__init__(**places, shuffle=True, batch_size=BATCH_SIZE)
         self._cut = cut
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return self._cut(super().__getitem__(index)["window"])
 
 
-def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
-    """Deliver windows of shards of 64 MiB, not compressed further, in the default shuffle."""
-    folder = str(windows.folder / f"streaming-{codec}")
-    shutil.rmtree(folder, ignore_errors=True)
+@contextmanager
+def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
+    """Deliver windows of shards that are not compressed further, in the default shuffle."""
+    name = f"streaming-{codec}"
     column = f"ndarray:uint8:{','.join(map(str, SHAPE))}" if codec == "raw" else "bytes"
-    with MDSWriter(out=folder, columns={"window": column}) as writer:
-        for stored in windows.encoded(codec):
-            writer.write({"window": stored})
-    dataset = StreamedWindows(folder, windows.new_cut())
-    return worker_loader(DataLoader, dataset, windows, batch_size=BATCH_SIZE)
+    if folder := windows.new_folder(name):
+        limit = {"size_limit": windows.shard_bytes(codec)}
+        with MDSWriter(out=str(folder), columns={"window": column}, **limit) as writer:
+            for stored in windows.encoded(codec):
+                writer.write({"window": stored})
+    places = {"local": str(windows.folder / name)}
+    if windows.remote:
+        remote = f"{windows.remote.bucket}/{name}"
+        places = {"remote": remote, "local": str(windows.remote.cache)}
+    dataset = StreamedWindows(windows.new_cut(), **places)
+    with worker_loader(DataLoader, dataset, windows, batch_size=BATCH_SIZE) as start_epoch:
+
+        def start() -> Any:
+            loader, shards = start_epoch(), Path(places["local"]).glob("*.mds")
+            if loader._iterator is not None and not list(shards):  # else the workers know them
+                for number in range(dataset.num_shards):
+                    dataset.evict_shard(number)
+            return loader
+
+        yield start

@@ -13,23 +13,30 @@ from typing import Any
 import torch
 from webdataset import WebDataset, WebLoader
 
-from bench.loaders.windows import BATCH_SIZE, Windows, worker_loader
+from bench.loaders.windows import BATCH_SIZE, REMOTE_SHARDS, Windows, worker_loader
 from shard_builder.format.codecs import encode_raw
 
 
 def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
     """Deliver windows through ``WebDataset(...).shuffle().map().batched()``."""
-    suffix = "npy" if codec == "raw" else codec
-    paths = [windows.folder / f"{suffix}-{number}.tar" for number in range(windows.num_workers)]
-    with ExitStack() as stack:
-        tars = [stack.enter_context(tarfile.open(path, "w")) for path in paths]
-        for number, stored in enumerate(windows.encoded(codec)):
-            data = stored if isinstance(stored, bytes) else encode_raw(stored)
-            entry = tarfile.TarInfo(f"{number:06d}.{suffix}")
-            entry.size = len(data)
-            tars[number % len(tars)].addfile(entry, io.BytesIO(data))
+    suffix, name = "npy" if codec == "raw" else codec, f"webdataset-{codec}"
+    num_shards = REMOTE_SHARDS if windows.remote else windows.num_workers
+    names = [f"{number:06d}.tar" for number in range(num_shards)]
+    if folder := windows.new_folder(name):
+        with ExitStack() as stack:
+            tars = [stack.enter_context(tarfile.open(folder / tar, "w")) for tar in names]
+            for number, stored in enumerate(windows.encoded(codec)):
+                data = stored if isinstance(stored, bytes) else encode_raw(stored)
+                entry = tarfile.TarInfo(f"{number:06d}.{suffix}")
+                entry.size = len(data)
+                tars[number % len(tars)].addfile(entry, io.BytesIO(data))
+    options: dict[str, Any] = {"shardshuffle": False, "empty_check": False}
+    urls = [str(windows.folder / name / tar) for tar in names]
+    if windows.remote:
+        urls = [f"{windows.remote.url}/{name}/{tar}" for tar in names]
+        options["cache_dir"] = windows.remote.cache and str(windows.remote.cache)
     dataset = (
-        WebDataset(list(map(str, paths)), shardshuffle=False, empty_check=False)
+        WebDataset(urls, **options)
         .shuffle(100)
         .to_tuple(suffix)
         .map_tuple(windows.new_cut())
