@@ -19,7 +19,7 @@ from shard_builder.cloud.address import address_of, folder_of
 from shard_builder.cloud.metadata import fetch_metadata
 from shard_builder.cloud.store import Store
 from shard_builder.errors import DatasetError, InputError
-from shard_builder.format.index import INDEX_NAME, read_index
+from shard_builder.format.index import INDEX_NAME, checked_key, read_index
 from shard_builder.format.manifest import Stream, manifest_sha256, read_manifest
 from shard_builder.format.streams import NUM_LAST_FRAMES
 
@@ -182,6 +182,7 @@ class Dataset(IndexColumns):
                 num_stored=num_stored,
                 first_stored=first_stored,
                 num_bytes={name: file.num_bytes for name, file in self.manifest.files.items()},
+                key_of=partial(checked_key, self.path / INDEX_NAME, self._batch),
             )
             self._members.setdefault(stream, members)
         return self._members[stream]

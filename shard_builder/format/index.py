@@ -168,6 +168,11 @@ def checked_column(path: Path, batch: pa.RecordBatch, name: str) -> Any:
     return column
 
 
+def checked_key(path: Path, batch: pa.RecordBatch, row: int) -> str:
+    """Return the key of a row; see :func:`checked_column`."""
+    return str(checked_column(path, batch, "key")[row].as_py())
+
+
 def checked_rows(path: Path, batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """Return all rows as dictionaries, every column checked.
 

@@ -77,11 +77,12 @@ def test_bf16_is_for_gpus_that_compute_in_it(gpus: list[torch.device]) -> None:
 def test_deterministic_sets_what_cublas_wants_and_respects_what_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode: None)
+    asked: list[bool] = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
     monkeypatch.setenv(CUBLAS_VARIABLE, "")
     monkeypatch.delenv(CUBLAS_VARIABLE)
     make_deterministic()
-    assert os.environ[CUBLAS_VARIABLE] == ":4096:8"
+    assert os.environ[CUBLAS_VARIABLE] == ":4096:8" and asked == [True]
     monkeypatch.setenv(CUBLAS_VARIABLE, ":16:8")
     make_deterministic()
     assert os.environ[CUBLAS_VARIABLE] == ":16:8"
