@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 Fault = str
 """``503``, ``400-ExpiredToken``, ``reset``, ``cut``, ``short``, ``lie``, ``corrupt``, ``whole``,
@@ -74,7 +75,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def path_of(self) -> Path:
-        name = self.path.partition("?")[0].lstrip("/")
+        name = unquote(self.path.partition("?")[0]).lstrip("/")
         self.server.requests[self.command, name.rpartition("/")[2]] += 1
         self.server.headers.append(str(self.headers))
         assert ".." not in name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import torch
 import shard_builder.cloud.store as store_module
 from pipelines import Dataset, Reading, Sampling, make_loader, make_view_loader, open_dataset
 from shard_builder.errors import DamagedMemberError, DatasetError, InputError, StoreError
+from tests.conftest import BuildDataset
 from tests.object_server import ObjectServer, serving
 
 Batches = list[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]
@@ -69,19 +71,20 @@ def assert_equal(found: Batches, expected: Batches) -> None:
 
 
 @pytest.mark.parametrize("stream", ["flow", "rgb"])
-@pytest.mark.parametrize("kind", ["jpg", "lz4", "raw"])
+@pytest.mark.parametrize("kind", ["jpg", "png", "lz4", "raw"])
 def test_batches_are_those_of_the_folder(
-    kind: str, stream: str, server: ObjectServer, request: pytest.FixtureRequest
+    kind: str, stream: str, server: ObjectServer, build_small: BuildDataset
 ) -> None:
-    folder = request.getfixturevalue({"jpg": "tiny_dataset"}.get(kind, f"{kind}_dataset"))
+    codecs = {"codec": "jpg", "flow_codec": "lz4"} if kind == "lz4" else {"codec": kind}
+    folder = build_small(**codecs)
     with open_dataset(folder) as local, open_dataset(put(server, folder)) as remote:
         for engine in ("cpu", "dali") if kind == "lz4" else ("cpu",):
-            expected = batches_of(local, stream, engine=engine, epochs=2)
-            assert_equal(batches_of(remote, stream, engine=engine, epochs=2), expected)
+            own = {"engine": engine, "epochs": 2, "rows": np.arange(21)}
+            assert_equal(batches_of(remote, stream, **own), batches_of(local, stream, **own))
         words = {"rows": np.arange(12), "engine": "auto", "cache": "device"}
         assert_equal(batches_of(remote, stream, **words), batches_of(local, stream, **words))
         views = [
-            [batch.images.numpy() for batch in make_view_loader(dataset, stream, rows=np.arange(6))]  # type: ignore[arg-type]
+            [batch.images.numpy() for batch in make_view_loader(dataset, stream, rows=np.arange(2))]  # type: ignore[arg-type]
             for dataset in (local, remote)
         ]
         assert all(map(np.array_equal, *views))
@@ -149,6 +152,29 @@ def test_s3_by_its_own_environment(
     assert any("KEY-OF-THIS-TEST" in headers for headers in server.headers)
 
 
+@pytest.mark.parametrize("scheme", ["gs", "az"])
+def test_google_and_azure_by_their_own_environment(
+    scheme: str, small_dataset: Path, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = {"gcs_base_url": server.url, "disable_oauth": True}
+    key |= {"client_email": "", "private_key": "", "private_key_id": ""}
+    for name, value in {
+        "GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(key),
+        "AZURE_STORAGE_USE_EMULATOR": "true",
+        "AZURITE_BLOB_STORAGE_URL": server.url,
+        f"{'GOOGLE' if scheme == 'gs' else 'AZURE'}_ALLOW_HTTP": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    put(server, small_dataset, "bucket/faces" if scheme == "gs" else "devstoreaccount1/b/faces")
+    address = "gs://bucket/faces" if scheme == "gs" else "az://b/faces"
+    own = {"rows": np.arange(21)}
+    with open_dataset(small_dataset) as local, open_dataset(address) as remote:
+        assert_equal(batches_of(remote, **own), batches_of(local, **own))
+    server.always = {"manifest.json": "403"}
+    with open_dataset(address) as remote:
+        assert f"{address}/manifest.json: access denied" in remote.notices[0]
+
+
 def test_another_machine_reads_a_file_address(tiny_dataset: Path) -> None:
     with open_dataset(f"file://{tiny_dataset}") as dataset:
         assert dataset.path == tiny_dataset and dataset.store is None
@@ -185,6 +211,8 @@ def test_a_passing_fault_is_asked_again(
         ("404", DatasetError, "no such object"),
         ("whole", StoreError, "ranges"),
         ("short", StoreError, "another range|of .* bytes"),
+        ("elsewhere", StoreError, "another range"),
+        ("416", StoreError, "status 416"),
         ("cut", StoreError, "cut short"),
         ("reset", StoreError, "reset|broke"),
         ("corrupt", DamagedMemberError, "CRC-32"),
