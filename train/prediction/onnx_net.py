@@ -63,6 +63,8 @@ def open_onnx(model: Any, data: bytes, content: TrainedNet, path: Path) -> OnnxN
         # Not its own format, which it would see in a net whose producer is called ORTM: that graph
         # would be another than the one that was checked.
         options.add_session_config_entry("session.load_model_format", "ONNX")
+        # Two nets may run beside each other: threads that spin would take the other's core.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - so does onnxruntime
         raise InputError(f"{path}: its graph cannot be run ({clean(error, most=200)})") from None

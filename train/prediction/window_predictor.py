@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
 
 from models.fusion import DEFAULT_WEIGHTS, FusionWeights, Probs, deciding, late_fusion, softmax
 from shard_builder.building.flow import make_flow_estimator
@@ -113,16 +115,31 @@ class WindowPredictor:
         Raises:
             SourceError: If there are no two frames, or no face for nets trained on face crops.
         """
+        # Each net has a thread and its share of cores: one net after the other on all of them waits
+        # for the slowest core at every layer.
+        cores = torch.get_num_threads()
+        share = max(1, cores // len(self.models))
+        try:
+            with ThreadPoolExecutor(
+                len(self.models), "net", torch.set_num_threads, (share,)
+            ) as nets:
+                yield from self._iter_windows(frames, nets)
+        finally:
+            torch.set_num_threads(cores)  # else threads to come would begin with the share
+
+    def _iter_windows(
+        self, frames: Iterable[Image], nets: Executor
+    ) -> Iterator[tuple[Image, WindowPrediction | None]]:
         held: Image | None = None  # one frame behind, so that the last one is known to be the last
         number = -1
         for number, frame in enumerate(frames):
             if held is not None:
-                yield held, self._window_at(number - 1, is_last=False)
+                yield held, self._window_at(number - 1, nets, is_last=False)
             self._add(frame)
             held = frame
         if held is None or number < 1:
             raise SourceError(f"{number + 1} frames in the input, expected at least 2")
-        window = self._window_at(number, is_last=True)
+        window = self._window_at(number, nets, is_last=True)
         if not self._num_windows:
             raise SourceError(
                 f"no face found in any of {number + 1} frames, expected one by a net that was"
@@ -130,7 +147,7 @@ class WindowPredictor:
             )
         yield held, window
 
-    def _window_at(self, number: int, *, is_last: bool) -> WindowPrediction | None:
+    def _window_at(self, number: int, nets: Executor, *, is_last: bool) -> WindowPrediction | None:
         beyond_first = number - max(1, self.stack_length)
         if not is_last and (beyond_first < 0 or beyond_first % self.stride):
             return None
@@ -140,7 +157,10 @@ class WindowPredictor:
             if self.is_faceless:
                 return None
         self.seen = {stream: self._planes(model, number) for stream, model in self.models.items()}
-        logits = {stream: self.models[stream].logits_of(seen) for stream, seen in self.seen.items()}
+        answers = nets.map(
+            lambda stream: self.models[stream].logits_of(self.seen[stream]), self.seen
+        )
+        logits = dict(zip(self.seen, answers, strict=True))
         window = WindowPrediction(
             window=self._num_windows,
             first_frame=max(0, number - self.stack_length),
