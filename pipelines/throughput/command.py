@@ -22,11 +22,12 @@ from pipelines.throughput.measure import BenchRecord, run_bench
 from shard_builder.checks import check_choice
 from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
-from shard_builder.files import atomic_writer, write_atomically
+from shard_builder.files import atomic_writer, check_targets, write_atomically
 from shard_builder.machine import num_usable_cores
 from shard_builder.progress import progress_bar
 
 COLOURS = {"png-tree": "#b45f4d", "cpu": "#3b7dd8", "dali": "#5a9e4b", "resident": "#8a63b0"}
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 CEILING_COLOUR = "#bbbbbb"
 
 
@@ -45,6 +46,9 @@ def run_bench_command(
         InputError: If an option does not fit the dataset or the machine.
     """
     check_targets(json_path, plot_path)
+    if plot_path is not None and plot_path.suffix not in PLOT_SUFFIXES:
+        known = ", ".join(PLOT_SUFFIXES)
+        raise InputError(f"{plot_path}: expected the name of a figure that ends in {known}")
     console = make_console()
     with open_dataset(path) as dataset:
         options = bench_options(dataset, **words)
@@ -56,7 +60,7 @@ def run_bench_command(
     write_records(json_path, records)
     if plot_path is not None:
         with atomic_writer(plot_path) as file:
-            draw_records(records).savefig(file, format=plot_path.suffix.removeprefix(".") or "png")
+            draw_records(records).savefig(file, format=plot_path.suffix.removeprefix("."))
 
 
 def bench_options(
@@ -90,19 +94,6 @@ def bench_options(
         repeats=repeats,
         seconds=seconds,
     )
-
-
-def check_targets(*targets: Path | None) -> None:
-    """Make sure that files can be written when all is measured.
-
-    Raises:
-        InputError: If the folder of one is missing.
-    """
-    for target in targets:
-        if target is not None and not target.parent.is_dir():
-            raise InputError(
-                f"{target}: no such folder as {target.parent}, expected one\n  Make it first."
-            )
 
 
 def write_records(path: Path | None, records: Sequence[BenchRecord | WaitRecord]) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from shard_builder.cloud.address import address_of
 from shard_builder.commands.transfer import folder_to_read
 from shard_builder.console import make_console, make_table
+from shard_builder.files import check_targets
 from shard_builder.format.frames import Geometry
 from shard_builder.inspection.dataset import Inspection, inspect_dataset, write_page
 from shard_builder.inspection.quality import codec_errors, shuffle_quality
@@ -21,6 +22,7 @@ LEAST_PSNR_DB = 20.0
 
 def run_inspect(dataset: Path, *, html: Path | None, lossless: Path | None) -> None:
     """Print what a dataset holds, and write its page."""
+    check_targets(html)
     with ExitStack() as stack:
         whole = html is not None or lossless is not None
         folders = [

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from shard_builder.commands.transfer import folder_to_read
 from shard_builder.console import make_console, make_table
-from shard_builder.files import write_atomically
+from shard_builder.files import check_targets, write_atomically
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import Manifest, read_manifest
 from shard_builder.split import Split, folds_notice, leak_warning, make_split, write_split
@@ -32,6 +32,7 @@ class Sequences:
 
 def run_split(dataset: Path, *, out: Path | None, original_format: Path | None, **how: Any) -> None:
     """Make, print and write a split; ``how`` are the arguments of ``make_split``."""
+    check_targets(out)
     with folder_to_read(dataset, whole=False) as folder:
         manifest = read_manifest(folder)
         batch = read_index(folder / INDEX_NAME, streams=manifest.streams, version=manifest.version)

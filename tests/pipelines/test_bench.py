@@ -145,7 +145,8 @@ def test_bars_of_very_different_lengths_are_all_to_be_seen() -> None:
         ({"threads": -1}, "threads=-1"),
         ({"dtype": "int7"}, "dtype='int7', expected one of uint8"),
         ({"device": "cuda:99"}, "device='cuda:99'"),
-        ({"json_path": Path("nowhere/bench.json")}, "no such folder as nowhere"),
+        ({"json_path": Path(__file__) / "bench.json"}, "bench.json: cannot be written"),
+        ({"plot_path": Path("bench.xyz")}, "bench.xyz: expected the name of a figure"),
         ({"streams": "depth"}, "stream='depth', expected one of rgb, flow"),
     ],
 )
@@ -300,7 +301,7 @@ def test_a_turn_measures_from_the_second_epoch_on(
         ("--consumer-ms 0", "--consumer-ms 0.0, expected a number from 0.001"),
         ("--consumer-ms 5 --epoch-samples 7", "--epoch-samples 7, expected --batch-size 8 or more"),
         ("--consumer-ms 5 --plot x.png", "--plot x.png draws samples/s, but --consumer-ms 5.0"),
-        ("--consumer-ms 5 --json nowhere/x.json", "no such folder as nowhere"),
+        ("--consumer-ms 5 --json /dev/null/x.json", "/dev/null/x.json: cannot be written"),
     ],
 )
 def test_a_device_that_cannot_be_is_named(options: str, words: str, tiny_dataset: Path) -> None:

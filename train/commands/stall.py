@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from shard_builder.console import make_console, make_table
-from shard_builder.files import write_json
+from shard_builder.files import check_targets, write_json
 from shard_builder.progress import progress_bar
 from train.commands.options import DatasetArgument, training_config, with_training_options
 
@@ -38,6 +38,7 @@ def stall_test(
     """The stall test: training on synthetic, cached and real batches, and the difference."""
     from train.running.stall_comparison import compare_stalls
 
+    check_targets(json)
     config, _ = training_config(context, stream, options)
     console = make_console()
     with progress_bar("training", console=console) as report:

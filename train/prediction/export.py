@@ -14,7 +14,7 @@ from pipelines.plan.crops import INPUT_SIZE
 from pipelines.streams import kind_of
 from shard_builder.checks import check_choice
 from shard_builder.errors import DatasetError, InputError
-from shard_builder.files import atomic_writer
+from shard_builder.files import atomic_writer, check_targets
 from shard_builder.lock import locked
 from train.prediction.exported_file import SUFFIXES, ExportedNet, metadata_of, read_exported
 from train.prediction.onnx_net import INPUT, MOST_ONNX_BYTES, OUTPUT
@@ -82,23 +82,22 @@ def export_run(
     net = model.net.to(memory_format=torch.contiguous_format)
     metadata = metadata_of(model.content, checkpoint_sha256=model.origin()["checkpoint_sha256"])
     write = _write_onnx if format == "onnx" else _write_torch
-    with locked(out, take_over=take_over), torch.no_grad():
+    check_targets(out)
+    with locked(out, take_over=take_over), torch.no_grad(), atomic_writer(out) as file:
         images, windows = windows_of(model, dataset)
-        program = _trace(net, images, run)
-        with atomic_writer(out) as file:
-            write(program, metadata, file)
-            file.flush()
-            written = _read_again(file, out, run, format)
-            difference = 0.0
-            for batch in (images, images[:1]):
-                own, other = net(batch), written.net(batch)
-                scale = max(1.0, float(own.abs().max()))
-                difference = max(difference, float((own - other).abs().max()) / scale)
-            if not difference <= TOLERANCE:
-                raise InputError(
-                    f"{run}: the exported net answers otherwise, by {difference:.2g} on {windows},"
-                    f" expected at most {TOLERANCE}"
-                )
+        write(_trace(net, images, run), metadata, file)
+        file.flush()
+        written = _read_again(file, out, run, format)
+        difference = 0.0
+        for batch in (images, images[:1]):
+            own, other = net(batch), written.net(batch)
+            scale = max(1.0, float(own.abs().max()))
+            difference = max(difference, float((own - other).abs().max()) / scale)
+        if not difference <= TOLERANCE:
+            raise InputError(
+                f"{run}: the exported net answers otherwise, by {difference:.2g} on {windows},"
+                f" expected at most {TOLERANCE}"
+            )
     return ExportCheck(path=out, difference=difference, num_windows=len(images), windows=windows)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from models.fusion import Probs, deciding
 from shard_builder.errors import InputError
 from shard_builder.faces.model import FaceModel
-from shard_builder.files import create_growing
+from shard_builder.files import check_targets, create_growing
 from shard_builder.lock import locked
 from train.prediction.explain import ClipExplanation, check_explainable
 from train.prediction.exported_file import open_stream_model
@@ -136,6 +136,7 @@ def predict_clip(
         InputError: If an option cannot be.
     """
     overlay, explain, take_over = options.overlay, options.explain, options.take_over
+    check_targets(overlay, inputs=[source])
     with (
         locked(out, take_over=take_over),
         locked(overlay, take_over=take_over) if overlay else nullcontext(),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shard_builder.errors import InputError
-from shard_builder.files import folder_inside
+from shard_builder.files import check_targets, folder_inside
 from shard_builder.inspection.page import png_address, write_html
 from shard_builder.lock import locked
 from shard_builder.untrusted.text import clean
@@ -88,6 +88,7 @@ def write_comparison(
     ]
     records = [read_run(run)[0] for run in runs]
     page = Comparison(labels=labels)
+    check_targets(out)
     with locked(out, take_over=take_over):
         compared = []
         for run, label, record in zip(runs, labels, records, strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 from models.fusion import deciding
 from pipelines.dataset import Dataset, open_dataset
 from shard_builder.errors import DatasetError, InputError
-from shard_builder.files import folder_inside
+from shard_builder.files import check_targets, folder_inside
 from shard_builder.inspection.page import png_address, write_html
 from shard_builder.lock import locked
 from train.evaluation.confusion import draw_confusion_figure
@@ -42,16 +42,15 @@ def write_report(
     Raises:
         InputError: If the folder is neither, or another process writes it.
     """
+    is_run = os.path.lexists(source / CONFIG_NAME)
+    if not is_run and not find_protocols(source):
+        raise InputError(
+            f"{source}: neither a run nor a cross-validation, expected {CONFIG_NAME} in it or"
+            f" {PROTOCOL_NAME} in the folders of its folds"
+        )
+    check_targets(out)
     with locked(out, take_over=take_over):
-        if os.path.lexists(source / CONFIG_NAME):
-            page = run_page(source, dataset)
-        elif find_protocols(source):
-            page = cv_page(source, dataset)
-        else:
-            raise InputError(
-                f"{source}: neither a run nor a cross-validation, expected {CONFIG_NAME} in it or"
-                f" {PROTOCOL_NAME} in the folders of its folds"
-            )
+        page = run_page(source, dataset) if is_run else cv_page(source, dataset)
         write_html(out, Path(__file__).with_name(TEMPLATE), page=page)
     return page
 

@@ -17,7 +17,7 @@ from models.build import switch_to_training
 from pipelines.batch import Batch
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.reading import Cache, EngineName
-from shard_builder.errors import InputError
+from shard_builder.checks import check_integer
 from shard_builder.machine import num_usable_cores
 from shard_builder.provenance import command_line, package_versions
 from shard_builder.split import Split
@@ -37,6 +37,9 @@ CACHES: dict[str, Cache] = {
     "resident": "device",
     "real": "none",
 }
+
+LEAST = {"repeats": 3, "steps": 1, "warmup": 1}
+MOST = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +105,10 @@ def compare_stalls(
         on_progress: Called with (done, total).
 
     Raises:
-        InputError: If there are too few repeats, or the dataset does not fit.
+        InputError: If a number cannot be, or the dataset does not fit.
     """
-    if repeats < 3 or steps < 1 or warmup < 1:
-        raise InputError(
-            f"repeats={repeats}, steps={steps}, warmup={warmup}, expected at least 3, 1 and 1"
-        )
+    for name, value in (("repeats", repeats), ("steps", steps), ("warmup", warmup)):
+        check_integer(name, value, low=LEAST[name], high=MOST)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     cases = stall_cases(device, precision, with_baseline=with_baseline)

@@ -73,11 +73,14 @@ def test_a_set_smaller_than_a_batch_is_refused(cktrain: Cktrain, tiny_dataset: P
     assert code == 2 and "--batch-size 64, but the training part has 42 sequences" in error
 
 
-@pytest.mark.parametrize("option", ["--repeats=2", "--steps=0", "--warmup=0"])
-def test_too_few_repeats_are_refused(cktrain: Cktrain, option: str, tiny_dataset: Path) -> None:
+@pytest.mark.parametrize(
+    "option", ["--repeats=2", "--steps=0", "--warmup=0", f"--repeats={10**20}"]
+)
+def test_too_few_and_too_many_repeats_are_refused(
+    cktrain: Cktrain, option: str, tiny_dataset: Path
+) -> None:
     code, _, error = cktrain("bench", tiny_dataset, *OPTIONS, option)
-    assert code == 2 and "expected at least 3, 1 and 1" in error
-    assert option.replace("=", " ") in error
+    assert code == 2 and f"{option.replace('=', ' ')}, expected an integer from" in error
 
 
 def record_of(*, synthetic: list[float], wait: float, **real: list[float]) -> dict[str, Any]:
