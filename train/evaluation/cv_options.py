@@ -14,6 +14,7 @@ CV_SPLITS: tuple[CvSplit, ...] = get_args(CvSplit)
 Selection = Literal["fixed", "inner"]
 Views = Literal["ten", "original"]
 LEAST_INNER_FOLDS = 3
+MOST_FOLDS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,8 @@ class CvOptions:
         check_choice("views", self.views, Views)
         if self.folds is not None and self.folds < 2:
             raise InputError(f"folds={self.folds}, expected 2 or more")
+        if self.folds is not None and self.folds > MOST_FOLDS:
+            raise InputError(f"folds={self.folds}, expected {MOST_FOLDS} or less")
         if self.folds is not None and self.split == "fold":
             raise InputError(
                 f"folds={self.folds} with split='fold': the dataset names its folds\n"

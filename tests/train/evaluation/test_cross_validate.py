@@ -234,3 +234,8 @@ def test_a_training_and_a_split_adapt_alike(
     for folds, notice in ((None, True), (6, False)):
         run_split(tiny_dataset, out=None, original_format=None, folds=folds, **none)
         assert ("6 folds in place of 10" in capsys.readouterr().out) == notice
+
+
+def test_folds_without_end_are_refused() -> None:
+    with pytest.raises(InputError, match=f"folds={10**20}, expected 1000000 or less"):
+        CvOptions(folds=10**20)
