@@ -72,7 +72,7 @@ class DaliEngine:
 
     def close(self) -> None:
         """Let go of the pipeline: its threads end and its buffers are freed."""
-        self._pipeline = None
+        self._pipeline, self._requests = None, iter(())  # these have a thread too
 
     def batches(self, requests: Iterator[BatchRequest]) -> Generator[Delivery, None, None]:
         """Yield the images of each request, in order.

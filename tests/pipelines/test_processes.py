@@ -108,6 +108,8 @@ def test_another_thread_may_close_a_loader(engine: str, tiny_dataset: Path) -> N
         loader.close()
         consumer.join(60)
         assert errors == ["the loader is closed"]
+        for thread in set(threading.enumerate()) - before:  # what is still ending ends
+            thread.join(60)
         assert set(threading.enumerate()) <= before
 
 
