@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
+import threading
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipelines.members import StreamMembers
-from pipelines.plan.requests import BatchRequest
 from pipelines.row_cache import RowCache
-from pipelines.streams import StreamKind, UInt8
+from pipelines.streams import UInt8
 from shard_builder.cloud.metadata import check_unchanged
 from shard_builder.cloud.store import Store
 from shard_builder.errors import DatasetError, StoreError
 from shard_builder.format.index import INDEX_NAME
 from shard_builder.format.streams import IMAGE_CODECS
 
-READ_AHEAD_BYTES = 256 << 20
-"""Of windows that are asked for or here, unless one batch alone has more."""
 MOST_WRONG = 3
 """So often a range may come with wrong bytes before its member counts as damaged."""
 BYTES_BETWEEN = 1024
@@ -66,7 +62,8 @@ class RemoteMembers(StreamMembers):
         super().__init__(*words, **named)
         self._store, self._manifest_sha256 = store, manifest_sha256
         self._sha256_of = sha256_of
-        self._fetched: dict[int, Fetched] = {}
+        self._fetched: dict[int, tuple[Fetched, ...]] = {}
+        self._lock = threading.Lock()
 
     def check_sizes(self) -> None:
         """Do nothing: no map can be too short here, and each range is checked when it comes."""
@@ -85,21 +82,27 @@ class RemoteMembers(StreamMembers):
         begin, end = self._span(row, places)
         data = self._store.submit(self._fetch_kept, row, places, begin, end, cache)
         fetched = Fetched(places, begin, end - begin, data)
-        self._fetched.update(dict.fromkeys(places, fetched))
+        # At an epoch's border, and by another loader, a member is asked for while it is still held.
+        with self._lock:
+            for place in places:
+                self._fetched[place] = (*self._fetched.get(place, ()), fetched)
         return fetched
 
     def drop(self, fetched: Iterable[Fetched]) -> None:
         """Let go of what was asked for; what is read yet is fetched again."""
         for entry in fetched:
-            for place in entry.places:
-                if self._fetched.get(place) is entry:
-                    self._fetched.pop(place, None)
+            with self._lock:
+                for place in entry.places:
+                    left = tuple(e for e in self._fetched.pop(place, ()) if e is not entry)
+                    if left:
+                        self._fetched[place] = left
             entry.data.cancel()
 
     def read(self, row: int, number: int) -> UInt8:
         """Return one member's bytes, ``uint8`` (n,), read-only; see the base's."""
         place = self._place(row, number)
-        fetched = self._fetched.get(place)
+        asked = self._fetched.get(place, ())
+        fetched = next((entry for entry in asked if entry.data.done()), asked[0] if asked else None)
         begin, size = int(self._offsets[place]), int(self._sizes[place])
         if fetched is not None:
             try:
@@ -211,86 +214,3 @@ class RemoteMembers(StreamMembers):
             if found != expected:
                 return place, f"CRC-32 is {found:08x}, expected {expected:08x}"
         return None
-
-
-def read_ahead(
-    requests: Iterator[BatchRequest],
-    members: StreamMembers,
-    kind: StreamKind,
-    *,
-    stack_length: int,
-    cache: RowCache | None,
-    is_kept: Callable[[int, Sequence[int]], bool],
-    num_ahead: int,
-    num_held: int,
-) -> Iterator[BatchRequest]:
-    """Pass requests on, the windows of those that come asked for from the store.
-
-    Args:
-        requests: In the plan's order.
-        members: Of the stream; local ones need nothing to be asked for.
-        kind: The stream.
-        stack_length: Pairs of a window.
-        cache: Blocks on this machine's disk.
-        is_kept: Tells whether the planes of a row's items are in memory already.
-        num_ahead: Batches to ask for before they are needed, within ``READ_AHEAD_BYTES``.
-        num_held: Batches that an engine has in progress: so long their windows are kept.
-    """
-    if not isinstance(members, RemoteMembers):
-        return requests
-    windows = _Windows(members, kind, stack_length, cache, is_kept)
-    return _read_ahead(requests, windows, num_ahead, num_held)
-
-
-@dataclass(frozen=True, slots=True)
-class _Windows:
-    """Asks for the windows of a request."""
-
-    members: RemoteMembers
-    kind: StreamKind
-    stack_length: int
-    cache: RowCache | None
-    is_kept: Callable[[int, Sequence[int]], bool]
-
-    def ask(self, request: BatchRequest) -> list[Fetched]:
-        rows, starts = request.table.rows.tolist(), request.table.starts.tolist()
-        asked = []
-        if self.cache is not None:
-            self.cache.go_to(request.epoch, int(request.table.positions.max()) + 1)
-        for row, start in dict.fromkeys(zip(rows, starts, strict=True)):
-            num_stored = int(self.members.num_stored[row])
-            items = self.kind.window_items(start, num_stored, self.stack_length)
-            if self.is_kept(row, items):
-                continue
-            with suppress(DatasetError):  # a place that cannot be is met when it is read
-                asked.append(self.members.ask(row, items, self.cache))
-        return asked
-
-
-def _read_ahead(
-    requests: Iterator[BatchRequest], windows: _Windows, num_ahead: int, num_held: int
-) -> Iterator[BatchRequest]:
-    waiting: deque[tuple[BatchRequest, list[Fetched]]] = deque()
-    held: deque[list[Fetched]] = deque()
-    num_bytes = 0
-    try:
-        while True:
-            while not waiting or (len(waiting) <= num_ahead and num_bytes < READ_AHEAD_BYTES):
-                request = next(requests, None)
-                if request is None:
-                    break
-                asked = windows.ask(request)
-                num_bytes += sum(entry.num_bytes for entry in asked)
-                waiting.append((request, asked))
-            if not waiting:
-                return
-            request, asked = waiting.popleft()
-            held.append(asked)
-            if len(held) > num_held:
-                done = held.popleft()
-                num_bytes -= sum(entry.num_bytes for entry in done)
-                windows.members.drop(done)
-            yield request
-    finally:
-        for asked in [*held, *(asked for _, asked in waiting)]:
-            windows.members.drop(asked)

@@ -1,14 +1,22 @@
-"""Fields of options records, and checks of single arguments, which quote what does not fit."""
+"""Fields of options records, and checks of arguments and targets, which quote what does not fit."""
 
 from __future__ import annotations
 
+import errno
 import numbers
 import operator
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import Any, get_args
 
 from shard_builder.errors import InputError
+from shard_builder.files import disk_fault
+
+OWN_SUFFIXES = {".tar", ".idx", ".arrow", ".pt", ".jsonl", ".parquet"}
+OWN_NAMES = {"manifest.json", "config.json", "split.json", "test.json", "cv.json", "protocol.json"}
+"""Of datasets and runs; no page, figure or record of a measurement is called so."""
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
@@ -96,3 +104,38 @@ def set_plain(record: object, kind: type[int] | type[float], *names: str) -> Non
     """Make checked fields of a frozen record Python's own numbers: JSON knows no NumPy's."""
     for name in names:
         object.__setattr__(record, name, kind(getattr(record, name)))
+
+
+def check_targets(*targets: Path | None, inputs: Sequence[Path] = ()) -> None:
+    """Make sure that files can be written once all work is done, and make their folders.
+
+    Args:
+        targets: The files; one that is there is going to be replaced.
+        inputs: What is read meanwhile.
+
+    Raises:
+        InputError: If a target is a folder, an input or a file that a dataset or a run is made of,
+            or its folder cannot be written.
+    """
+    for target in targets:
+        if target is None:
+            continue
+        if target.is_dir():
+            raise InputError(f"{target}: is a folder, expected the name of a file to write")
+        if target.exists() and any(other.exists() and target.samefile(other) for other in inputs):
+            raise InputError(f"{target}: is the input, expected another file to write")
+        if target.exists() and _is_part_of_another(target):
+            raise InputError(
+                f"{target}: belongs to the dataset or the run in that folder, expected another name"
+            )
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(target.parent, os.W_OK):
+                raise OSError(errno.EACCES, "its folder is read-only")
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written ({disk_fault(error)})") from None
+
+
+def _is_part_of_another(path: Path) -> bool:
+    is_inside = any((path.parent / name).exists() for name in ("manifest.json", "config.json"))
+    return is_inside and (path.name in OWN_NAMES or path.suffix in OWN_SUFFIXES)

@@ -250,3 +250,7 @@ def inspect(
     from shard_builder.commands.inspect import run_inspect
 
     run_inspect(dataset, html=html, lossless=lossless)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -145,31 +145,6 @@ def digest_open(file: BinaryIO) -> FileDigest:
         digest.update(block)
         num_bytes += len(block)
     return FileDigest(num_bytes=num_bytes, sha256=digest.hexdigest())
-
-
-def check_targets(*targets: Path | None, inputs: Sequence[Path] = ()) -> None:
-    """Make sure that files can be written once all work is done, and make their folders.
-
-    Args:
-        targets: The files; one that is there is going to be replaced.
-        inputs: What is read meanwhile.
-
-    Raises:
-        InputError: If a target is a folder or an input, or its folder cannot be written.
-    """
-    for target in targets:
-        if target is None:
-            continue
-        if target.is_dir():
-            raise InputError(f"{target}: is a folder, expected the name of a file to write")
-        if target.exists() and any(other.exists() and target.samefile(other) for other in inputs):
-            raise InputError(f"{target}: is the input, expected another file to write")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if not os.access(target.parent, os.W_OK):
-                raise OSError(errno.EACCES, "its folder is read-only")
-        except OSError as error:
-            raise InputError(f"{target}: cannot be written ({disk_fault(error)})") from None
 
 
 def create_temporary(folder: Path, name: str) -> tuple[Path, BinaryIO]:

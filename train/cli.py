@@ -54,3 +54,6 @@ app.command("predict")(predict)
 app.command("export")(export)
 app.command("bench")(stall_test)
 app.command("report")(report)
+
+if __name__ == "__main__":
+    main()

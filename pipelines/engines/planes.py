@@ -15,7 +15,8 @@ from pipelines.dataset import Dataset
 from pipelines.members import StreamMembers
 from pipelines.plan.plan import Plan
 from pipelines.plan.requests import BatchRequest
-from pipelines.remote_members import Fetched, RemoteMembers, read_ahead
+from pipelines.read_ahead import read_ahead
+from pipelines.remote_members import Fetched, RemoteMembers
 from pipelines.row_cache import RowCache
 from pipelines.streams import StreamKind, UInt8
 from shard_builder.errors import InputError
@@ -106,7 +107,7 @@ class PlaneReader:
     def read_ahead(
         self, requests: Iterator[BatchRequest], num_ahead: int, *, num_held: int
     ) -> Iterator[BatchRequest]:
-        """See :func:`pipelines.remote_members.read_ahead`."""
+        """See :func:`pipelines.read_ahead.read_ahead`."""
         return read_ahead(
             requests,
             self.members,

@@ -19,10 +19,10 @@ from pipelines.throughput.cases import BenchOptions
 from pipelines.throughput.ceilings import COPYING
 from pipelines.throughput.consumer import WaitRecord
 from pipelines.throughput.measure import BenchRecord, run_bench
-from shard_builder.checks import check_choice
+from shard_builder.checks import check_choice, check_targets
 from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
-from shard_builder.files import atomic_writer, check_targets, write_atomically
+from shard_builder.files import atomic_writer, write_atomically
 from shard_builder.machine import num_usable_cores
 from shard_builder.progress import progress_bar
 

@@ -10,8 +10,8 @@ from rich.table import Table
 from pipelines.dataset import open_dataset
 from pipelines.throughput.command import bench_options, write_records
 from pipelines.throughput.consumer import ConsumerOptions, WaitRecord, run_consumer
+from shard_builder.checks import check_targets
 from shard_builder.console import make_console
-from shard_builder.files import check_targets
 from shard_builder.progress import progress_bar
 
 

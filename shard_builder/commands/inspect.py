@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from shard_builder.checks import check_targets
 from shard_builder.cloud.address import address_of
 from shard_builder.commands.transfer import folder_to_read
 from shard_builder.console import make_console, make_table
-from shard_builder.files import check_targets
 from shard_builder.format.frames import Geometry
 from shard_builder.inspection.dataset import Inspection, inspect_dataset, write_page
 from shard_builder.inspection.quality import codec_errors, shuffle_quality

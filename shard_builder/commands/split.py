@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 from rich.table import Table
 
+from shard_builder.checks import check_targets
 from shard_builder.commands.transfer import folder_to_read
 from shard_builder.console import make_console, make_table
-from shard_builder.files import check_targets, write_atomically
+from shard_builder.files import write_atomically
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import Manifest, read_manifest
 from shard_builder.split import Split, folds_notice, leak_warning, make_split, write_split

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 
 import shard_builder.cloud.store as store_module
 from pipelines import Dataset, Reading, Sampling, make_loader, make_view_loader, open_dataset
+from pipelines.remote_members import RemoteMembers
 from shard_builder.errors import DamagedMemberError, DatasetError, InputError, StoreError
 from tests.conftest import BuildDataset
 from tests.object_server import ObjectServer, serving
@@ -115,7 +117,7 @@ def test_a_sample_is_one_request_and_what_is_read_ahead_is_bounded(
         next(iter(loader))
         assert len(server.ranges) <= 2 * (1 + 1 + 3 + 1)
         loader.close()
-    monkeypatch.setattr("pipelines.remote_members.READ_AHEAD_BYTES", 1)
+    monkeypatch.setattr("pipelines.read_ahead.READ_AHEAD_BYTES", 1)
     server.ranges.clear()  # nothing is in flight any more
     with open_dataset(address) as remote:
         batches_of(remote, batch_size=6, rows=np.arange(18))
@@ -312,3 +314,30 @@ def test_a_forked_process_is_told(tiny_dataset: Path, server: ObjectServer) -> N
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         assert len(remote.read_member("flow", 0, 0))
+
+
+def test_what_is_here_is_not_waited_for_when_it_is_asked_for_again(
+    tiny_dataset: Path, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At an epoch's border a row is needed now and asked for once more, for the coming epoch."""
+    with open_dataset(put(server, tiny_dataset)) as remote, open_dataset(tiny_dataset) as local:
+        members, may_answer = remote.members("flow"), threading.Event()
+        assert isinstance(members, RemoteMembers)
+        first = members.ask(3, range(2))
+        first.data.result()
+        fetch = members._fetch_kept
+
+        def fetch_late(*words: Any) -> Any:
+            assert may_answer.wait(60)
+            return fetch(*words)
+
+        monkeypatch.setattr(members, "_fetch_kept", fetch_late)
+        second = members.ask(3, range(1, 3))
+        assert np.array_equal(members.read(3, 1), local.members("flow").read(3, 1))
+        assert not second.data.done()
+        may_answer.set()
+        num_requests = len(server.ranges) + 1
+        for held in (first, second):
+            assert np.array_equal(members.read(3, 2), local.members("flow").read(3, 2))
+            members.drop([held])
+        assert len(server.ranges) == num_requests and not members._fetched

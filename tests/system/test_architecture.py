@@ -36,7 +36,7 @@ def tracked_files() -> list[Path]:
 
 FLOORS = {
     "shard_builder": (
-        "errors checks machine keys files untrusted lock lists images videos provenance progress"
+        "errors files checks machine keys untrusted lock lists images videos provenance progress"
         " console",
         "sources format",
         "faces parts cloud",
@@ -46,7 +46,7 @@ FLOORS = {
     ),
     "pipelines": (
         "streams reading plan state batch web_pipeline members"
-        " block_cache row_cache index_columns remote_members dataset",
+        " block_cache row_cache index_columns remote_members read_ahead dataset",
         "engines",
         "loader views",
         "throughput",

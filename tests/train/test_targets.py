@@ -88,3 +88,33 @@ def test_a_file_in_the_place_of_a_folder_is_named(
     code, _, error = cktrain("predict", runs["flow"], frames, "--out", tmp_path / "out")
     assert (code, "out: is a file, expected a folder" in error) == (2, True), error
     assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["flow-000000.tar", "index.arrow", "manifest.json"])
+def test_a_file_of_a_dataset_is_not_written_over(
+    name: str,
+    tiny_dataset: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = (tiny_dataset / name).read_bytes()
+    for words in (("inspect", "--html"), ("split", "--out"), ("bench", "--json")):
+        command, option = words
+        target = tiny_dataset / name
+        argv = ["ckshard", command, str(tiny_dataset), option, str(target)]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert (stop.value.code, "belongs to the dataset" in capsys.readouterr().err) == (2, True)
+    assert (tiny_dataset / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["last.pt", "config.json", "metrics.jsonl"])
+def test_a_file_of_a_run_is_not_written_over(
+    name: str, cktrain: Cktrain, runs: dict[str, Path]
+) -> None:
+    before = (runs["flow"] / name).read_bytes()
+    for words in (("report", runs["flow"]), ("report", runs["flow"], runs["rgb"])):
+        code, _, error = cktrain(*words, "--out", runs["flow"] / name)
+        assert (code, "belongs to the dataset or the run" in error) == (2, True), error
+    assert (runs["flow"] / name).read_bytes() == before

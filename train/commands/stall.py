@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from shard_builder.checks import check_targets
 from shard_builder.console import make_console, make_table
-from shard_builder.files import check_targets, write_json
+from shard_builder.files import write_json
 from shard_builder.progress import progress_bar
 from train.commands.options import DatasetArgument, training_config, with_training_options
 

@@ -12,9 +12,9 @@ import torch
 from pipelines.dataset import open_dataset
 from pipelines.plan.crops import INPUT_SIZE
 from pipelines.streams import kind_of
-from shard_builder.checks import check_choice
+from shard_builder.checks import check_choice, check_targets
 from shard_builder.errors import DatasetError, InputError
-from shard_builder.files import atomic_writer, check_targets
+from shard_builder.files import atomic_writer
 from shard_builder.lock import locked
 from train.prediction.exported_file import SUFFIXES, ExportedNet, metadata_of, read_exported
 from train.prediction.onnx_net import INPUT, MOST_ONNX_BYTES, OUTPUT

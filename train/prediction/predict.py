@@ -14,9 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from models.fusion import Probs, deciding
+from shard_builder.checks import check_targets
 from shard_builder.errors import InputError
 from shard_builder.faces.model import FaceModel
-from shard_builder.files import check_targets, create_growing
+from shard_builder.files import create_growing
 from shard_builder.lock import locked
 from train.prediction.explain import ClipExplanation, check_explainable
 from train.prediction.exported_file import open_stream_model

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shard_builder.checks import check_targets
 from shard_builder.errors import InputError
-from shard_builder.files import check_targets, folder_inside
+from shard_builder.files import folder_inside
 from shard_builder.inspection.page import png_address, write_html
 from shard_builder.lock import locked
 from shard_builder.untrusted.text import clean

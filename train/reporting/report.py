@@ -9,8 +9,9 @@ from pathlib import Path
 
 from models.fusion import deciding
 from pipelines.dataset import Dataset, open_dataset
+from shard_builder.checks import check_targets
 from shard_builder.errors import DatasetError, InputError
-from shard_builder.files import check_targets, folder_inside
+from shard_builder.files import folder_inside
 from shard_builder.inspection.page import png_address, write_html
 from shard_builder.lock import locked
 from train.evaluation.confusion import draw_confusion_figure
