@@ -207,11 +207,11 @@ def cloud_blocks(record: Record) -> dict[str, str]:
             f"{entry[epoch]['median']:,.0f} | {low_to_high(entry[epoch])} | {requests:,}"
             for epoch, requests in zip(("first", "second"), entry["requests"], strict=True)
         )
-        name = entry["name"] + (", kept on disk" if entry["is_kept"] else "")
+        name = entry["name"] + (", on disk" if entry["is_kept"] else "")
         name = f"**{name}**" if entry["is_ours"] else name
-        rows.append(f"{name} | {entry['codec']} | {entry['latency_ms']} | {' | '.join(figures)}")
+        rows.append(f"{name} | {entry['codec']} | {entry['latency_ms']} ms | {' | '.join(figures)}")
     rows += [f"{e['name']} | left out: {e['reason']} | | | | | | |" for e in record["skipped"]]
-    header = "reader | codec | latency, ms | first epoch | range | requests"
+    header = "reader | codec | latency | first epoch | range | requests"
     epochs = (
         f"{cores_of(record)}, {record['threads']} threads or worker processes, batches of"
         f" {record['batch_size']}, epochs of\n{record['num_samples']:,} samples; samples/s, medians"
@@ -228,8 +228,8 @@ def cloud_blocks(record: Record) -> dict[str, str]:
             + " | ".join(f"{figure['median']:,.0f}" for figure in spreads)
             + f" | {entry['memory_bytes'] / 1e6:.0f}"
         )
-    header = "codec | epoch | waits, % | range | first batch, ms | requests | in flight | p50, ms"
-    stall = markdown_table(f"{header} | p99, ms | memory, MB", rows)
+    header = "codec | epoch | waits, % | range | first batch, ms | requests | in flight"
+    stall = markdown_table(f"{header} | p50 | p99 | MB", rows)
     return {"cloud-epochs": epochs, "cloud-stall": stall}
 
 

@@ -79,7 +79,7 @@ def test_what_is_kept_is_not_requested_again(
     record |= {"records": records, "skipped": [{"name": "LitData, raw", "reason": "why"}]}
     blocks = cloud_blocks(json.loads(json.dumps(provenance() | record | {"stalls": stalls})))
     assert blocks["cloud-epochs"].count("\n| ") == 1 + 2 + 1
-    assert "| **ours, kept on disk** | jpg | 20 |" in blocks["cloud-epochs"]
+    assert "| **ours, on disk** | jpg | 20 ms |" in blocks["cloud-epochs"]
     assert "| LitData, raw | left out: why |" in blocks["cloud-epochs"]
     assert blocks["cloud-stall"].count("\n| ") == 2 * 2
 
