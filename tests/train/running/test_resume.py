@@ -21,6 +21,7 @@ from train.running.run_folder import read_metrics
 LONG = (
     *("--epochs", 12, "--deterministic", "--save-every", 1, "--sampling", "balanced"),
     *("--ema", 0.9, "--optimizer", "adamw", "--schedule", "one-cycle", "--label-smoothing", 0.1),
+    *("--aug", "strong"),
 )
 
 
