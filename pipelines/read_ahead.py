@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 
 from pipelines.members import StreamMembers
 from pipelines.plan.requests import BatchRequest
@@ -45,42 +44,38 @@ def read_ahead(
     """
     if not isinstance(members, RemoteMembers):
         return requests
-    windows = _Windows(members, kind, stack_length, cache, is_kept)
-    return _read_ahead(_Ahead(requests, windows, num_ahead, num_held))
-
-
-@dataclass(frozen=True, slots=True)
-class _Windows:
-    """Asks for the windows of a request."""
-
-    members: RemoteMembers
-    kind: StreamKind
-    stack_length: int
-    cache: RowCache | None
-    is_kept: Callable[[int, Sequence[int]], bool]
-
-    def ask(self, request: BatchRequest) -> list[Fetched]:
-        rows, starts = request.table.rows.tolist(), request.table.starts.tolist()
-        asked = []
-        if self.cache is not None:
-            self.cache.go_to(request.epoch, int(request.table.positions.max()) + 1)
-        for row, start in dict.fromkeys(zip(rows, starts, strict=True)):
-            num_stored = int(self.members.num_stored[row])
-            items = self.kind.window_items(start, num_stored, self.stack_length)
-            if self.is_kept(row, items):
-                continue
-            with suppress(DatasetError):  # a place that cannot be is met when it is read
-                asked.append(self.members.ask(row, items, self.cache))
-        return asked
+    ahead = _Ahead(
+        requests,
+        members,
+        kind,
+        stack_length=stack_length,
+        cache=cache,
+        is_kept=is_kept,
+        num_ahead=num_ahead,
+        num_held=num_held,
+    )
+    return _filled_in_a_thread(ahead)
 
 
 class _Ahead:
-    """Batches that are asked for and wait, and those that an engine has in progress."""
+    """Batches that are asked for and wait, and those that an engine has in progress; for the
+    arguments see :func:`read_ahead`.
+    """
 
     def __init__(
-        self, requests: Iterator[BatchRequest], windows: _Windows, num_ahead: int, num_held: int
+        self,
+        requests: Iterator[BatchRequest],
+        members: RemoteMembers,
+        kind: StreamKind,
+        *,
+        stack_length: int,
+        cache: RowCache | None,
+        is_kept: Callable[[int, Sequence[int]], bool],
+        num_ahead: int,
+        num_held: int,
     ) -> None:
-        self._requests, self._windows = requests, windows
+        self._requests, self._members, self._kind = requests, members, kind
+        self._stack_length, self._cache, self._is_kept = stack_length, cache, is_kept
         self._num_ahead, self._num_held = num_ahead, num_held
         self._waiting: deque[tuple[BatchRequest, list[Fetched]]] = deque()
         self._held: deque[list[Fetched]] = deque()
@@ -109,10 +104,20 @@ class _Ahead:
             self._drop(asked)
 
     def _ask(self) -> bool:
-        """Ask for one more batch; return whether there is one."""
+        """Ask for the windows of one more batch; return whether there is one."""
         if (request := next(self._requests, None)) is None:
             return False
-        asked = self._windows.ask(request)
+        rows, starts = request.table.rows.tolist(), request.table.starts.tolist()
+        asked = []
+        if self._cache is not None:
+            self._cache.go_to(request.epoch, int(request.table.positions.max()) + 1)
+        for row, start in dict.fromkeys(zip(rows, starts, strict=True)):
+            num_stored = int(self._members.num_stored[row])
+            items = self._kind.window_items(start, num_stored, self._stack_length)
+            if self._is_kept(row, items):
+                continue
+            with suppress(DatasetError):  # a place that cannot be is met when it is read
+                asked.append(self._members.ask(row, items, self._cache))
         self._num_bytes += sum(entry.num_bytes for entry in asked)
         self._waiting.append((request, asked))
         return True
@@ -123,10 +128,10 @@ class _Ahead:
 
     def _drop(self, asked: list[Fetched]) -> None:
         self._num_bytes -= sum(entry.num_bytes for entry in asked)
-        self._windows.members.drop(asked)
+        self._members.drop(asked)
 
 
-def _read_ahead(ahead: _Ahead) -> Iterator[BatchRequest]:
+def _filled_in_a_thread(ahead: _Ahead) -> Iterator[BatchRequest]:
     """Yield requests. To ask for the windows of a batch takes half a millisecond: a thread does it
     while the one before is used.
     """
