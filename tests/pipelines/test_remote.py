@@ -4,72 +4,21 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-import shard_builder.cloud.store as store_module
-from pipelines import Dataset, Reading, Sampling, make_loader, make_view_loader, open_dataset
+from pipelines import Reading, Sampling, make_loader, make_view_loader, open_dataset
 from pipelines.remote_members import RemoteMembers
-from shard_builder.errors import DamagedMemberError, DatasetError, InputError, StoreError
+from shard_builder.errors import InputError
 from tests.conftest import BuildDataset
-from tests.object_server import ObjectServer, serving
+from tests.object_server import ObjectServer
+from tests.pipelines.remote_batches import assert_equal, batches_of, own_cache, put, server
 
-Batches = list[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(store_module, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(store_module, "LONGEST_PAUSE_S", 0.002)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ObjectServer]:
-    (tmp_path / "objects").mkdir()
-    with serving(tmp_path / "objects") as running:
-        yield running
-
-
-def put(server: ObjectServer, dataset: Path, name: str = "bucket/faces") -> str:
-    shutil.copytree(dataset, server.folder / name)
-    return f"{server.url}/{name}"
-
-
-def batches_of(
-    dataset: Dataset,
-    stream: str = "flow",
-    *,
-    epochs: int = 1,
-    state: object = None,
-    **words: object,
-) -> Batches:
-    names = ("engine", "cache", "read_ahead", "shard_cache", "shard_cache_bytes")
-    reading = {name: words.pop(name) for name in names if name in words}
-    options = {"training": True, "batch_size": 12, "sampling": Sampling(stack_length=3)}
-    options |= {"rows": np.arange(len(dataset))[::2]} | words
-    reading = Reading(dtype=torch.uint8, num_threads=2, **{"engine": "cpu"} | reading)  # type: ignore[arg-type]
-    with make_loader(dataset, stream, reading=reading, **options) as loader:  # type: ignore[arg-type]
-        if state is not None:
-            loader.load_state_dict(state)  # type: ignore[arg-type]
-        return [
-            (batch.images.numpy().copy(), batch.labels.numpy().copy(), batch.keys)
-            for _ in range(epochs)
-            for batch in loader
-        ]
-
-
-def assert_equal(found: Batches, expected: Batches) -> None:
-    assert [keys for _, _, keys in found] == [keys for _, _, keys in expected]
-    for (images, labels, _), (own_images, own_labels, _) in zip(found, expected, strict=True):
-        assert np.array_equal(images, own_images) and np.array_equal(labels, own_labels)
+__all__ = ["own_cache", "server"]
 
 
 @pytest.mark.parametrize("stream", ["flow", "rgb"])
@@ -180,114 +129,6 @@ def test_google_and_azure_by_their_own_environment(
 def test_another_machine_reads_a_file_address(tiny_dataset: Path) -> None:
     with open_dataset(f"file://{tiny_dataset}") as dataset:
         assert dataset.path == tiny_dataset and dataset.store is None
-
-
-@pytest.mark.parametrize(
-    "fault", ["503-SlowDown", "429", "reset", "cut", "short", "lie", "corrupt"]
-)
-def test_a_passing_fault_is_asked_again(
-    fault: str, lz4_dataset: Path, server: ObjectServer
-) -> None:
-    address = put(server, lz4_dataset)
-    for name in ("manifest.json", "index.arrow"):
-        if fault not in ("lie", "corrupt", "short"):  # wrong bytes of these are refused
-            server.faults.append((name, fault))
-    server.faults.extend([(".tar", fault)] * 2)
-    with open_dataset(lz4_dataset) as local, open_dataset(address) as remote:
-        assert_equal(batches_of(remote), batches_of(local))
-        assert not server.faults and remote.store is not None
-        assert remote.store.take_figures()["store_retries"] >= 2
-
-
-@pytest.mark.parametrize(
-    ("fault", "kind", "words"),
-    [
-        ("s3 503-SlowDown", StoreError, "status 503 SlowDown"),
-        ("s3 400-ExpiredToken", StoreError, "expired"),
-        ("s3 404", DatasetError, "no such object"),
-        ("s3 whole", StoreError, "ranges"),
-        ("503", StoreError, "status 503"),
-        ("400-ExpiredToken", StoreError, "expired"),
-        ("403", StoreError, "access denied"),
-        ("401", StoreError, "access denied"),
-        ("404", DatasetError, "no such object"),
-        ("whole", StoreError, "ranges"),
-        ("short", StoreError, "another range|of .* bytes"),
-        ("elsewhere", StoreError, "another range"),
-        ("416", StoreError, "status 416"),
-        ("cut", StoreError, "cut short"),
-        ("reset", StoreError, "reset|broke"),
-        ("corrupt", DamagedMemberError, "CRC-32"),
-        ("lie", DamagedMemberError, "CRC-32"),
-    ],
-)
-def test_a_lasting_fault_is_one_error_with_object_and_range(
-    fault: str,
-    kind: type[Exception],
-    words: str,
-    tiny_dataset: Path,
-    server: ObjectServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    address = put(server, tiny_dataset)
-    scheme, _, fault = fault.rpartition(" ")
-    if scheme == "s3":
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "KEY-OF-THIS-TEST")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET-OF-THIS-TEST")
-        address = "s3://bucket/faces"
-    server.always["flow-000001.tar"] = fault
-    with open_dataset(address) as remote, pytest.raises(kind, match=words) as caught:
-        batches_of(remote)
-    message = str(caught.value)
-    assert type(caught.value) is kind and "flow-000001.tar" in message and address in message
-    assert "bytes" in message and "OF-THIS-TEST" not in message and "Debug" not in message
-    assert len(server.ranges) < 800
-
-
-def test_wrong_bytes_of_manifest_and_index_are_refused(
-    tiny_dataset: Path, server: ObjectServer
-) -> None:
-    address = put(server, tiny_dataset)
-    for name, fault in {"manifest.json": "short", "index.arrow": "corrupt"}.items():
-        server.always = {name: fault}
-        with pytest.raises(DatasetError, match=name):
-            open_dataset(address)
-    server.always = {}
-    with pytest.raises(DatasetError, match="no such object"):
-        open_dataset(f"{server.url}/bucket/other")
-    with open_dataset(address):
-        pass
-
-
-def test_a_replaced_dataset_is_not_trained_on(
-    tiny_dataset: Path, lz4_dataset: Path, server: ObjectServer
-) -> None:
-    address = put(server, tiny_dataset)
-    with open_dataset(address) as remote:
-        shutil.rmtree(server.folder / "bucket/faces")
-        put(server, lz4_dataset)
-        with pytest.raises(DatasetError, match="was replaced"):
-            batches_of(remote)
-
-
-def test_without_the_store_a_known_dataset_opens_with_a_notice(
-    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with serving(tmp_path) as server:
-        address = put(server, tiny_dataset)
-        with open_dataset(address) as remote:
-            assert not remote.notices
-    with open_dataset(address) as remote, pytest.raises(StoreError, match="refused"):
-        assert "refused" in remote.notices[0] and len(remote) > 0
-        batches_of(remote)
-    for folder in (tmp_path / "cache/ckshard/datasets").glob("*/index.arrow"):
-        folder.write_bytes(b"x")
-    with pytest.raises(StoreError, match="refused"):
-        open_dataset(address)
-    with pytest.raises(StoreError, match="DNS"):
-        open_dataset("http://no-such-host.invalid/faces")
 
 
 @pytest.mark.parametrize(

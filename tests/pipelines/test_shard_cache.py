@@ -16,7 +16,7 @@ from pipelines import Dataset, Reading, Sampling, make_loader, open_dataset
 from pipelines.block_cache import BlockCache
 from shard_builder.errors import InputError
 from tests.object_server import ObjectServer
-from tests.pipelines.test_remote import assert_equal, batches_of, own_cache, put, server
+from tests.pipelines.remote_batches import assert_equal, batches_of, own_cache, put, server
 
 __all__ = ["own_cache", "server"]
 
