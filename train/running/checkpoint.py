@@ -150,6 +150,9 @@ class Checkpoint(TrainedNet):
         TrainedNet.__post_init__(self)
         if self.config.stream != self.stream:
             raise ValueError(f"stream {self.stream}, but config.stream {self.config.stream}")
+        if self.loader is not None and self.loader.get("epoch") != self.epoch:
+            where = clean(repr(self.loader.get("epoch")))[:80]
+            raise ValueError(f"epoch {self.epoch}, but loader.epoch {where}")
 
 
 def write_checkpoint(path: Path, content: dict[str, Any], *, also: Path | None = None) -> None:

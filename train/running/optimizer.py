@@ -118,7 +118,7 @@ class Schedule:
         with warnings.catch_warnings():
             # A step that fp16 skipped counts, and one that was taken before the run was resumed.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-            for _ in range(num_steps):
+            for _ in range(min(num_steps, self._num_steps + 1)):  # the rates stay after the last
                 self.lr = self._optimizer.param_groups[-1]["lr"]
                 for part in self._parts:
                     if part.last_epoch < self._num_steps - 1:

@@ -84,6 +84,21 @@ def test_fields_of_a_sealed_checkpoint_are_checked(run: Path, base: Base, cli: C
         assert code == 2 and words in printed, printed
 
 
+@pytest.mark.timeout(60)
+def test_a_checkpoint_of_an_epoch_without_end_is_no_loop(run: Path, base: Base, cli: Cli) -> None:
+    from train.running.checkpoint import write_checkpoint
+
+    whole = torch.load(run / "last.pt", weights_only=True)
+    elsewhere = {"loader": whole["loader"] | {"epoch": 1 << 40}}
+    resume = ("cktrain", "flow", base.datasets["jpg"], "--out", run, "--resume")
+    write_checkpoint(run / "last.pt", whole | elsewhere)
+    code, printed = cli(*resume)
+    assert code == 2 and f"epoch {whole['epoch']}, but loader.epoch {1 << 40}" in printed, printed
+    write_checkpoint(run / "last.pt", whole | elsewhere | {"epoch": 1 << 40})
+    code, printed = cli(*resume)
+    assert code == 0, printed
+
+
 def test_a_small_checkpoint_that_names_a_net_of_gigabytes_takes_none(
     run: Path, base: Base, cli: Cli
 ) -> None:

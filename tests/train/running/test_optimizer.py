@@ -72,6 +72,18 @@ def test_one_cycle_of_few_steps_has_rates(epochs: int) -> None:
     assert all(0 < lr <= config.lr * (1 + 1e-9) for lr in seen) and seen[-1] < config.lr
 
 
+@pytest.mark.parametrize("schedule", ["steps", "cosine", "one-cycle"])
+def test_rates_stay_after_the_last_step(schedule: str) -> None:
+    model = build_model("tiny", num_classes=7, weights="none")
+    config = TrainConfig(stream="flow", epochs=6, lr_steps=(2, 4), schedule=schedule)
+    seen = []
+    for num_steps in (6, 7, 8, 1 << 50):
+        made = Schedule(make_optimizer(model, config), config, steps_per_epoch=1)
+        made.advance(num_steps)
+        seen.append(made.lr)
+    assert len(set(seen)) == 1 and seen[0] < config.lr
+
+
 @pytest.mark.parametrize(("kind", "made"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
 def test_optimizers_have_their_rates_for_stem_head_and_rest(kind: str, made: type) -> None:
     model = build_model("tiny", num_classes=7, weights="none")
