@@ -11,48 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import Reading, Sampling, make_loader, make_view_loader, open_dataset
+from pipelines import Reading, Sampling, make_loader, open_dataset
 from pipelines.remote_members import RemoteMembers
 from shard_builder.errors import InputError
-from tests.conftest import BuildDataset
 from tests.object_server import ObjectServer
 from tests.pipelines.remote_batches import assert_equal, batches_of, own_cache, put, server
 
 __all__ = ["own_cache", "server"]
-
-
-@pytest.mark.parametrize("stream", ["flow", "rgb"])
-@pytest.mark.parametrize("kind", ["jpg", "png", "lz4", "raw"])
-def test_batches_are_those_of_the_folder(
-    kind: str, stream: str, server: ObjectServer, build_small: BuildDataset
-) -> None:
-    codecs = {"codec": "jpg", "flow_codec": "lz4"} if kind == "lz4" else {"codec": kind}
-    folder = build_small(**codecs)
-    with open_dataset(folder) as local, open_dataset(put(server, folder)) as remote:
-        for engine in ("cpu", "dali") if kind == "lz4" else ("cpu",):
-            own = {"engine": engine, "epochs": 2, "rows": np.arange(21)}
-            assert_equal(batches_of(remote, stream, **own), batches_of(local, stream, **own))
-        words = {"rows": np.arange(12), "engine": "auto", "cache": "device"}
-        assert_equal(batches_of(remote, stream, **words), batches_of(local, stream, **words))
-        views = [
-            [batch.images.numpy() for batch in make_view_loader(dataset, stream, rows=np.arange(2))]  # type: ignore[arg-type]
-            for dataset in (local, remote)
-        ]
-        assert all(map(np.array_equal, *views))
-    assert server.requests["GET", "manifest.json"] == server.requests["GET", "index.arrow"] == 1
-
-
-@pytest.mark.parametrize("world_size", [2, 3, 4])
-def test_ranks_and_resume_points(world_size: int, tiny_dataset: Path, server: ObjectServer) -> None:
-    with open_dataset(tiny_dataset) as local, open_dataset(put(server, tiny_dataset)) as remote:
-        for rank in range(world_size):
-            part: dict[str, Any] = {"rank": rank, "world_size": world_size}
-            with make_loader(local, "flow", training=True, batch_size=12) as loader:
-                next(iter(loader))
-                state = loader.state_dict()
-            part |= {"state": state, "sampling": Sampling(), "read_ahead": rank}
-            part["rows"] = np.arange(len(local))
-            assert_equal(batches_of(remote, **part), batches_of(local, **part))
 
 
 def test_a_sample_is_one_request_and_what_is_read_ahead_is_bounded(
