@@ -17,7 +17,7 @@ from shard_builder.files import (
     create_temporary,
     disk_fault,
     is_regular,
-    open_regular,
+    read_regular,
     remove_temporaries,
 )
 
@@ -49,18 +49,33 @@ class BlockCache:
         except OSError as error:
             raise self._fault(error) from None
 
-    def read(self, name: str) -> UInt8 | None:
-        """Return a block, ``uint8`` (n,); None if it is not here."""
+    def read(self, name: str, num_bytes: int) -> UInt8 | None:
+        """Return a block, ``uint8`` (num_bytes,); None if it is not here.
+
+        What stands under its name and is no file of that size is dropped unread.
+        """
+        path = self._folder / name
         try:
-            with open_regular(self._folder / name) as file:
-                return np.frombuffer(file.read(), np.uint8)
+            data = np.frombuffer(read_regular(path, most_bytes=num_bytes), np.uint8)
         except InputError:
-            return None
+            data = None
+        if data is not None and len(data) == num_bytes:
+            return data
+        if os.path.lexists(path):
+            self.remove(name)
+        return None
 
     def remove(self, name: str) -> None:
-        """Drop a block whose bytes are wrong."""
-        with self._locked() as lock:
-            self._drop(lock, name)
+        """Drop a block whose bytes are wrong.
+
+        Raises:
+            InputError: If the folder cannot be written.
+        """
+        try:
+            with self._locked() as lock:
+                self._drop(lock, name)
+        except OSError as error:
+            raise self._fault(error) from None
 
     def write(self, name: str, data: UInt8, next_use: NextUse) -> None:
         """Keep a block, in the place of those whose next use is farther; else leave it.
@@ -128,9 +143,9 @@ class BlockCache:
         finally:
             os.close(lock)
 
-    @staticmethod
-    def _total(lock: int) -> int:
-        return int(os.pread(lock, 20, 0) or b"0")
+    def _total(self, lock: int) -> int:
+        noted = os.pread(lock, 20, 0)
+        return int(noted) if noted.isdigit() else sum(self._sizes().values())
 
     @staticmethod
     def _note(lock: int, num_bytes: int) -> None:

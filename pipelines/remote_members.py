@@ -161,9 +161,9 @@ class RemoteMembers(StreamMembers):
         if cache is None:
             return self._fetch(row, places, begin, end)
         name = cache.names[row]
-        data = cache.blocks.read(name)
+        data = cache.blocks.read(name, end - begin)
         if data is not None:
-            if len(data) == end - begin and self._wrong_member(places, data, begin) is None:
+            if self._wrong_member(places, data, begin) is None:
                 self._check_headers(row, places, data, begin)
                 return data
             cache.blocks.remove(name)

@@ -57,8 +57,11 @@ def test_wrong_bytes_on_the_disk_are_fetched_again(
     blocks[2].write_bytes(data)
     blocks[3].unlink()
     blocks[3].symlink_to(blocks[4])
+    os.truncate(blocks[5], 1 << 40)
+    blocks[6].unlink()
+    os.mkfifo(blocks[6])
     (folder / f"some.{'a' * 24}.tmp").write_bytes(b"left by a kill")
-    for num_wrong in (4, 0):
+    for num_wrong in (6, 0):
         server.ranges.clear()
         with open_dataset(address) as remote:
             assert_equal(batches_of(remote, shard_cache=folder), expected)
@@ -75,7 +78,7 @@ def test_farthest_next_use_is_dropped_and_the_bound_is_kept(tmp_path: Path) -> N
 
     for step in range(50):
         now = order[step % 5]
-        if cache.read(str(now)) is None:
+        if cache.read(str(now), 10) is None:
             cache.write(str(now), np.full(10, now, np.uint8), next_use)
         else:
             hits += 1
@@ -85,6 +88,15 @@ def test_farthest_next_use_is_dropped_and_the_bound_is_kept(tmp_path: Path) -> N
     cache.write("7", np.zeros(31, np.uint8), lambda name: 0)
     cache.write("8", np.zeros(10, np.uint8), lambda name: math.inf)
     assert not {"7", "8"} & set(blocks_of(tmp_path / "blocks"))
+
+
+@pytest.mark.parametrize("noted", [b"\0" * 20, b"-1", b"", b"1e9"])
+def test_a_sum_of_sizes_that_is_no_number_is_counted_again(noted: bytes, tmp_path: Path) -> None:
+    cache = BlockCache(tmp_path / "blocks", 30)
+    cache.write("1", np.zeros(20, np.uint8), lambda name: 0)
+    (tmp_path / "blocks" / ".lock").write_bytes(noted)
+    cache.write("2", np.zeros(20, np.uint8), lambda name: 0)
+    assert blocks_of(tmp_path / "blocks") == {"1": 20}
 
 
 def test_a_small_cache_keeps_its_bound_and_the_batches(
