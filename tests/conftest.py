@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -17,6 +17,7 @@ from shard_builder.building.options import BuildOptions
 from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.synth.options import ReleaseOptions
 from shard_builder.synth.release import write_release
+from tests.seaweed import running_weed
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BuildDataset = Callable[..., Path]
@@ -171,3 +172,10 @@ def lz4_dataset(build_tiny: BuildDataset) -> Path:
 def raw_dataset(build_tiny: BuildDataset) -> Path:
     """The same with codec raw."""
     return build_tiny(codec="raw", shard_bytes=32 << 20)
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[dict[str, str]]:
+    """A real object store with the bucket ``faces``: the environment of its clients."""
+    with running_weed() as environment:
+        yield environment
