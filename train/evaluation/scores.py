@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.fusion import softmax
@@ -20,8 +21,9 @@ from shard_builder.files import atomic_writer, name_of_open, read_regular
 from shard_builder.untrusted.records import parse_record
 from shard_builder.untrusted.text import clean
 
-MOST_BYTES, MOST_UNPACKED_BYTES = 1 << 28, 1 << 29
+MOST_BYTES, MOST_UNPACKED_BYTES, MOST_VALUES = 1 << 28, 1 << 28, 1 << 25
 SCORES_NAME = "scores.parquet"
+STREAMS = ("flow", "fused", "rgb")
 
 
 def _column(name: str, kind: Any) -> Any:
@@ -29,7 +31,7 @@ def _column(name: str, kind: Any) -> Any:
 
 
 COLUMNS: list[Any] = [
-    _column("stream", pa.string()),  # rgb, flow or fused
+    _column("stream", pa.string()),  # one of STREAMS
     _column("key", pa.string()),
     _column("subject", pa.string()),
     _column("label", pa.int32()),
@@ -38,6 +40,11 @@ COLUMNS: list[Any] = [
     _column("probs", pa.list_(_column("item", pa.float64()))),
 ]
 SCHEMA = pa.schema(COLUMNS)
+TEXTS = ("stream", "key", "subject")
+# As it is read: a text that stands in many rows stands in memory once.
+READ_SCHEMA = pa.schema(
+    [_column(c.name, pa.dictionary(pa.int32(), c.type)) if c.name in TEXTS else c for c in COLUMNS]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -142,15 +149,18 @@ def read_scores(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
         )
     data = read_regular(path, most_bytes=MOST_BYTES)
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        # What a file unpacks to is bounded before it is unpacked.
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=TEXTS)
+        # What a file unpacks to is bounded before it is unpacked, runs of equal values too.
         groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
         if sum(group.total_byte_size for group in groups) > MOST_UNPACKED_BYTES:
             raise ValueError(f"it unpacks to more than {MOST_UNPACKED_BYTES} bytes")
-        if not file.schema_arrow.equals(SCHEMA):
+        counts = (g.column(c).num_values for g in groups for c in range(g.num_columns))
+        if sum(counts) > MOST_VALUES:
+            raise ValueError(f"it holds more than {MOST_VALUES} values")
+        if not file.schema_arrow.equals(READ_SCHEMA):
             columns = clean(", ".join(file.schema_arrow.names))
             raise ValueError(f"columns {columns}, expected {', '.join(SCHEMA.names)}")
-        table = file.read()
+        table = file.read().unify_dictionaries()
         table.validate(full=True)
         metadata = (table.schema.metadata or {})[b"class_names"]
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
@@ -170,40 +180,53 @@ def read_sequences(path: Path) -> tuple[dict[str, SequenceScores], tuple[str, ..
         InputError: As :func:`read_scores`.
     """
     table, names = read_scores(path)
-    rows = [row for row in table.to_pylist() if row["view"] is None]
-    for row in rows:
-        _check_row(path, row, len(names))
-    rows.sort(key=lambda row: row["key"])
-    scores = {}
-    for stream in sorted({row["stream"] for row in rows}):
-        keys, subjects, labels, probs = zip(
-            *(
-                (r["key"], r["subject"], r["label"], r["probs"])
-                for r in rows
-                if r["stream"] == stream
-            ),
-            strict=True,
+    table = table.filter(pc.is_null(table["view"])).combine_chunks()
+    keys, subjects, streams = (_texts(table, name) for name in ("key", "subject", "stream"))
+    if unknown := set(streams) - set(STREAMS):
+        raise InputError(
+            f"{path}: stream {clean(repr(min(unknown)))}, expected {', '.join(STREAMS)}"
         )
+    labels = table["label"].to_numpy().astype(np.int64)
+    probs = _probs(path, table, keys, labels, len(names))
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    scores = {}
+    for stream in sorted(set(streams)):
+        rows = [row for row in order if streams[row] == stream]
         scores[stream] = SequenceScores(
-            keys=keys, subjects=subjects, labels=np.array(labels), probs=np.array(probs)
+            keys=tuple(keys[row] for row in rows),
+            subjects=tuple(subjects[row] for row in rows),
+            labels=labels[rows],
+            probs=probs[rows],
         )
     return scores, names
 
 
-def _check_row(path: Path, row: dict[str, Any], num_classes: int) -> None:
-    """Make sure that a sequence's row names a class and one probability for each.
+def _texts(table: pa.Table, name: str) -> list[str]:
+    """Return a column of text; equal ones are one object."""
+    found = []
+    for chunk in table[name].chunks:
+        texts = chunk.dictionary.to_pylist()
+        found += [texts[place] for place in chunk.indices.to_pylist()]
+    return found
+
+
+def _probs(
+    path: Path, table: pa.Table, keys: Sequence[str], labels: npt.NDArray[np.int64], num: int
+) -> npt.NDArray[np.float64]:
+    """Return the probabilities of sequences, (n, classes).
 
     Raises:
-        InputError: If it does not.
+        InputError: If a row names no class, or has not one probability for each.
     """
-    probs = row["probs"]
-    if not 0 <= row["label"] < num_classes or len(probs) != num_classes:
-        what = f"label {row['label']} and {len(probs)} probabilities of {num_classes} classes"
-    elif not all(0 <= value <= 1 for value in probs):
-        what = f"probabilities {clean(probs)}, expected 0 to 1"
-    else:
-        return
-    raise InputError(f"{path}: {clean(row['key'])}: {what}")
+    lengths = pc.list_value_length(table["probs"]).to_numpy()
+    for row in np.flatnonzero((labels < 0) | (labels >= num) | (lengths != num))[:1]:
+        what = f"label {labels[row]} and {lengths[row]} probabilities of {num} classes"
+        raise InputError(f"{path}: {clean(keys[row])}: {what}")
+    probs: npt.NDArray[np.float64] = pc.list_flatten(table["probs"]).to_numpy().reshape(-1, num)
+    for row in np.flatnonzero(~((probs >= 0) & (probs <= 1)).all(axis=1))[:1]:
+        what = f"probabilities {clean(probs[row].tolist())}, expected 0 to 1"
+        raise InputError(f"{path}: {clean(keys[row])}: {what}")
+    return probs
 
 
 def _view_rows(scores: StreamScores) -> pa.Table:

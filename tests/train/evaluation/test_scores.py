@@ -11,7 +11,7 @@ import pytest
 
 from models.fusion import late_fusion, softmax
 from shard_builder.errors import InputError
-from train.evaluation.scores import StreamScores, read_scores, write_scores
+from train.evaluation.scores import SCHEMA, StreamScores, read_scores, read_sequences, write_scores
 
 
 def make_scores(stream: str, seed: int, num_views: int = 10) -> StreamScores:
@@ -85,3 +85,67 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign.parquet")
     with pytest.raises(InputError, match="not a scores table"):
         read_scores(tmp_path / "foreign.parquet")
+
+
+def written(path: Path, columns: dict[str, pa.Array]) -> Path:
+    """Write a file with the right columns, whatever they hold."""
+    num_rows = len(columns["key"])
+    usual = {
+        "stream": pa.repeat("rgb", num_rows),
+        "subject": pa.repeat("s", num_rows),
+        "label": pa.repeat(pa.scalar(0, pa.int32()), num_rows),
+        "view": pa.nulls(num_rows, pa.int32()),
+        "logits": pa.nulls(num_rows, SCHEMA.field("logits").type),
+        "probs": pa.array([[0.5, 0.5]], SCHEMA.field("probs").type).take(
+            pa.repeat(pa.scalar(0, pa.int32()), num_rows)
+        ),
+    }
+    table = pa.table({name: (usual | columns)[name] for name in SCHEMA.names}, schema=SCHEMA)
+    table = table.replace_schema_metadata({"class_names": '["a", "b"]'})
+    pq.write_table(table, path, compression="zstd")
+    return path
+
+
+@pytest.mark.parametrize("what", ["rows", "values of one row"])
+def test_a_small_file_of_many_equal_values_is_not_unpacked(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    if what == "rows":
+        written(path, {"key": pa.repeat("k", 6_000_000)})
+    else:
+        probs = pa.FixedSizeListArray.from_arrays(pa.repeat(0.5, 1 << 25), 1 << 25)
+        written(path, {"key": pa.repeat("k", 1), "probs": probs.cast(SCHEMA.field("probs").type)})
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(InputError, match="more than 33554432 values"):
+        read_sequences(path)
+
+
+def test_a_long_text_in_many_rows_stands_in_memory_once(tmp_path: Path) -> None:
+    key = "k" * 1_000_000
+    keys = pa.DictionaryArray.from_arrays(pa.array(np.zeros(1000, np.int32)), pa.array([key]))
+    path = written(tmp_path / "scores.parquet", {"key": keys.cast(pa.string())})
+    before = pa.total_allocated_bytes()
+    table, _ = read_scores(path)
+    assert table.nbytes < 10_000_000 and pa.total_allocated_bytes() - before < 20_000_000
+    scores, _ = read_sequences(path)
+    assert scores["rgb"].keys == (key,) * 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("stream", "sound", "stream 'sound', expected flow, fused, rgb"),
+        ("label", 2, "k1: label 2 and 2 probabilities of 2 classes"),
+        ("label", -1, "k1: label -1 and 2 probabilities of 2 classes"),
+        ("probs", [1.0], "k1: label 0 and 1 probabilities of 2 classes"),
+        ("probs", [1.5, 0.0], "k1: probabilities .1.5, 0.0., expected 0 to 1"),
+        ("probs", [float("nan"), 0.0], "k1: probabilities .nan, 0.0., expected 0 to 1"),
+    ],
+)
+def test_a_row_of_a_sequence_is_checked(
+    name: str, value: object, words: str, tmp_path: Path
+) -> None:
+    whole = {"stream": "rgb", "label": 0, "probs": [0.25, 0.75]}[name]
+    column = pa.array([whole, value, whole], SCHEMA.field(name).type)
+    path = written(tmp_path / "scores.parquet", {"key": pa.array(["k0", "k1", "k2"]), name: column})
+    with pytest.raises(InputError, match=words):
+        read_sequences(path)
