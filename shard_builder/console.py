@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import os
 import re
@@ -76,7 +77,7 @@ def run_app(
         print_error(prog_name, name_flags(str(error), flags, words=words))
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -95,6 +96,11 @@ def run_app(
         print_unexpected(prog_name, error)
         sys.exit(1)
     sys.exit(0)
+
+
+def drop_output() -> None:
+    """Let what is still to be printed go nowhere: nobody reads it, and Python's end would fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
@@ -239,6 +245,10 @@ def make_console(*, quiet: bool = False) -> Console:
     class CleanConsole(Console):
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(clean(text, most=MOST_SHOWN), **options)
+
+        def on_broken_pipe(self) -> None:  # Rich ends the process, whatever it was doing
+            drop_output()
+            raise BrokenPipeError(errno.EPIPE, "nobody reads the output any more")
 
     console = CleanConsole(soft_wrap=True, quiet=quiet, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from models.build import switch_to_training
 from pipelines.batch import Batch
-from shard_builder.errors import DatasetError
+from shard_builder.errors import DatasetError, TrainingError
+from shard_builder.files import disk_fault
 from train.running.board import add_confusion, add_inputs
 from train.running.checkpoint import BEST_NAME, LAST_NAME, write_checkpoint
 from train.running.run_folder import RunFolder
@@ -40,8 +41,9 @@ def train(
         NotFiniteError: If the loss or a gradient is not finite; the weights are those before the
             step.
         DatasetError: If data cannot be read, and no signal ended the wait for it.
+        TrainingError: If ``on_row`` cannot write; a checkpoint is saved before.
     """
-    show = shown_while_anyone_looks(on_row, stop)
+    show = shown_while_anyone_looks(on_row, stop, save=lambda: save(session, folder, LAST_NAME))
     timer, total = StallTimer(session.device), StallTimes()
     while not session.is_finished:
         try:
@@ -106,18 +108,23 @@ def with_inputs_shown(
 
 
 def shown_while_anyone_looks(
-    on_row: Callable[[Row], None], stop: StopSignal
+    on_row: Callable[[Row], None], stop: StopSignal, *, save: Callable[[], None]
 ) -> Callable[[Row], None]:
-    """Return ``on_row`` that no longer fails once a stop is wished: with SIGHUP the terminal goes,
-    and the checkpoint is still to be written.
+    """Return ``on_row`` that costs no training where it fails: a pipe's reader has ended, the
+    terminal is gone, the disk of a log is full. Once a stop is wished it fails silently, for the
+    checkpoint is still to be written.
     """
 
     def show(row: Row) -> None:
         try:
             on_row(row)
-        except OSError:
+        except OSError as error:
             if stop.number is None:
-                raise
+                save()
+                raise TrainingError(
+                    f"what training prints cannot be written ({disk_fault(error)})\n"
+                    f"  {LAST_NAME} is saved at step {row['step']}: resume with --resume."
+                ) from error
 
     return show
 

@@ -139,12 +139,29 @@ def test_a_terminal_that_is_gone_does_not_cost_the_checkpoint() -> None:
     def show(row: loop.Row) -> None:
         raise OSError(5, "Input/output error")
 
-    stop = StopSignal()
-    shown = loop.shown_while_anyone_looks(show, stop)
-    with pytest.raises(OSError, match="Input/output"):
-        shown({})
+    stop, saved = StopSignal(), list[int]()
+    shown = loop.shown_while_anyone_looks(show, stop, save=lambda: saved.append(1))
+    with pytest.raises(TrainingError, match=r"Input/output error.*\n.*last\.pt is saved at step 7"):
+        shown({"step": 7})
     stop.number = signal.SIGHUP
-    shown({})
+    shown({"step": 8})
+    assert len(saved) == 1  # of a stop the loop saves itself
+
+
+def test_a_reader_that_ends_does_not_cost_the_training(tiny_dataset: Path, tmp_path: Path) -> None:
+    """As with ``cktrain flow ... | head -1``: half an hour of steps went with the pipe."""
+    out = tmp_path / "run"
+    words = command(tiny_dataset, out, "--epochs", 50, "--val-every", 50)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, env=ENVIRONMENT, **pipes) as process:
+        assert process.stdout and process.stderr
+        assert b" stream: " in process.stdout.readline()
+        wait_for_rows(out, 1, process)
+        process.stdout.close()
+        err = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert "last.pt is saved at step" in err and "Traceback" not in err, err
+    assert read_checkpoint(out / "last.pt").progress.step >= 1
 
 
 def test_last_is_written_by_time_too(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
