@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import torch
 
-from shard_builder.checks import check_choice, check_integer
+from shard_builder.checks import check_choice, check_integer, check_path
 from shard_builder.errors import InputError
 from shard_builder.machine import num_usable_cores
 
@@ -68,6 +68,8 @@ class Reading:
             check_integer("num_threads", self.num_threads, low=1, high=4096)
         check_integer("prefetch_depth", self.prefetch_depth, low=1, high=1024)
         check_integer("read_ahead", self.read_ahead, low=0, high=1 << 16)
+        if self.shard_cache is not None:
+            check_path(self.shard_cache)
         check_integer("shard_cache_bytes", self.shard_cache_bytes, low=0, high=1 << 53)
         if self.cache_bytes is not None:
             check_integer("cache_bytes", self.cache_bytes, low=0, high=1 << 50)

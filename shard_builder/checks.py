@@ -6,6 +6,7 @@ import errno
 import numbers
 import operator
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -17,6 +18,9 @@ from shard_builder.files import disk_fault
 OWN_SUFFIXES = {".tar", ".idx", ".arrow", ".pt", ".jsonl", ".parquet"}
 OWN_NAMES = {"manifest.json", "config.json", "split.json", "test.json", "cv.json", "protocol.json"}
 """Of datasets and runs; no page, figure or record of a measurement is called so."""
+# A ``Path`` writes the two slashes as one: a command whose argument is a path takes both.
+ADDRESS = re.compile(r"(s3|gs|az|https?|file):/{1,3}(?=[^/])(.*)", re.DOTALL)
+"""What names no place by a path."""
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
@@ -106,6 +110,19 @@ def set_plain(record: object, kind: type[int] | type[float], *names: str) -> Non
         object.__setattr__(record, name, kind(getattr(record, name)))
 
 
+def check_path(place: Path | str) -> None:
+    """Make sure that what is written is no address: it would become folders called ``s3:``.
+
+    Raises:
+        InputError: If it is one.
+    """
+    if ADDRESS.fullmatch(str(place)):
+        raise InputError(
+            f"{place}: is an address, expected a path of this machine\n"
+            "  ckshard push copies a dataset to a store; all else is written here."
+        )
+
+
 def check_targets(*targets: Path | None, inputs: Sequence[Path] = ()) -> None:
     """Make sure that files can be written once all work is done, and make their folders.
 
@@ -114,12 +131,13 @@ def check_targets(*targets: Path | None, inputs: Sequence[Path] = ()) -> None:
         inputs: What is read meanwhile.
 
     Raises:
-        InputError: If a target is a folder, an input or a file that a dataset or a run is made of,
-            or its folder cannot be written.
+        InputError: If a target is an address, a folder, an input or a file that a dataset or a run
+            is made of, or its folder cannot be written.
     """
     for target in targets:
         if target is None:
             continue
+        check_path(target)
         if target.is_dir():
             raise InputError(f"{target}: is a folder, expected the name of a file to write")
         if target.exists() and any(other.exists() and target.samefile(other) for other in inputs):

@@ -201,7 +201,7 @@ def split(
 
 @app.command()
 def push(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    dataset: Annotated[Path, typer.Argument(help="The dataset's folder.")],
     address: Annotated[Path, typer.Argument(help="Where to: s3://bucket/prefix, gs://, az://.")],
 ) -> None:
     """Copy a dataset to object storage, the manifest last; run again, it goes on."""

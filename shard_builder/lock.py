@@ -15,6 +15,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from shard_builder.checks import check_path
 from shard_builder.errors import InputError
 from shard_builder.files import is_regular, read_regular
 from shard_builder.untrusted.records import Count, parse_record
@@ -139,8 +140,9 @@ def locked(folder: Path, *, take_over: bool = False, wait_s: float = 0.0) -> Ite
 
     Raises:
         LockedError: If another process writes it.
-        InputError: If its parent folder cannot be written.
+        InputError: If its parent folder cannot be written, or it is an address.
     """
+    check_path(folder)
     path = lock_path(folder)
     me = os.getpid(), threading.get_ident()
     if _locked.get(path) == me:

@@ -11,7 +11,7 @@ from shard_builder.errors import InputError
 
 
 def bench(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    dataset: Annotated[Path, typer.Argument(help="Dataset: a folder, or s3://bucket/prefix.")],
     streams: Annotated[
         str, typer.Option(help="rgb,flow or one of them; by default what the dataset has.")
     ] = "",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from shard_builder.checks import ADDRESS
 from shard_builder.errors import InputError
 from shard_builder.untrusted.text import clean
-
-# A ``Path`` writes the two slashes as one: a command whose argument is a path takes both.
-ADDRESS = re.compile(r"(s3|gs|az|https?|file):/{1,3}(?=[^/])(.*)", re.DOTALL)
 
 
 def address_of(place: Path | str) -> str | None:
@@ -44,6 +41,11 @@ def folder_of(place: Path | str) -> Path:
 
     >>> folder_of("file:///data/faces").as_posix()
     '/data/faces'
+
+    Raises:
+        InputError: If it is an address of a store.
     """
+    if address := address_of(place):
+        raise InputError(f"{address}: is an address, expected a folder")
     match = ADDRESS.fullmatch(str(place))
     return Path(place) if match is None else Path("/" + unquote(match[2]))

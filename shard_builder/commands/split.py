@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from rich.table import Table
 
-from shard_builder.checks import check_targets
+from shard_builder.checks import check_path, check_targets
 from shard_builder.commands.transfer import folder_to_read
 from shard_builder.console import make_console, make_table
 from shard_builder.files import write_atomically
@@ -34,6 +34,8 @@ class Sequences:
 def run_split(dataset: Path, *, out: Path | None, original_format: Path | None, **how: Any) -> None:
     """Make, print and write a split; ``how`` are the arguments of ``make_split``."""
     check_targets(out)
+    if original_format:
+        check_path(original_format)
     with folder_to_read(dataset, whole=False) as folder:
         manifest = read_manifest(folder)
         batch = read_index(folder / INDEX_NAME, streams=manifest.streams, version=manifest.version)

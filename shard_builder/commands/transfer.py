@@ -30,7 +30,7 @@ def run_pull(address: Path, dataset: Path) -> None:
     console = make_console()
     place = _address(address)
     with progress_bar("pulling files", console=console) as on_progress:
-        num_fetched = pull_dataset(place, dataset, on_progress=on_progress)
+        num_fetched = pull_dataset(place, folder_of(dataset), on_progress=on_progress)
     console.print(f"{dataset}: the whole dataset is there; {num_fetched} files fetched")
 
 

@@ -64,9 +64,9 @@ def test_there_and_back_the_bytes_are_the_same(
     run("inspect", address, "--html", tmp_path / "page.html")
     run("split", address, "--folds", 3, "--out", tmp_path / "split.json")
     assert (tmp_path / "page.html").exists() and (tmp_path / "split.json").exists()
-    run("pull", address, back)
+    run("pull", address, f"file://{back}")
     assert contents(back) == contents(tiny_dataset) and not verify_dataset(back).faults
-    assert "0 files fetched" in run("pull", address, back)
+    assert "0 files fetched" in run("pull", address, f"file://{back}")
 
 
 @pytest.mark.parametrize("has_md5", [True, False])
