@@ -61,6 +61,7 @@ class ObjectServer(http.server.ThreadingHTTPServer):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else head and body of an answer lie 40 ms apart
     server: ObjectServer
 
     def log_message(self, *_: object) -> None:

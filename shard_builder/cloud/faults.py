@@ -18,6 +18,11 @@ BROKEN = (
     ("kind: Decode", "the answer was cut short"),
 )
 DENIED = "access denied: the credentials are missing, wrong or have expired"
+ELSEWHERE = "it lies elsewhere: look at AWS_REGION and AWS_ENDPOINT_URL"
+ELSEWHERE_CODES = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed"}
+"""What S3 answers to a request that is signed for another region, or sent to another."""
+PASSING_CODES = {"RequestTimeout", "OperationAborted"}
+"""What S3 asks to try again although its status is a 4xx."""
 NO_RANGES = "the server does not answer ranges"
 
 
@@ -38,20 +43,25 @@ class RequestFault(NamedTuple):
 def fault_of(error: Exception) -> RequestFault:
     """Say what an error of obstore means; nothing of its text is passed on but status and code."""
     name, text = type(error).__name__, str(error)
+    status, code = STATUS.search(text), CODE.search(text)
+    number, word = int(status[1]) if status else 0, code[1] if code else ""
+    what = f"status {number} {word}".rstrip()
     if isinstance(error, FileNotFoundError):
-        return RequestFault("no such object", is_missing=True)
+        missing = "bucket" if word == "NoSuchBucket" else "object"
+        return RequestFault(f"no such {missing}", is_missing=True)
     if name in ("PermissionDeniedError", "UnauthenticatedError"):
-        return RequestFault(DENIED)
+        return RequestFault(f"{DENIED} ({what})")
+    if word in ELSEWHERE_CODES or "redirect without LOCATION" in text:
+        return RequestFault(ELSEWHERE + (f" ({what})" if status else ""))
     if name == "NotSupportedError" or "non-partial response" in text:
         return RequestFault(NO_RANGES)
     if "169.254.169.254" in text or "metadata.google.internal" in text:
         return RequestFault("no credentials are found in the environment")
-    if status := STATUS.search(text):
-        number, code = int(status[1]), CODE.search(text)
-        what = f"status {number}" + (f" {code[1]}" if code else "")
-        if code and ("Expired" in code[1] or "Token" in code[1]):
+    if status:
+        if "Expired" in word or "Token" in word:
             return RequestFault(f"{DENIED} ({what})")
-        return RequestFault(what, helps=number >= 500 or number in (408, 429))
+        may_pass = number >= 500 or number in (408, 429) or word in PASSING_CODES
+        return RequestFault(what, helps=may_pass)
     if name == "GenericError":
         for sign, what in BROKEN:
             if sign in text:

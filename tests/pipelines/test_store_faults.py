@@ -16,7 +16,8 @@ __all__ = ["own_cache", "server"]
 
 
 @pytest.mark.parametrize(
-    "fault", ["503-SlowDown", "429", "reset", "cut", "short", "lie", "corrupt"]
+    "fault",
+    ["503-SlowDown", "429", "400-RequestTimeout", "reset", "cut", "short", "lie", "corrupt"],
 )
 def test_a_passing_fault_is_asked_again(
     fault: str, lz4_dataset: Path, server: ObjectServer
@@ -37,6 +38,10 @@ def test_a_passing_fault_is_asked_again(
     [
         ("s3 503-SlowDown", StoreError, "status 503 SlowDown"),
         ("s3 400-ExpiredToken", StoreError, "expired"),
+        ("s3 403-RequestTimeTooSkewed", StoreError, r"denied.*\(status 403 RequestTimeTooSkewed\)"),
+        ("s3 301-PermanentRedirect", StoreError, "AWS_REGION"),
+        ("s3 400-AuthorizationHeaderMalformed", StoreError, "AWS_REGION.* 400 Auth"),
+        ("s3 404-NoSuchBucket", DatasetError, "no such bucket"),
         ("s3 404", DatasetError, "no such object"),
         ("s3 whole", StoreError, "ranges"),
         ("503", StoreError, "status 503"),

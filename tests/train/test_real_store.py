@@ -65,7 +65,7 @@ def test_there_trained_from_and_back(
     [
         ("AWS_SECRET_ACCESS_KEY", "ANOTHER-SECRET", "s3://faces/some", 1, "access denied"),
         ("AWS_REGION", "us-east-1", "s3://faces/nothing", 2, "no such object"),
-        ("AWS_REGION", "us-east-1", "s3://no-such-bucket/some", 2, "no such object"),
+        ("AWS_REGION", "us-east-1", "s3://no-such-bucket/some", 2, "no such bucket"),
     ],
 )
 def test_what_it_refuses_is_one_message(
