@@ -53,8 +53,7 @@ format: setup
 
 bench: $(VENV)/.bench-installed
 	mkdir -p bench-results
-	$(BIN)/python -m bench.loaders --repeats 7 --json bench-results/loaders.json \
-	  --plot bench-results/loaders.png
+	$(BIN)/python -m bench.loaders --repeats 7 --json bench-results/loaders.json
 
 tables: setup
 	$(BIN)/python -m bench.tables

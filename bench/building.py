@@ -9,6 +9,7 @@ take turns.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -18,8 +19,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bench.markdown import cores_of, low_to_high, markdown_table, ratio_in_turns
-from bench.records import Record, run_benchmark, run_ckshard
+from bench.harness import (
+    Record,
+    cores_of,
+    low_to_high,
+    markdown_table,
+    median_and_range,
+    ratio_in_turns,
+    run_benchmark,
+    run_ckshard,
+)
 from pipelines.throughput.turns import Contender, measure_in_turns, spread
 from shard_builder.building.flow import make_flow_estimator
 from shard_builder.faces.frames import iter_frames
@@ -50,9 +59,6 @@ def original_levels(plane: npt.NDArray[np.float32]) -> Image:
     round half to even.
 
     Source: prepare-ck-, extract_flow.py (what it computes and that it loops, not its code).
-
-    >>> original_levels(np.array([[-12.0, -10.0, 0.0, 10.0, 12.0]], np.float32)).tolist()
-    [[0, 0, 128, 255, 255]]
     """
     height, width = plane.shape
     levels = np.empty((height, width), np.uint8)
@@ -73,15 +79,13 @@ def prepare_like_the_original(frames: Sequence[Path], out: Path) -> None:
     of 0.1 s a pair.
     """
     estimate = make_flow_estimator("farneback")
-    previous: Image | None = None
-    for number, frame in enumerate(iter_frames(tuple(frames))):
-        gray = to_gray(frame)
-        if previous is not None:
-            flow = estimate(previous, gray)
-            for place, axis in enumerate(("x_flow", "y_flow")):
-                (out / axis).mkdir(parents=True, exist_ok=True)
-                path = out / axis / f"{out.name}_{number:08d}.png"
-                cv2.imwrite(str(path), original_levels(flow[..., place]))
+    previous, *others = map(to_gray, iter_frames(tuple(frames)))
+    for number, gray in enumerate(others, 1):
+        flow = estimate(previous, gray)
+        for place, axis in enumerate(("x_flow", "y_flow")):
+            path = out / axis / f"{out.name}_{number:08d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), original_levels(flow[..., place]))
         previous = gray
 
 
@@ -90,13 +94,12 @@ def make_contenders(release: Path, scratch: Path, worker_counts: Sequence[int]) 
     preparation, all of one release; an epoch's samples are flow pairs.
     """
     sequences = scan_ckplus(release).sequences
-    num_pairs = sum(len(sequence.frames) - 1 for sequence in sequences)
 
     def command(word: str, *options: object) -> Callable[[int], int]:
         def run(_epoch: int) -> int:
             shutil.rmtree(scratch / "out", ignore_errors=True)
             run_ckshard(word, release, scratch / "out", *options)
-            return num_pairs
+            return sum(len(sequence.frames) - 1 for sequence in sequences)
 
         return run
 
@@ -107,17 +110,16 @@ def make_contenders(release: Path, scratch: Path, worker_counts: Sequence[int]) 
         prepare_like_the_original(sequence.frames[: ORIGINAL_PAIRS + 1], out)
         return ORIGINAL_PAIRS
 
-    def contender(name: str, run: Callable[[int], int]) -> Contender:
-        return Contender(name=name, engine="", codec="", dtype="", run_epoch=run)
-
     options = ("--codec", "jpg", "--shard-bytes", SHARD_BYTES, "--yes", "--workers")
+    runs = {
+        f"ckshard build, {n} worker{'s' * (n > 1)}": command("build", *options, n)
+        for n in worker_counts
+    }
+    runs |= {"ckshard prepare, 1 worker": command("prepare", "--workers", 1)}
+    runs |= {"original-style (extrapolated)": original_style}
     return [
-        *(
-            contender(f"ckshard build, {n} worker{'s' * (n > 1)}", command("build", *options, n))
-            for n in worker_counts
-        ),
-        contender("ckshard prepare, 1 worker", command("prepare", "--workers", 1)),
-        contender("original-style (extrapolated)", original_style),
+        Contender(name=name, engine="", codec="", dtype="", run_epoch=run)
+        for name, run in runs.items()
     ]
 
 
@@ -176,12 +178,12 @@ def measure_builds(
     run_ckshard("synth", short, *drawn, min(max_frames, SHORT_FRAMES))
     sequences = scan_ckplus(short).sequences
     height, width = next(iter_frames(sequences[0].frames)).shape[:2]
-    num_pairs = sum(len(sequence.frames) - 1 for sequence in sequences)
+    release = {"width": width, "height": height, "num_sequences": len(sequences)}
+    release |= {"num_pairs": sum(len(sequence.frames) - 1 for sequence in sequences)}
     contenders = make_contenders(short, folder, worker_counts)
     rates = measure_in_turns(contenders, repeats=repeats, seconds=0)
-    release = {"width": width, "height": height, "num_sequences": len(sequences)}
     return {
-        "release": release | {"num_pairs": num_pairs},
+        "release": release,
         "repeats": repeats,
         "original_pairs": ORIGINAL_PAIRS,
         "records": [{"name": name, "pairs_per_s": spread(runs)} for name, runs in rates.items()],
@@ -199,12 +201,11 @@ def _build_block(record: Record) -> str:
     speeds = {entry["name"]: entry["pairs_per_s"] for entry in record["records"]}
     first, *_, original = speeds.values()
     for name, speed in speeds.items():
-        ratio = ratio_in_turns(speed, original)
+        ratio, median = ratio_in_turns(speed, original), speed["median"]
         rows.append(
-            f"{name} | {speed['median']:.2f} | {low_to_high(speed, 2)}"
-            f" | {speed['median'] / first['median']:.2f}"
-            f" | {ratio['ratio']:.2f} ({low_to_high(ratio, 2)})"
-            f" | {CKPLUS_NUM_PAIRS / speed['median'] / 60:.1f} min"
+            f"{name} | {median_and_range(speed, 2)} | {median / first['median']:.2f}"
+            f" | {ratio['median']:.2f} ({low_to_high(ratio, 2)})"
+            f" | {CKPLUS_NUM_PAIRS / median / 60:.1f} min"
         )
     header = "preparation | pairs/s | range | x one worker | x original-style | CK+, estimated"
     with_sleep = 1 / (1 / original["median"] + ORIGINAL_SLEEP_S)
@@ -230,10 +231,8 @@ def _bytes_block(record: Record) -> str:
             f" | {100 * frame / raw['rgb_bytes_per_frame']:.1f} % | {row['tar_overhead_pct']:.1f} %"
             f" | {members * (1 + row['tar_overhead_pct'] / 100) / 1e6:,.0f} MB"
         )
-    header = (
-        "codec | bytes a pair | of raw | bytes an rgb frame | of raw | tar adds | CK+, estimated"
-    )
-    lossless = [row["codec"] for row in record["bytes"] if row["codec"] != "jpg"]
+    header = "codec | bytes a pair | of raw | bytes an rgb frame | of raw | tar adds"
+    *others, last = [row["codec"] for row in record["bytes"] if row["codec"] != "jpg"]
     errors = ";\n".join(
         f"{error['stream']} is off by {error['mean_abs']:.2f} on average and {error['largest']} at"
         f" most (PSNR {error['psnr_db']:.1f} dB)"
@@ -241,15 +240,17 @@ def _bytes_block(record: Record) -> str:
     )
     return (
         f"Members of {raw['num_pairs']} pairs and {raw['num_frames']} frames of drawn faces at"
-        f" {raw['width']}x{raw['height']}:\n\n{markdown_table(header, rows)}\n\njpg against png,"
-        f" levels 0 to 255: {errors}.\n{', '.join(lossless[:-1])} and {lossless[-1]} are lossless."
+        f" {raw['width']}x{raw['height']}:\n\n"
+        f"{markdown_table(f'{header} | CK+, estimated', rows)}\n\njpg against png,"
+        f" levels 0 to 255: {errors}.\n{', '.join(others)} and {last} are lossless."
     )
+
+
+def measure(folder: Path, options: argparse.Namespace) -> Record:
+    """Measure at CK+'s size."""
+    return measure_builds(folder, subjects=options.subjects, repeats=options.repeats)
 
 
 if __name__ == "__main__":
-    run_benchmark(
-        __doc__,
-        lambda folder, opts: measure_builds(folder, subjects=opts.subjects, repeats=opts.repeats),
-        build_blocks,
-        subjects=max(2, -(-num_usable_cores() // 3)),
-    )
+    subjects = (max(2, -(-num_usable_cores() // 3)), "drawn, seven sequences each")
+    run_benchmark(__doc__, measure, build_blocks, subjects=subjects)

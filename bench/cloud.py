@@ -20,11 +20,19 @@ import torch
 from torch import nn
 
 import models.build
-from bench.loaders.__main__ import Own, Peer, open_own, open_peer
+from bench.harness import (
+    Record,
+    cores_of,
+    in_fresh_process,
+    markdown_table,
+    median_and_range,
+    memory_bytes,
+    run_benchmark,
+    spreads,
+)
+from bench.loaders.__main__ import Own, Peer, open_row
 from bench.loaders.windows import BATCH_SIZE, CODECS, Remote, Windows, draw_windows
-from bench.markdown import cores_of, low_to_high, markdown_table
 from bench.nginx import DELAYED_MS, Server, serve_files
-from bench.records import Record, in_fresh_process, run_benchmark
 from bench.scaling import write_large_index
 from models.build import switch_to_training
 from pipelines.dataset import open_dataset
@@ -67,31 +75,24 @@ def copy_dataset(origin: Path, folder: Path) -> int:
 
 def measure_epochs(
     server: Server, windows: Windows, scratch: Path, way: str, *, repeats: int
-) -> tuple[list[Record], list[dict[str, str]]]:
+) -> tuple[list[Record], list[Record]]:
     """Measure a first epoch, with nothing on this machine's disk, and a second one of each reader
     in turns; return the records, and which peers are not installed.
     """
     records: list[Record] = []
-    skipped, opened = [], []
+    skipped: list[Record] = []
+    opened = []
     with ExitStack() as stack:
         for number, (row, is_kept) in enumerate(ROWS):
             cache = scratch / f"{way}-{number}" if is_kept else None
             if cache:
                 cache.mkdir()
             remote = Remote(url=f"{server.endpoint}/{way}", bucket=f"s3://{way}", cache=cache)
-            its = replace(windows, remote=remote)
-            try:
-                if isinstance(row, Own):
-                    contender = stack.enter_context(open_own(row, its, "cpu"))
-                else:
-                    contender = stack.enter_context(open_peer(row, its))
-            except ImportError as error:
-                skipped.append({"name": f"{row.name}, {row.codec}", "reason": str(error)})
-                continue
-            words = {"name": row.name, "codec": row.codec, "is_ours": isinstance(row, Own)}
-            words |= {"is_kept": is_kept, "latency_ms": WAYS[way]}
-            records.append(words | {"first": [], "second": [], "requests": []})
-            opened.append((contender, cache))
+            if contender := open_row(stack, row, replace(windows, remote=remote), skipped):
+                opened.append((contender, cache))
+                words = {"name": row.name, "codec": row.codec, "is_ours": isinstance(row, Own)}
+                words |= {"is_kept": is_kept, "latency_ms": WAYS[way]}
+                records.append(words | {"first": [], "second": [], "requests": []})
         for turn in range(repeats + 1):
             for record, (contender, cache) in zip(records, opened, strict=True):
                 for path in cache.iterdir() if cache else ():
@@ -137,14 +138,10 @@ def measure_stall(server: Server, codec: str, cache: Path | None, repeats: int) 
             session = open_session(config, dataset, split, Ranks(), is_validated=False)
             server.take_seconds()
             with closing(session):
-                runs.append([train_epoch(session, server) for _ in range(2)])
-    epochs = [
-        {name: spread([epoch[name] for epoch in epochs]) for name in epochs[0]}
-        for epochs in zip(*runs, strict=True)
-    ]
+                runs += [train_epoch(session, server) for _ in range(2)]
     grown = memory_bytes("VmHWM") - before
     words = {"codec": codec, "is_kept": cache is not None, "memory_bytes": grown}
-    return words | {"first": epochs[0], "second": epochs[1]}
+    return words | {"first": spreads(runs[0::2]), "second": spreads(runs[1::2])}
 
 
 def train_epoch(session: Session, server: Server) -> dict[str, float]:
@@ -167,49 +164,41 @@ def train_epoch(session: Session, server: Server) -> dict[str, float]:
     return waits | {"samples_per_s": times.samples_per_s} | counts | store.take_figures()
 
 
-def memory_bytes(name: str) -> int:
-    """Return a figure of this process: ``VmRSS``, or the most of it so far, ``VmHWM``."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
-
-
 def measure_cloud(folder: Path, options: argparse.Namespace) -> Record:
     """Draw the data, serve it, and measure both."""
-    files, scratch = folder / "files", folder / "scratch"
+    files, scratch, repeats = folder / "files", folder / "scratch", options.repeats
     scratch.mkdir(parents=True)
-    repeats, records = options.repeats, []
-    skipped: list[dict[str, str]] = []
     draw_windows(files, num_subjects=options.subjects)
     sizes = {copy_dataset(files / codec, files / f"own-{codec}") for codec in CODECS}
     windows = Windows(folder=files, num_samples=sizes.pop())
     os.environ |= KEYS | {"XDG_CACHE_HOME": str(scratch / "cache")}
     with serve_files(files, scratch) as server:
         os.environ |= {"S3_ENDPOINT_URL": server.endpoint, "AWS_ENDPOINT_URL": server.endpoint}
-        for way in WAYS:
-            found, skipped = measure_epochs(server, windows, scratch, way, repeats=repeats)
-            records += found
-        caches = {codec: (None, scratch / f"train-{codec}") for codec in CODEC_PAIRS.values()}
+        at_once, delayed = (
+            measure_epochs(server, windows, scratch, way, repeats=repeats) for way in WAYS
+        )
         stalls = [
             in_fresh_process(measure_stall, server, codec, cache, repeats)
-            for codec, both in caches.items()
-            for cache in both
+            for codec in CODEC_PAIRS.values()
+            for cache in (None, scratch / f"train-{codec}")
         ]
     words = {"format": "ckshard-cloud", "version": 1, "batch_size": BATCH_SIZE}
     words |= {"threads": windows.num_workers, "num_samples": windows.num_samples}
-    return words | {"repeats": repeats, "records": records, "skipped": skipped, "stalls": stalls}
+    found = {"records": at_once[0] + delayed[0], "skipped": delayed[1]}
+    return words | {"repeats": repeats, **found, "stalls": stalls}
 
 
 def cloud_blocks(record: Record) -> dict[str, str]:
     """Write the Markdown of a record: the blocks ``cloud-epochs`` and ``cloud-stall``."""
     rows = []
     for entry in sorted(record["records"], key=lambda e: (e["latency_ms"], -e["first"]["median"])):
-        figures = (
-            f"{entry[epoch]['median']:,.0f} | {low_to_high(entry[epoch])} | {requests:,}"
-            for epoch, requests in zip(("first", "second"), entry["requests"], strict=True)
-        )
+        first, second = (median_and_range(entry[epoch]) for epoch in ("first", "second"))
+        before, after = entry["requests"]
         name = entry["name"] + (", on disk" if entry["is_kept"] else "")
-        name = f"**{name}**" if entry["is_ours"] else name
-        rows.append(f"{name} | {entry['codec']} | {entry['latency_ms']} ms | {' | '.join(figures)}")
+        rows.append(
+            f"{f'**{name}**' if entry['is_ours'] else name} | {entry['codec']}"
+            f" | {entry['latency_ms']} ms | {first} | {before:,} | {second} | {after:,}"
+        )
     rows += [f"{e['name']} | left out: {e['reason']} | | | | | | |" for e in record["skipped"]]
     header = "reader | codec | latency | first epoch | range | requests"
     epochs = (
@@ -221,12 +210,11 @@ def cloud_blocks(record: Record) -> dict[str, str]:
     names = ("first_batch_ms", "requests", "mean_in_flight", "store_p50_ms", "store_p99_ms")
     rows = []
     for entry, epoch in product(record["stalls"], ("first", "second")):
-        wait, spreads = entry[epoch]["data_wait_pct"], (entry[epoch][name] for name in names)
+        figures = " | ".join(f"{entry[epoch][name]['median']:,.0f}" for name in names)
         rows.append(
             f"{entry['codec']}{', shard cache' if entry['is_kept'] else ''} | {epoch}"
-            f" | {wait['median']:.2f} | {low_to_high(wait, 2)} | "
-            + " | ".join(f"{figure['median']:,.0f}" for figure in spreads)
-            + f" | {entry['memory_bytes'] / 1e6:.0f}"
+            f" | {median_and_range(entry[epoch]['data_wait_pct'], 2)} | {figures}"
+            f" | {entry['memory_bytes'] / 1e6:.0f}"
         )
     header = "codec | epoch | waits, % | range | first batch, ms | requests | in flight"
     stall = markdown_table(f"{header} | p50 | p99 | MB", rows)
@@ -234,4 +222,5 @@ def cloud_blocks(record: Record) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run_benchmark(__doc__, measure_cloud, cloud_blocks, subjects=12)
+    subjects = (12, "drawn, seven sequences each")
+    run_benchmark(__doc__, measure_cloud, cloud_blocks, subjects=subjects)

@@ -10,23 +10,21 @@ process for each, of LZ4 too.
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import psutil
 
+from bench.harness import Record, cores_of, in_fresh_process, markdown_table, run_benchmark, spreads
 from bench.loaders.windows import BATCH_SIZE, draw_windows
-from bench.markdown import cores_of, markdown_table
-from bench.records import Record, in_fresh_process, run_benchmark
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.loader import Loader, make_loader
 from pipelines.plan.requests import iter_requests
 from pipelines.reading import EngineName, Reading
-from pipelines.throughput.turns import spread
 from shard_builder.machine import num_usable_cores
 
 ENGINES: tuple[EngineName, ...] = ("cpu", "dali")
@@ -57,7 +55,7 @@ def open_loader(dataset: Dataset, engine: EngineName, num_samples: int) -> Loade
 
 
 def restore_once(
-    dataset: Dataset, engine: EngineName, num_samples: int, position: int, epoch: int
+    dataset: Dataset, engine: EngineName, num_samples: int, place: str, epoch: int
 ) -> dict[str, float]:
     """Restore a state in a fresh loader, take the first batch, and restore it again under the
     running iteration; ``epoch`` is another one each time, because an epoch's order may be kept.
@@ -67,22 +65,21 @@ def restore_once(
         first batches), ``first_batch_ms`` from there on to the first batch, ``running_ms`` of
         restoring while a loop is under way, which throws away what was read ahead.
     """
+    position = {"first": 0, "middle": num_samples // 2, "last": num_samples - 1}[place]
+    ranks = {"rank": 0, "world_size": 1, "batch_size": BATCH_SIZE}
     with open_loader(dataset, engine, num_samples) as loader:
         state = loader.state_dict() | {"epoch": epoch, "position": position}
         times = [time.perf_counter()]
         loader.load_state_dict(state)
         batches = iter(loader)
-        ranks = {"rank": 0, "world_size": 1, "batch_size": BATCH_SIZE}
         next(iter_requests(loader.plan, epoch=epoch, position=position, **ranks))
         times.append(time.perf_counter())
-        first = next(batches).positions[0]
+        next(batches)
         times.append(time.perf_counter())
-        if first != position:
-            raise RuntimeError(f"the first batch begins at {first}, expected {position}")
         loader.load_state_dict(state)
         times.append(time.perf_counter())
-    laps = (1000 * lap for lap in np.diff(times).tolist())
-    return dict(zip(("restore_ms", "first_batch_ms", "running_ms"), laps, strict=True))
+    laps = 1000 * np.diff(times)
+    return dict(zip(("restore_ms", "first_batch_ms", "running_ms"), laps.tolist(), strict=True))
 
 
 def measure_restore(folder: Path, *, repeats: int, sizes: Sequence[int] = SIZES) -> list[Record]:
@@ -92,17 +89,15 @@ def measure_restore(folder: Path, *, repeats: int, sizes: Sequence[int] = SIZES)
     cases = [(*case, size, place) for case, size, place in product(CASES, sizes, POSITIONS)]
     runs: list[list[dict[str, float]]] = [[] for _ in cases]
     with open_dataset(folder / "jpg") as jpg, open_dataset(folder / "raw") as raw:
-        for repeat, (number, case) in product(range(repeats), enumerate(cases)):
+        for turn, (number, case) in enumerate(list(enumerate(cases)) * repeats):
             engine, codec, size, place = case
-            position = {"first": 0, "middle": size // 2, "last": size - 1}[place]
-            dataset, epoch = {"jpg": jpg, "raw": raw}[codec], 1 + repeat * len(cases) + number
-            runs[number].append(restore_once(dataset, engine, size, position, epoch))
+            dataset = {"jpg": jpg, "raw": raw}[codec]
+            runs[number].append(restore_once(dataset, engine, size, place, epoch=1 + turn))
     names = ("engine", "codec", "num_samples", "position")
-    records: list[Record] = []
-    for case, done in zip(cases, runs, strict=True):
-        times = {name: spread([run[name] for run in done]) for name in done[0]}
-        records.append(dict(zip(names, case, strict=True)) | times)
-    return records
+    return [
+        dict(zip(names, case, strict=True)) | spreads(done)
+        for case, done in zip(cases, runs, strict=True)
+    ]
 
 
 def watch_memory(folder: Path, engine: EngineName, epochs: int, epoch_samples: int) -> list[int]:
@@ -128,22 +123,11 @@ def measure_memory(
     """Watch each engine and codec in a fresh process."""
     records: list[Record] = []
     for engine, codec in cases:
-        watched = (folder / codec, engine, epochs, epoch_samples)
-        rss_bytes = in_fresh_process(watch_memory, *watched)
+        rss = in_fresh_process(watch_memory, folder / codec, engine, epochs, epoch_samples)
+        growth_pct = round(100 * (median(rss[LAST]) / median(rss[SETTLED]) - 1), 2)
         record = {"engine": engine, "codec": codec, "num_samples": epoch_samples}
-        records.append(record | {"rss_bytes": rss_bytes, "growth_pct": growth_pct(rss_bytes)})
+        records.append(record | {"rss_bytes": rss, "growth_pct": growth_pct})
     return records
-
-
-def growth_pct(rss_bytes: Sequence[int]) -> float:
-    """Return by how much the median of the last five epochs is above that of epochs 5 to 9, in
-    percent.
-
-    >>> growth_pct([10, 50, 90, 100, 100, 100, 100, 100, 100, 100, 101, 101, 101, 101, 101])
-    1.0
-    """
-    settled, last = statistics.median(rss_bytes[SETTLED]), statistics.median(rss_bytes[LAST])
-    return round(100 * (last / settled - 1), 2)
 
 
 def endurance_blocks(record: Record) -> dict[str, str]:
@@ -151,26 +135,26 @@ def endurance_blocks(record: Record) -> dict[str, str]:
     rows = []
     for number in range(0, len(record["restore"]), len(POSITIONS)):
         group = record["restore"][number : number + len(POSITIONS)]
-        medians = (f"{entry['restore_ms']['median']:.2f}" for entry in group)
+        medians = " | ".join(f"{entry['restore_ms']['median']:.2f}" for entry in group)
         slowest = max(entry["restore_ms"]["max"] for entry in group)
         later = (max(e[name]["median"] for e in group) for name in ("first_batch_ms", "running_ms"))
         rows.append(
             f"{group[0]['engine']} | {group[0]['codec']} | {group[0]['num_samples']:,}"
-            f" | {' | '.join(medians)} | {slowest:.2f} | {next(later):.1f} | {next(later):.1f}"
+            f" | {medians} | {slowest:.2f} | {next(later):.1f} | {next(later):.1f}"
         )
-    header = (
-        "engine | codec | samples | first, ms | middle | last | slowest | first batch | running"
-    )
+    header = "engine | codec | samples | first, ms | middle | last | slowest"
     restore = (
         f"`{record['command']}`,\n{cores_of(record)}, flow, batches of {record['batch_size']},"
-        f" medians of {record['repeats']} fresh loaders:\n\n{markdown_table(header, rows)}"
+        f" medians of {record['repeats']} fresh loaders:\n\n"
+        f"{markdown_table(f'{header} | first batch | running', rows)}"
     )
     rows = []
     for entry in record["memory"]:
         parts = (entry["rss_bytes"][part] for part in (slice(1), SETTLED, LAST))
-        values = (f"{statistics.median(part) / 1e6:.1f}" for part in parts)
-        growth = f"{entry['growth_pct']:+.2f} %"
-        rows.append(f"{entry['engine']} | {entry['codec']} | {' | '.join(values)} | {growth}")
+        values = " | ".join(f"{median(part) / 1e6:.1f}" for part in parts)
+        rows.append(
+            f"{entry['engine']} | {entry['codec']} | {values} | {entry['growth_pct']:+.2f} %"
+        )
     header = "engine | codec | epoch 1 | epochs 5 to 9 | last 5 epochs | growth"
     memory = (
         f"Resident memory of a fresh process over {len(entry['rss_bytes'])} epochs of"
@@ -195,4 +179,5 @@ def measure_endurance(folder: Path, options: argparse.Namespace) -> Record:
 
 
 if __name__ == "__main__":
-    run_benchmark(__doc__, measure_endurance, endurance_blocks, subjects=6)
+    subjects = (6, "drawn, seven sequences each")
+    run_benchmark(__doc__, measure_endurance, endurance_blocks, subjects=subjects)

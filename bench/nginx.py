@@ -56,11 +56,13 @@ def serve_files(folder: Path, home: Path) -> Iterator[Server]:
         port = str(free.getsockname()[1])
     config = CONFIG.replace("HOME", str(home)).replace("FILES", str(folder)).replace("PORT", port)
     (home / "conf").write_text(config, encoding="utf-8")
-    paths = f"{os.environ.get('PATH', '')}:/usr/sbin"
-    words = ["env", f"PATH={paths}", "nginx", "-c", str(home / "conf")]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+    words = ["env", f"PATH={os.environ['PATH']}:/usr/sbin", "nginx", "-c", str(home / "conf")]
+    with (
+        subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process,
+        socket.socket() as s,
+    ):
         try:
-            while not is_open(int(port)):
+            while s.connect_ex(("127.0.0.1", int(port))):
                 if process.poll() is not None:
                     said = process.communicate()[1].strip()
                     raise SystemExit(f"{said}\n  Install it: apt-get install nginx-light")
@@ -68,9 +70,3 @@ def serve_files(folder: Path, home: Path) -> Iterator[Server]:
             yield Server(f"http://127.0.0.1:{port}", home / "log")
         finally:
             process.terminate()
-
-
-def is_open(port: int) -> bool:
-    """Tell whether something listens on loopback."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

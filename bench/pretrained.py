@@ -8,13 +8,13 @@ way, in the order of timm's net ``efficientnet_lite0``.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import sys
 from pathlib import Path
 
 import torch
 
+from bench.harness import make_parser
 from models.tensor_file import load_tensors
 from models.weights import State
 from shard_builder.errors import InputError
@@ -46,9 +46,7 @@ def package_weights() -> State:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("out", type=Path, help=f"folder for {NAME}")
     out = parser.parse_args().out
     try:

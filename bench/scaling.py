@@ -11,23 +11,32 @@ from __future__ import annotations
 
 import hashlib
 import os
-import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from bench.markdown import low_to_high, markdown_table
-from bench.records import Record, in_fresh_process, run_benchmark, run_ckshard
+from bench.harness import (
+    Record,
+    in_fresh_process,
+    low_to_high,
+    markdown_table,
+    memory_bytes,
+    run_benchmark,
+    run_ckshard,
+    spreads,
+)
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.members import StreamMembers
 from pipelines.plan.plan import Plan
 from pipelines.plan.sampling import Sampling, make_plan
 from pipelines.streams import FLOW
-from pipelines.throughput.turns import spread
 from shard_builder.files import digest_file
 from shard_builder.format.index import INDEX_NAME, read_index
 from shard_builder.format.manifest import MANIFEST_NAME, Shard, read_manifest
@@ -54,8 +63,7 @@ def measure_scaling(
         write_large_index(dataset, origin, num_rows=num_rows, num_shards=num_shards)
         runs = [in_fresh_process(probe, dataset) for _ in range(repeats)]
         counts = {"num_sequences": num_rows, "shards_per_stream": num_shards}
-        records.append(counts | {name: spread([run[name] for run in runs]) for name in runs[0]})
-        print(records[-1], flush=True)
+        records.append(counts | spreads(runs))
     return {"format": "ckshard-scaling", "version": 2, "repeats": repeats, "points": records}
 
 
@@ -84,59 +92,43 @@ def probe(path: Path) -> dict[str, float]:
         ``open_s``, ``plan_s`` of a whole epoch's table, ``anonymous_bytes`` that both add, keep and
         share with no other process, ``batch_plan_us`` of a batch of 32, ``split_s``.
     """
+    own_bytes = partial(memory_bytes, "Anonymous", file="smaps_rollup")
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    before, begin = anonymous_bytes(), time.perf_counter()
-    dataset, plan, _members = open_and_plan(path)
-    open_s, begin = time.perf_counter() - begin, time.perf_counter()
-    table = plan.table(np.arange(len(dataset), dtype=np.int64), epoch=0)
-    plan_s, after = time.perf_counter() - begin, anonymous_bytes()
-    assert len(table.rows) == len(plan)
-    measured = {"open_s": open_s, "plan_s": plan_s, "anonymous_bytes": float(after - before)}
-    return measured | {"batch_plan_us": batch_plan_us(plan), "split_s": split_s(dataset)}
+    before = own_bytes()
+    open_s, (dataset, plan, _members) = timed(lambda: open_and_plan(path))
+    plan_s, _table = timed(lambda: plan.table(np.arange(len(plan), dtype=np.int64), epoch=0))
+    added, batches_s = own_bytes() - before, []
+    for first in np.linspace(0, len(plan) - BATCH_SIZE, NUM_BATCHES, dtype=np.int64):
+        rows = np.arange(first, first + BATCH_SIZE)
+        batches_s.append(timed(partial(plan.table, rows, epoch=0))[0])
+    split_s, _rows = timed(lambda: split_rows(dataset))
+    measured = {"open_s": open_s, "plan_s": plan_s, "anonymous_bytes": float(added)}
+    return measured | {"batch_plan_us": 1e6 * median(batches_s), "split_s": split_s}
 
 
-def batch_plan_us(plan: Plan) -> float:
-    """Return the median microseconds of planning a batch somewhere in an epoch."""
-    size, seconds = min(BATCH_SIZE, len(plan)), []
-    for number in range(NUM_BATCHES):
-        first = number * (len(plan) - size) // NUM_BATCHES
-        begin = time.perf_counter()
-        plan.table(np.arange(first, first + size, dtype=np.int64), epoch=0)
-        seconds.append(time.perf_counter() - begin)
-    return 1e6 * statistics.median(seconds)
-
-
-def split_s(dataset: Dataset) -> float:
-    """Return the seconds of a subject split and its way back to rows, as ``cktrain`` makes it."""
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Call a function; return the seconds that it takes, and what it returns."""
     begin = time.perf_counter()
+    result = function()
+    return time.perf_counter() - begin, result
+
+
+def split_rows(dataset: Dataset) -> list[Any]:
+    """Split by subjects and find the rows of both sides, as ``cktrain`` does."""
     folds = min(NUM_FOLDS, len(set(dataset.subjects)))
     split = split_subject_kfold(dataset.keys, dataset.subjects, num_folds=folds, fold=0)
-    rows = [dataset.rows_of(keys) for keys in (split.train, split.val)]
-    seconds = time.perf_counter() - begin
-    assert sum(map(len, rows)) == len(dataset)
-    return seconds
-
-
-def anonymous_bytes() -> int:
-    """Return the memory of this process that is its own; mapped pages of the index are shared."""
-    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Anonymous"))
+    return [dataset.rows_of(keys) for keys in (split.train, split.val)]
 
 
 def write_large_index(
     folder: Path, origin: Path, *, num_rows: int, num_shards: int | None = None
 ) -> None:
-    """Write index and manifest of ``num_rows`` sequences, and no shards.
+    """Write index and manifest of ``num_rows`` sequences into a new folder, and no shards.
 
-    The rows are those of ``origin`` again and again, with fresh keys of eight characters; the
-    manifest lists shards that are not there, each with a checksum of its own.
-
-    Args:
-        folder: The new dataset.
-        origin: A dataset.
-        num_rows: Sequences.
-        num_shards: Shards of a stream, of equally many rows. None: each time that the rows come
-            again, they lie in another copy of the origin's shards.
+    The rows are those of the dataset ``origin`` again and again, with fresh keys of eight
+    characters; the manifest lists shards that are not there, each with a checksum of its own:
+    ``num_shards`` of a stream, of equally many rows, or without a number as many copies of the
+    origin's as its rows come again.
     """
     manifest = read_manifest(origin)
     batch = read_index(origin / INDEX_NAME, streams=manifest.streams, version=manifest.version)

@@ -17,9 +17,8 @@ from bench.building import build_blocks
 from bench.cloud import cloud_blocks
 from bench.endurance import endurance_blocks
 from bench.gpu.report import gpu_blocks, training_table
+from bench.harness import Record, cores_of, markdown_table, median_and_range
 from bench.loaders.report import ORIGINAL, best_peers, loader_blocks, plot_loaders
-from bench.markdown import low_to_high, markdown_table
-from bench.records import Record
 from bench.scaling import scaling_blocks
 
 ROOT = Path(__file__).parent.parent
@@ -53,9 +52,6 @@ def all_blocks() -> dict[str, str]:
     """Render every block from the committed records."""
     loaders = read_record("loaders-cpu")
     gpu = gpu_blocks(read_record("gpu")) if (RESULTS / "gpu.json").is_file() else {"gpu": NO_GPU}
-    cloud = dict.fromkeys(("cloud-epochs", "cloud-stall"), "Not measured yet.")
-    if (RESULTS / "cloud.json").is_file():
-        cloud = cloud_blocks(read_record("cloud"))
     return {
         **_demo_blocks(),
         "cross-validation": _cross_validation_table(read_record("cv-demo")),
@@ -66,7 +62,7 @@ def all_blocks() -> dict[str, str]:
         **build_blocks(read_record("build-cpu")),
         **endurance_blocks(read_record("endurance-cpu")),
         **scaling_blocks(read_record("scaling")),
-        **cloud,
+        **cloud_blocks(read_record("cloud")),
         **gpu,
     }
 
@@ -86,23 +82,24 @@ def fill(text: str, blocks: dict[str, str]) -> str:
     return BLOCK.sub(replace, text)
 
 
+def _of_an(record: Record) -> str:
+    return cores_of(record).replace(" of ", " of an ")
+
+
 def _demo_blocks() -> dict[str, str]:
-    summaries = [read_record(f"demo-seed-{seed}") for seed in range(3)]
-    rows = []
-    for seed, summary in enumerate(summaries):
-        values = (f"{100 * summary[f'{name}_accuracy']:.1f} %" for name in ("flow", "rgb", "fused"))
-        rows.append(f"{seed} | {' | '.join(values)}")
-    fastest = min(summaries, key=lambda summary: summary["seconds"])  # others ran beside it
-    minutes, machine = int(fastest["seconds"] / 60) + 1, fastest["machine"]
+    records = [read_record(f"demo-seed-{seed}") for seed in range(3)]
+    rows = [
+        "{seed} | {flow_accuracy:.1%} | {rgb_accuracy:.1%} | {fused_accuracy:.1%}".format(**record)
+        for record in records
+    ]
+    fastest = min(records, key=lambda record: record["seconds"])  # others ran beside it
     sentence = (
-        f"It takes under {minutes} minutes on {machine['usable_cores']} cores of an"
-        f" {machine['processor']}, twice that on a slow pair, after the installation."
-        " Run again, it reuses what is finished and says so."
+        f"It takes under {int(fastest['seconds'] / 60) + 1} minutes on {_of_an(fastest)}, twice"
+        " that on a slow pair, after the installation. Run again, it reuses what is finished and"
+        " says so."
     )
-    return {
-        "demo": markdown_table("seed | flow | rgb | fused", rows),
-        "demo-minutes": textwrap.fill(sentence, 100),
-    }
+    table = markdown_table("seed | flow | rgb | fused", (row.replace("%", " %") for row in rows))
+    return {"demo": table, "demo-minutes": textwrap.fill(sentence, 100)}
 
 
 def _cross_validation_table(record: Record) -> str:
@@ -128,8 +125,7 @@ def _bench_command_table() -> str:
             stream, speed = record["stream"], record["samples_per_s"]
             rows.append(
                 f"{name}.json | {stream} | {record['name']} | {record['codec']}"
-                f" | {speed['median']:,.0f} | {low_to_high(speed)}"
-                f" | {speed['median'] / tree[stream]:.1f}"
+                f" | {median_and_range(speed)} | {speed['median'] / tree[stream]:.1f}"
             )
     header = "record | stream | loader | codec | samples/s | range | x PNG tree"
     return markdown_table(header, rows)
@@ -138,18 +134,18 @@ def _bench_command_table() -> str:
 def _headline_blocks(record: Record) -> dict[str, str]:
     """Say what the loader comparison came to: in a sentence, and in three rows."""
     speeds = {entry["name"]: entry["samples_per_s"] for entry in record["records"]}
-    machine, best = record["machine"], best_peers(record)["raw"]["name"]
+    best = best_peers(record)["raw"]["name"]
     ours, peer, tree = (speeds[name]["median"] for name in ("cpu, raw", best, ORIGINAL))
     sentence = (
-        f"On {machine['usable_cores']} cores of an {machine['processor']} it delivers **{ours:,.0f}"
-        f" ten-channel samples a second**, {ours / tree:.0f} times the tree of PNG files and"
-        f" {ours / peer:.1f} times the fastest peer ({best})."
+        f"On {_of_an(record)} it delivers **{ours:,.0f} ten-channel samples a second**,"
+        f" {ours / tree:.0f} times the tree of PNG files and {ours / peer:.1f} times the fastest"
+        f" peer ({best})."
     )
     titles = {"cpu, raw": "**cpu, raw**", best: f"fastest peer: {best}", ORIGINAL: ORIGINAL}
-    rows = []
-    for name, title in titles.items():
-        speed, ratio = speeds[name], speeds[name]["median"] / tree
-        rows.append(f"{title} | {speed['median']:,.0f} | {low_to_high(speed)} | {ratio:.1f}")
+    rows = [
+        f"{title} | {median_and_range(speeds[name])} | {speeds[name]['median'] / tree:.1f}"
+        for name, title in titles.items()
+    ]
     return {
         "headline": textwrap.fill(sentence, 100),
         "loaders-short": markdown_table("loader | samples/s | range | x PNG tree", rows),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from bench.harness import Record, cores_of, low_to_high, markdown_table
 from bench.loaders.report import loader_blocks
-from bench.markdown import cores_of, low_to_high, markdown_table
-from bench.records import Record
 
 MAX_REASON_CHARS = 200
 
@@ -21,7 +20,7 @@ def gpu_blocks(record: Record) -> dict[str, str]:
     )
     steps = [
         f"{step['name']} | {'ok' if step['ok'] else 'failed'} | {step['seconds']:.0f}"
-        f" | {short_reason(step['end'], num_lines=1 if step['ok'] else 3)}"
+        f" | {last_lines(step['end'], 1 if step['ok'] else 3)}"
         for step in record["steps"]
     ]
     tables = [loader_blocks(loaders)["loaders"] for loaders in record["loaders"]]
@@ -34,45 +33,42 @@ def gpu_blocks(record: Record) -> dict[str, str]:
 def training_table(record: Record) -> str:
     """Show the stall test: samples per second, and each case's ratio to two others."""
     medians = {r["case"]["name"]: r["median_samples_per_s"] for r in record["results"]}
-    alone, plain, rows = medians["synthetic"], medians.get("synthetic, fp32 NCHW"), []
+    plain, rows = medians.get("synthetic, fp32 NCHW"), []
     for result in record["results"]:
         case, speeds = result["case"], result["samples_per_s"]
         median, layout = medians[case["name"]], "channels_last" if case["channels_last"] else "NCHW"
         rows.append(
             f"{case['name']} | {case['precision']} | {layout} | {median:,.2f}"
             f" | {min(speeds):,.2f} - {max(speeds):,.2f} | {result['median_data_wait_pct']:.2f} %"
-            f" | {median / alone:.3f} | {f'{median / plain:.2f}' if plain else ''}"
+            f" | {median / medians['synthetic']:.3f} | {f'{median / plain:.2f}' if plain else ''}"
         )
-    batch = record["batch_size"]
-    if record["version"] > 1:
-        batch = f"{batch} x {record['iter_size']}"
-    header = (
-        "batches | precision | layout | samples/s | range | data wait | x synthetic | x fp32 NCHW"
-    )
+    batch = f"{record['batch_size']}"
+    batch += f" x {record['iter_size']}" if record["version"] > 1 else ""
+    header = "batches | precision | layout | samples/s | range | data wait"
     return (
         f"{record['arch']}, {record['stream']} stream, batch {batch},"
         f" {record['codec']}; {record['device_name']}, {record['num_cores']} cores, medians of"
-        f" {len(speeds)} interleaved repeats:\n\n{markdown_table(header, rows)}"
+        f" {len(speeds)} interleaved repeats:\n\n"
+        f"{markdown_table(f'{header} | x synthetic | x fp32 NCHW', rows)}"
     )
 
 
 def waits_table(records: list[Record]) -> str:
     """Show what a simulated device waits: in one long epoch, and at the borders of short ones."""
-    first = records[0]
-    short = f"epochs of {first['epoch_samples']}"
-    rows = []
+    first, rows = records[0], []
     for record in records:
         names = ("long_wait_pct", "short_wait_pct", "border_points", "first_batch_ms")
         cells = [f"{record[n]['median']:.2f} ({low_to_high(record[n], 2)})" for n in names]
         rows.append(" | ".join([record["name"], record["codec"], *cells]))
-    header = f"loader | codec | % of a long epoch | % of {short} | points more | first batch, ms"
+    header = f"loader | codec | % of a long epoch | % of epochs of {first['epoch_samples']}"
     return (
         f"Waits of a simulated device that takes {first['consumer_ms']:g} ms a batch of"
-        f" {first['batch_size']} {first['dtype']}:\n\n{markdown_table(header, rows)}"
+        f" {first['batch_size']} {first['dtype']}:\n\n"
+        f"{markdown_table(f'{header} | points more | first batch, ms', rows)}"
     )
 
 
-def short_reason(text: str, *, num_lines: int = 3) -> str:
+def last_lines(text: str, num_lines: int) -> str:
     """Return the last lines of an output in one table cell."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     cell = "; ".join(lines[-num_lines:]).replace("|", "/")

@@ -12,47 +12,136 @@ import argparse
 import importlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import cv2
 import torch
 
 from bench.gpu.report import gpu_blocks
-from bench.gpu.steps import CPU_SCALE, GPU_SCALE, Scale, Step, make_steps
-from bench.records import Record, provenance
-from shard_builder.files import write_atomically
+from bench.harness import Record, provenance
+from pipelines.throughput.cases import MIN_REPEATS
+from shard_builder.files import write_atomically, write_json
 
+ROOT = Path(__file__).parent.parent.parent
+PROGRAM = "import sys; sys.argv[0] = '{0}'; from {1}.cli import main; main()"
+PROGRAMS = {
+    "python": [],
+    "ckshard": ["-c", PROGRAM.format("ckshard", "shard_builder"), "--debug"],
+    "cktrain": ["-c", PROGRAM.format("cktrain", "train"), "--debug"],
+}
+"""What Python runs them with, installed or not."""
+PEER_SHM_BYTES = 2 << 30
+"""What worker processes may fill of shared memory before their batches are taken; a container often
+has 64 MB."""
 MAX_LOG_CHARS = 3000
 
 
-def run_step(step: Step, logs: Path, *, left_s: float) -> Record:
+class Scale(NamedTuple):
+    """How much is measured; seven sequences a subject fill whole steps of training."""
+
+    subjects: int
+    arch: str
+    batch: int
+    iter_size: int
+    steps: int
+    loader_samples: int
+    limit_s: float
+
+
+GPU_SCALE = Scale(24, "resnet152", 56, iter_size=3, steps=7, loader_samples=1024, limit_s=460)
+CPU_SCALE = Scale(2, "resnet18", 7, iter_size=2, steps=1, loader_samples=128, limit_s=1800)
+
+
+class Step(NamedTuple):
+    """A command of the run, in the folder of its data: its name, most seconds, and words."""
+
+    name: str
+    limit_s: float
+    command: str
+
+    def words(self) -> list[str]:
+        """Return the program and its arguments."""
+        program, *rest = shlex.split(self.command)
+        return [sys.executable, *PROGRAMS[program], *rest]
+
+
+def make_steps(scale: Scale) -> list[Step]:
+    """List the steps, the most telling first: time may run out.
+
+    Training is on synthetic, cached and real batches, fp32 NCHW once a stream; waits are those of a
+    simulated device, in a long epoch and at the border of CK+'s.
+    """
+    draw = f"w.draw_windows(pathlib.Path(), num_subjects={scale.subjects})"
+    draw = f"python -c 'import bench.loaders.windows as w, pathlib; {draw}'"
+    build = "ckshard build tree train-{0} --codec {0} --yes"
+    train = "cktrain bench train-{1} --stream {0} --json train-{0}-{1}.json --{2}"
+    train += f" --arch {scale.arch} --batch-size {scale.batch} --iter-size {scale.iter_size}"
+    train += f" --steps {scale.steps} --warmup 1 --repeats {MIN_REPEATS}"
+    waits = "ckshard bench train-{0} --json waits-{0}.json --seconds 0.5 --streams flow"
+    waits += " --dtype float16 --consumer-ms 5 --epoch-samples 80 --batch-size 10"
+    loaders = (
+        f"python -m bench.loaders --json loaders.json --seconds 0.5 --only {','.join(peers())}"
+    )
+    loaders += f" --folder . --subjects {scale.subjects} --samples {scale.loader_samples}"
+    third_s, half_s = scale.limit_s / 3, scale.limit_s / 2
+    return [
+        Step("data", third_s, draw),
+        Step("data jpg", 60, build.format("jpg")),
+        Step("tests", 150, f"python -m pytest {shlex.join(gpu_tests())}"),
+        Step("train flow jpg", third_s, train.format("flow", "jpg", "baseline")),
+        Step("waits jpg", 90, waits.format("jpg")),
+        Step("train rgb jpg", third_s, train.format("rgb", "jpg", "baseline")),
+        Step("loaders", half_s, loaders),
+        Step("data raw", 60, build.format("raw")),
+        Step("train flow raw", third_s, train.format("flow", "raw", "no-baseline")),
+        Step("waits raw", 90, waits.format("raw")),
+    ]
+
+
+def peers() -> list[str]:
+    """Return the peers whose worker processes fit into this machine's shared memory."""
+    shared = Path("/dev/shm")
+    has_room = not shared.is_dir() or shutil.disk_usage(shared).free >= PEER_SHM_BYTES
+    return ["dali_reader", *(["png_tree", "mapped_array", "webdataset"] if has_room else [])]
+
+
+def gpu_tests() -> list[str]:
+    """Return what runs the gpu tests; their files only, because others import what may be missing.
+
+    Warnings do not fail them: other versions than the pinned ones have others, and without
+    pytest-timeout pytest warns of its option.
+    """
+    tests = sorted((ROOT / "tests").rglob("test_*.py"))
+    files = [str(path) for path in tests if "mark.gpu" in path.read_text("utf-8")]
+    options = ["-m", "gpu", "-W", "default", "--tb=short", "-p", "no:cacheprovider"]
+    return ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), *options, *files]
+
+
+def run_step(step: Step, data: Path, logs: Path, *, left_s: float) -> Record:
     """Run a step and return ``name``, ``seconds``, ``ok`` and ``end``: what it printed last, and if
     it failed how it ended; its output goes into ``logs``. ``left_s`` is left for all steps.
     """
     if left_s < 1:
         return {"name": step.name, "seconds": 0.0, "ok": False, "end": "not run: time is up"}
     log, limit = logs / f"{step.name.replace(' ', '-')}.txt", min(step.limit_s, left_s)
-    command = ["timeout", "--kill-after=5", f"{limit:.1f}", *step.words]
-    begin = time.perf_counter()
+    command, begin = (
+        ["timeout", "--kill-after=5", f"{limit:.1f}", *step.words()],
+        time.perf_counter(),
+    )
     with log.open("wb") as output:
-        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(command, cwd=data, stdout=output, stderr=output, check=False)
     seconds, code = round(time.perf_counter() - begin, 1), done.returncode
     end = log.read_text("utf-8", errors="replace").strip()[-MAX_LOG_CHARS:]
-    if code in (124, 137):
-        end += f"\nstopped after {limit:.0f} s"
-    elif code:
-        end += f"\nexit status {code}"
+    if code:
+        way = f"stopped after {limit:.0f} s" if code in (124, 137) else f"exit status {code}"
+        end += f"\n{way}"
     return {"name": step.name, "seconds": seconds, "ok": not code, "end": end}
-
-
-def read_all(folder: Path, pattern: str) -> list[Any]:
-    """Read the records that steps have written."""
-    return [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob(pattern))]
 
 
 def driver_version() -> str | None:
@@ -70,6 +159,10 @@ def run_steps(scale: Scale, out: Path, *, on_gpu: bool) -> Record:
         out: Folder of the results; its folder ``data`` is made and removed again.
         on_gpu: Whether the gpu tests must find a GPU.
     """
+
+    def read_all(pattern: str) -> list[Any]:
+        return [json.loads(path.read_text("utf-8")) for path in sorted(data.glob(pattern))]
+
     begin, data, logs = time.perf_counter(), out / "data", out / "logs"
     data.mkdir(parents=True)
     logs.mkdir(exist_ok=True)
@@ -78,14 +171,15 @@ def run_steps(scale: Scale, out: Path, *, on_gpu: bool) -> Record:
     record["command"] = " ".join(["bash bench/gpu.sh", *sys.argv[1:]])
     record["driver"] = driver_version() if on_gpu else None
     record["versions"] |= {"cv2": cv2.__version__, "cuda": torch.version.cuda}
-    for step in make_steps(scale, data):
-        done = run_step(step, logs, left_s=scale.limit_s - (time.perf_counter() - begin))
+    for step in make_steps(scale):
+        left_s = scale.limit_s - (time.perf_counter() - begin)
+        done = run_step(step, data, logs, left_s=left_s)
         record["steps"].append(done)
         record["seconds"] = round(time.perf_counter() - begin, 1)
-        record["loaders"] = read_all(data, "loaders.json")
-        record["training"] = read_all(data, "train-*-*.json")
-        record["waits"] = read_all(data, "waits-*.json")
-        write_atomically(out / "gpu.json", (json.dumps(record, indent=1) + "\n").encode())
+        record["loaders"] = read_all("loaders.json")
+        record["training"] = read_all("train-*-*.json")
+        record["waits"] = read_all("waits-*.json")
+        write_json(out / "gpu.json", record)
         write_atomically(out / "gpu.md", (gpu_blocks(record)["gpu"] + "\n").encode())
         print(f"{step.name}: {done['seconds']:.1f} s, {'ok' if done['ok'] else 'failed'}")
     shutil.rmtree(data)

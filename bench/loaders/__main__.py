@@ -8,8 +8,8 @@ A peer that is not installed or does not run here is left out, with the reason i
 
 from __future__ import annotations
 
+import argparse
 import importlib
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -22,22 +22,18 @@ import torch
 
 # DALI's memory pool: the first pipeline of the process fixes it, and that is a peer's.
 import pipelines.engines.dali_graph  # noqa: F401
-from bench.loaders.report import COPYING_NAME, loader_blocks, plot_loaders
-from bench.loaders.windows import (
-    BATCH_SIZE,
-    STACK_LENGTH,
-    KernelCut,
-    RandomCut,
-    Windows,
-    draw_windows,
-)
-from bench.records import Record, make_parser, provenance, write_record
+from bench.harness import Record, run_benchmark
+from bench.loaders.report import COPYING_NAME, loader_blocks
+from bench.loaders.windows import BATCH_SIZE, STACK_LENGTH, RandomCut, Windows, draw_windows
 from pipelines.dataset import open_dataset
+from pipelines.engines.crop_resize import Cv2Cutter
+from pipelines.engines.cutter import Cutter, make_cutter
 from pipelines.engines.planes import open_planes
 from pipelines.loader import make_loader
 from pipelines.reading import Cache, EngineName, Reading
 from pipelines.streams import FLOW
 from pipelines.throughput.ceilings import copying_alone
+from pipelines.throughput.measure import contender_of
 from pipelines.throughput.turns import Contender, measure_in_turns, spread
 from shard_builder.console import make_console
 from shard_builder.progress import progress_bar
@@ -51,7 +47,7 @@ class Peer(NamedTuple):
     name: str
     module: str
     codec: str
-    new_cut: Callable[[], RandomCut] = RandomCut
+    cutter: Callable[..., Cutter] = Cv2Cutter
 
 
 class Own(NamedTuple):
@@ -79,11 +75,11 @@ PEERS = (
     Peer("SPDL, jpg", "spdl", "jpg"),
     Peer("SPDL, raw", "spdl", "raw"),
     Peer("FFCV, raw", "ffcv", "raw"),
-    Peer("DataLoader, mapped array, our kernel", "mapped_array", "raw", KernelCut),
-    Peer("webdataset, npy, our kernel", "webdataset", "raw", KernelCut),
-    Peer("webdataset, jpg, our kernel", "webdataset", "jpg", KernelCut),
-    Peer("SPDL, raw, our kernel", "spdl", "raw", KernelCut),
-    Peer("SPDL, jpg, our kernel", "spdl", "jpg", KernelCut),
+    Peer("DataLoader, mapped array, our kernel", "mapped_array", "raw", make_cutter),
+    Peer("webdataset, npy, our kernel", "webdataset", "raw", make_cutter),
+    Peer("webdataset, jpg, our kernel", "webdataset", "jpg", make_cutter),
+    Peer("SPDL, raw, our kernel", "spdl", "raw", make_cutter),
+    Peer("SPDL, jpg, our kernel", "spdl", "jpg", make_cutter),
 )
 OURS = (
     Own("cpu, jpg", "cpu", "jpg"),
@@ -102,50 +98,43 @@ OURS = (
 def open_peer(row: Peer, windows: Windows) -> Iterator[Contender]:
     """Open a peer; its batches are (N, 224, 224, 10)."""
     module = importlib.import_module(f"bench.loaders.peers.{row.module}")
-    with module.epochs(replace(windows, new_cut=row.new_cut), row.codec) as start_epoch:
+    engine, windows = row.module.replace("_", "-"), replace(windows, cut=RandomCut(row.cutter))
+    with module.epochs(windows, row.codec) as start_epoch:
+
+        def run_epoch(_epoch: int) -> int:
+            return sum(map(len, start_epoch()))
+
         yield Contender(
-            name=row.name,
-            engine=row.module.replace("_", "-"),
-            codec=row.codec,
-            dtype="uint8",
-            run_epoch=lambda _epoch: sum(map(len, start_epoch())),
+            name=row.name, engine=engine, codec=row.codec, dtype="uint8", run_epoch=run_epoch
         )
 
 
 @contextmanager
-def open_own(row: Own, windows: Windows, device: str) -> Iterator[Contender]:
+def open_own(row: Own, windows: Windows, device: str = "cpu") -> Iterator[Contender]:
     """Deliver windows through ``make_loader``, of the server's ``own-CODEC`` if they are remote."""
     dtype, place = row.dtype if device == "cpu" else torch.float16, str(windows.folder / row.codec)
     if windows.remote:
         place = f"{windows.remote.url}/own-{row.codec}"
-    reading = Reading(
-        engine=row.engine,
-        device=device,
-        dtype=dtype,
-        num_threads=windows.num_workers,
-        cache=row.cache,
-        shard_cache=windows.remote.cache if windows.remote else None,
-    )
     with open_dataset(place) as dataset:
-        rows = np.resize(np.arange(len(dataset), dtype=np.int64), windows.num_samples)
-        with make_loader(
-            dataset, "flow", rows=rows, training=True, batch_size=BATCH_SIZE, reading=reading
-        ) as loader:
-
-            def run_epoch(_epoch: int) -> int:
-                num_samples = sum(len(batch.keys) for batch in loader)
-                if device != "cpu":
-                    torch.cuda.synchronize()
-                return num_samples
-
-            yield Contender(
-                name=row.name if device == "cpu" else f"{row.name} to the GPU",
+        loader = make_loader(
+            dataset,
+            "flow",
+            rows=np.resize(np.arange(len(dataset), dtype=np.int64), windows.num_samples),
+            training=True,
+            batch_size=BATCH_SIZE,
+            reading=Reading(
                 engine=row.engine,
-                codec=row.codec,
-                dtype=str(dtype).removeprefix("torch."),
-                run_epoch=run_epoch,
-                end_turn=loader._stop_reading,
-            )
+                device=device,
+                dtype=dtype,
+                num_threads=windows.num_workers,
+                cache=row.cache,
+                shard_cache=windows.remote.cache if windows.remote else None,
+            ),
+        )
+        with loader:
+            name = row.name if device == "cpu" else f"{row.name} to the GPU"
+            names = {"name": name, "engine": row.engine, "codec": row.codec}
+            yield contender_of(loader, device=device, dtype=dtype, **names)
 
 
 @contextmanager
@@ -157,33 +146,39 @@ def open_ceiling(windows: Windows) -> Iterator[Contender]:
             yield replace(contender, name=COPYING_NAME)
 
 
+def open_row(
+    stack: ExitStack, row: Peer | Own, windows: Windows, skipped: list[Record], device: str = "cpu"
+) -> Contender | None:
+    """Open a row until the stack is closed; or say in ``skipped`` why its peer is left out."""
+    try:
+        if isinstance(row, Own):
+            return stack.enter_context(open_own(row, windows, device))
+        return stack.enter_context(open_peer(row, windows))
+    except ImportError as error:
+        skipped.append({"name": row.name, "reason": str(error)})
+        return None
+
+
 def measure_loaders(
-    windows: Windows,
-    *,
-    repeats: int,
-    seconds: float,
-    only: Sequence[str] = (),
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    windows: Windows, *, repeats: int, seconds: float, only: Sequence[str] = ()
 ) -> Record:
     """Measure in turns what runs here and return the record, with the reason for what does not.
 
     ``seconds`` is the least duration of a turn, ``only`` the modules of the peers to take, all if
-    empty; ``on_progress`` is called with the measurements done and in all.
+    empty.
     """
-    contenders: list[Contender] = []
-    skipped: list[dict[str, str]] = []
     devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    peers = [peer for peer in PEERS if not only or peer.module in only]
+    skipped: list[Record] = []
     with ExitStack() as stack:
-        for peer in PEERS:
-            if not only or peer.module in only:
-                try:
-                    contenders.append(stack.enter_context(open_peer(peer, windows)))
-                except ImportError as error:
-                    skipped.append({"name": peer.name, "reason": str(error)})
-        num_peers = len(contenders)
-        for device, own in product(devices, OURS):
-            contenders.append(stack.enter_context(open_own(own, windows, device)))
-        contenders.append(stack.enter_context(open_ceiling(windows)))
+        opened = [(False, open_row(stack, peer, windows, skipped)) for peer in peers]
+        opened += [
+            (True, open_row(stack, own, windows, skipped, device))
+            for device, own in product(devices, OURS)
+        ]
+        opened.append((False, stack.enter_context(open_ceiling(windows))))
+        on_progress = stack.enter_context(progress_bar("measurements", console=make_console()))
+        contenders = [contender for _, contender in opened if contender]
         rates = measure_in_turns(
             contenders, repeats=repeats, seconds=seconds, on_progress=on_progress
         )
@@ -191,7 +186,7 @@ def measure_loaders(
         {
             "name": contender.name,
             "engine": contender.engine,
-            "is_ours": number >= num_peers and contender.name != COPYING_NAME,
+            "is_ours": is_ours,
             "stream": "flow",
             "codec": contender.codec,
             "dtype": contender.dtype,
@@ -199,37 +194,27 @@ def measure_loaders(
             "threads": windows.num_workers,
             "samples_per_s": spread(rates[contender.name]),
         }
-        for number, contender in enumerate(contenders)
+        for is_ours, contender in opened
+        if contender
     ]
-    return {**provenance(), "records": records, "skipped": skipped}
+    return {"records": records, "skipped": skipped}
 
 
-def main() -> None:
-    parser = make_parser(__doc__, subjects=12)
-    parser.add_argument("--folder", type=Path, help="keeps the generated data; else temporary")
-    parser.add_argument("--samples", type=int, default=1024, help="of an epoch")
-    parser.add_argument("--seconds", type=float, default=2.0, help="least time of a turn")
-    parser.add_argument("--only", default="", help="peers: png_tree,spdl,...; 'none' for no peer")
-    parser.add_argument("--plot", type=Path, help="where the figure goes")
-    options = parser.parse_args()
-    console = make_console()
-    with tempfile.TemporaryDirectory(prefix="ckshard-bench-") as temporary:
-        folder = options.folder or Path(temporary)
-        draw_windows(folder, num_subjects=options.subjects)
-        with progress_bar("measurements", console=console) as report:
-            record = measure_loaders(
-                Windows(folder=folder, num_samples=options.samples),
-                repeats=options.repeats,
-                seconds=options.seconds,
-                only=[name for name in options.only.split(",") if name],
-                on_progress=report,
-            )
-    write_record(record, options.json)
-    if options.plot:
-        plot_loaders(record, options.plot)
-    for block in loader_blocks(record).values():
-        console.print(block, markup=False, soft_wrap=True, end="\n\n")
+def measure(folder: Path, options: argparse.Namespace) -> Record:
+    """Draw the data and measure."""
+    draw_windows(folder, num_subjects=options.subjects)
+    windows, only = Windows(folder=folder, num_samples=options.samples), options.only.split(",")
+    only = [name for name in only if name]
+    return measure_loaders(windows, repeats=options.repeats, seconds=options.seconds, only=only)
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(
+        __doc__,
+        measure,
+        loader_blocks,
+        subjects=(12, "drawn, seven sequences each"),
+        samples=(1024, "of an epoch"),
+        seconds=(2.0, "least time of a turn"),
+        only=("", "peers: png_tree,spdl,...; 'none' for no peer"),
+    )

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.markdown import cores_of, low_to_high, markdown_table, ratio_in_turns
-from bench.records import Record
+from bench.harness import Record, cores_of, markdown_table, median_and_range, ratio_in_turns
 
 ORIGINAL = "DataLoader, PNG tree (the original)"
 OUR_COLOUR, PEER_COLOUR, ORIGINAL_COLOUR = "#3b7dd8", "#9aa5b1", "#b45f4d"
@@ -28,47 +27,46 @@ TARGETS = (
 
 
 def loader_blocks(record: Record) -> dict[str, str]:
-    """Return the blocks ``loaders`` (every contender) and ``loader-targets`` (ratios aimed at)."""
+    """Return the blocks ``loaders`` and ``loader-kernel`` (every contender, those with our kernel
+    apart) and ``loader-targets`` (ratios aimed at).
+    """
     first = record["records"][0]
     caption = (
         f"{cores_of(record)}, {first['threads']} threads or worker processes, batches of"
         f" {first['batch_size']},\nmedians of {len(first['samples_per_s']['runs'])} turns:"
     )
-    with_kernel = [e for e in record["records"] if e["name"].endswith(OUR_KERNEL)]
-    others = [e for e in record["records"] if e not in with_kernel]
     return {
-        "loaders": f"{caption}\n\n{_table(record, others)}",
-        "loader-kernel": _table(record, with_kernel) if with_kernel else "Not measured yet.",
+        "loaders": f"{caption}\n\n{_table(record, with_kernel=False)}",
+        "loader-kernel": _table(record, with_kernel=True),
         "loader-targets": _targets(record),
     }
 
 
 def best_peers(record: Record) -> dict[str, Record]:
-    """Return the fastest peer of each codec."""
-    peers = [entry for entry in record["records"] if _is_peer(entry)]
+    """Return the fastest peer of each codec, of peers as their users have them: cut with cv2."""
+    peers = [
+        entry
+        for entry in record["records"]
+        if not entry["is_ours"] and not entry["name"].endswith((COPYING_NAME, OUR_KERNEL))
+    ]
     ranked = sorted(peers, key=lambda entry: entry["samples_per_s"]["median"])
     return {entry["codec"]: entry for entry in ranked}
 
 
-def _is_peer(entry: Record) -> bool:
-    """Tell whether a row is a peer as its users have it: cut with cv2."""
-    is_other = entry["name"] == COPYING_NAME or entry["name"].endswith(OUR_KERNEL)
-    return not entry["is_ours"] and not is_other
-
-
-def _table(record: Record, entries: list[Record]) -> str:
-    medians = {e["name"]: e["samples_per_s"]["median"] for e in record["records"]}
-    original, best, rows = medians.get(ORIGINAL), best_peers(record), []
-    for entry in sorted(entries, key=lambda entry: -medians[entry["name"]]):
-        name, codec, median = entry["name"], entry["codec"], medians[entry["name"]]
-        of_peer = f"{median / medians[best[codec]['name']]:.2f}" if codec in best else "-"
-        of_original = f"{median / original:.1f}" if original else "-"
-        rows.append(
-            f"{f'**{name}**' if entry['is_ours'] else name} | {codec} | {median:,.0f}"
-            f" | {low_to_high(entry['samples_per_s'])} | {of_peer} | {of_original}"
-        )
-    is_main = any(entry["is_ours"] for entry in entries)
-    skipped = [e for e in record["skipped"] if is_main != e["name"].endswith(OUR_KERNEL)]
+def _table(record: Record, *, with_kernel: bool) -> str:
+    speeds = {entry["name"]: entry["samples_per_s"] for entry in record["records"]}
+    original, best, rows = speeds.get(ORIGINAL), best_peers(record), []
+    for entry in sorted(record["records"], key=lambda e: -e["samples_per_s"]["median"]):
+        name, codec, speed = entry["name"], entry["codec"], entry["samples_per_s"]
+        if name.endswith(OUR_KERNEL) == with_kernel:
+            peer = best[codec]["samples_per_s"] if codec in best else None
+            of_peer = f"{speed['median'] / peer['median']:.2f}" if peer else "-"
+            of_original = f"{speed['median'] / original['median']:.1f}" if original else "-"
+            title = f"**{name}**" if entry["is_ours"] else name
+            rows.append(
+                f"{title} | {codec} | {median_and_range(speed)} | {of_peer} | {of_original}"
+            )
+    skipped = [e for e in record["skipped"] if e["name"].endswith(OUR_KERNEL) == with_kernel]
     rows += [f"{e['name']} | | left out: {e['reason']} | | |" for e in skipped]
     header = "loader | codec | samples/s | range | x best peer of its codec | x the original"
     return markdown_table(header, rows)
@@ -76,17 +74,16 @@ def _table(record: Record, entries: list[Record]) -> str:
 
 def _targets(record: Record) -> str:
     speeds, rows = {e["name"]: e["samples_per_s"] for e in record["records"]}, []
-    best = best_peers(record)
+    best = {codec: entry["samples_per_s"] for codec, entry in best_peers(record).items()}
     if best:
-        speeds[BEST] = max((e["samples_per_s"] for e in best.values()), key=lambda s: s["median"])
+        speeds[BEST] = max(best.values(), key=lambda speed: speed["median"])
     if "jpg" in best:
-        speeds[BEST_JPEG] = best["jpg"]["samples_per_s"]
+        speeds[BEST_JPEG] = best["jpg"]
     for ours, other, target in TARGETS:
         if ours in speeds and other in speeds:
             turns = ratio_in_turns(speeds[ours], speeds[other])
-            ratio, held = turns["ratio"], "reached" if turns["ratio"] >= target else "missed"
-            span = low_to_high(turns, 2)
-            rows.append(f"{ours} / {other} | {ratio:.2f} | {span} | {target:g} | {held}")
+            held = "reached" if turns["median"] >= target else "missed"
+            rows.append(f"{ours} / {other} | {median_and_range(turns, 2)} | {target:g} | {held}")
     header = "ours / other | ratio of medians | range over turns | aimed at | so"
     return markdown_table(header, rows)
 

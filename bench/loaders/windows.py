@@ -7,17 +7,18 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
-from bench.records import run_ckshard
+from bench.harness import run_ckshard
 from pipelines.dataset import open_dataset
-from pipelines.engines.crop_resize import SampleCutter
-from pipelines.engines.cutter import Cutter, make_cutter
+from pipelines.engines.crop_resize import Cv2Cutter
+from pipelines.engines.cutter import Cutter
 from pipelines.engines.planes import open_planes
 from pipelines.plan.crops import multi_scale_crops
 from pipelines.streams import FLOW, UInt8
@@ -39,12 +40,19 @@ CROPS = multi_scale_crops(height=HEIGHT, width=WIDTH, ratios=FLOW.crop_ratios).t
 
 
 class RandomCut:
-    """One random crop and flip of a window with cv2; its scratch memory serves one thread. Pickled
-    to worker processes.
+    """Random crops and flips of windows, for any thread; pickled to worker processes.
+
+    Args:
+        make: Makes what cuts: cv2's cutter, or this project's kernel, which says what a peer's
+            storage is worth without cv2. It is made where it works: no process can send a kernel.
     """
 
-    def __init__(self) -> None:
-        self._cutter = SampleCutter(NUM_PLANES)
+    def __init__(self, make: Callable[..., Cutter] = Cv2Cutter) -> None:
+        self._make = make
+
+    @cached_property
+    def _cutter(self) -> Cutter:
+        return self._make(FLOW, SHAPE, torch.uint8)
 
     def __call__(self, stored: Any) -> torch.Tensor:
         """Decode and cut to (224, 224, 10) ``uint8``: so batching copies and does not transpose."""
@@ -55,31 +63,13 @@ class RandomCut:
     def cut_into(self, stored: Any, levels: UInt8) -> None:
         """Decode, and write the cut into (224, 224, 10)."""
         box, is_mirrored = tuple(random.choice(CROPS)), random.random() < 0.5
-        self._cutter.cut(list(decode(stored)), box, is_mirrored, levels)
+        self._cutter.cut(decode(stored), box, is_mirrored, levels)
 
 
-class KernelCut(RandomCut):
-    """The same with this project's kernel: what a peer's storage is worth without cv2."""
+class Remote(NamedTuple):
+    """How peers reach what they have written: by http and by S3 at the environment's endpoint.
 
-    def __init__(self) -> None:
-        self._kernel: Cutter | None = None
-
-    def cut_into(self, stored: Any, levels: UInt8) -> None:
-        """Decode, and write the cut into (224, 224, 10)."""
-        if self._kernel is None:  # compiled where it works: it cannot be sent to a worker
-            self._kernel = make_cutter(FLOW, SHAPE, torch.uint8)
-        box, is_mirrored = tuple(random.choice(CROPS)), random.random() < 0.5
-        self._kernel.cut(decode(stored), box, is_mirrored, levels)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remote:
-    """How peers reach what they have written into the windows' folder.
-
-    Args:
-        url: That folder's http address.
-        bucket: Its S3 address, at the endpoint of the environment.
-        cache: Folder of this machine for what was downloaded; None keeps nothing.
+    ``cache`` is a folder of this machine for what was downloaded; None keeps nothing.
     """
 
     url: str
@@ -98,14 +88,14 @@ class Windows:
             planes of 640x490, a file each), and what the peers write in their own formats.
         num_samples: Samples of an epoch, a multiple of the batch.
         num_workers: Worker processes of the peers, threads of the engines.
-        new_cut: Makes what cuts, for each worker or thread of a peer.
+        cut: What cuts the peers' samples.
         remote: Given where peers read from a server; their shards are then ``REMOTE_SHARDS``.
     """
 
     folder: Path
     num_samples: int = 1024
     num_workers: int = field(default_factory=num_usable_cores)
-    new_cut: Callable[[], RandomCut] = RandomCut
+    cut: RandomCut = field(default_factory=RandomCut)
     remote: Remote | None = None
 
     def __iter__(self) -> Iterator[UInt8]:
@@ -151,9 +141,7 @@ def draw_windows(folder: Path, *, num_subjects: int) -> None:
 def encode(window: UInt8, codec: str) -> bytes:
     """Encode a window as one gray jpg or png of its planes, one above the other."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if codec == "jpg" else []
-    done, data = cv2.imencode(f".{codec}", window.reshape(-1, WIDTH), quality)
-    assert done
-    return data.tobytes()
+    return cv2.imencode(f".{codec}", window.reshape(-1, WIDTH), quality)[1].tobytes()
 
 
 def decode(stored: Any) -> UInt8:
@@ -162,9 +150,7 @@ def decode(stored: Any) -> UInt8:
     if isinstance(stored, bytes) and stored.startswith(NPY_MAGIC):
         array = array[parse_npy_header(stored)[0] :]
     if array.size != NUM_PLANES * HEIGHT * WIDTH:
-        image = cv2.imdecode(array, cv2.IMREAD_GRAYSCALE)
-        assert image is not None
-        array = image
+        array = np.asarray(cv2.imdecode(array, cv2.IMREAD_GRAYSCALE))
     return array.reshape(SHAPE).astype(np.uint8, copy=False)
 
 
@@ -173,14 +159,9 @@ def worker_loader(
     kind: Callable[..., Any], dataset: Any, windows: Windows, **options: Any
 ) -> Iterator[Callable[[], Any]]:
     """Open any library's DataLoader with processes that stay between epochs, and end them."""
-    loader = kind(
-        dataset,
-        num_workers=windows.num_workers,
-        persistent_workers=True,
-        multiprocessing_context="spawn",
-        worker_init_fn=start_worker,
-        **options,
-    )
+    options |= {"num_workers": windows.num_workers, "persistent_workers": True}
+    options |= {"multiprocessing_context": "spawn", "worker_init_fn": start_worker}
+    loader = kind(dataset, **options)
     try:
         yield lambda: loader
     finally:

@@ -15,6 +15,7 @@ import torch
 from pipelines.dataset import Dataset
 from pipelines.engines.cutter import CUTTER
 from pipelines.engines.planes import open_planes
+from pipelines.loader import Loader
 from pipelines.streams import kind_of
 from pipelines.throughput.cases import BenchOptions, LoaderCase, loader_cases
 from pipelines.throughput.ceilings import EPOCH_SAMPLES, copying_alone, decoding_alone
@@ -96,22 +97,23 @@ def _loader(
     rows = np.arange(len(dataset), dtype=np.int64)
     rows = np.tile(rows, -(-max(EPOCH_SAMPLES, options.batch_size) // len(rows)))
     with case.open(dataset, stream, rows, options) as loader:
+        names = {"name": case.name, "engine": case.engine, "codec": dataset.stream(stream).codec}
+        yield contender_of(loader, device=case.device, dtype=options.dtype, **names)
 
-        def run_epoch(_epoch: int) -> int:
-            # Each loop is the next epoch, read ahead over the border as in training.
-            num_samples = sum(len(batch.keys) for batch in loader)
-            if case.device != "cpu":
-                torch.cuda.synchronize(case.device)
-            return num_samples
 
-        yield Contender(
-            name=case.name,
-            engine=case.engine,
-            codec=dataset.stream(stream).codec,
-            dtype=options.dtype_name,
-            run_epoch=run_epoch,
-            end_turn=loader._stop_reading,
-        )
+def contender_of(loader: Loader, *, device: str, dtype: torch.dtype, **names: str) -> Contender:
+    """Return an open loader as what is measured: each loop is the next epoch, read ahead over the
+    border as in training.
+    """
+
+    def run_epoch(_epoch: int) -> int:
+        num_samples = sum(len(batch.keys) for batch in loader)
+        if device != "cpu":
+            torch.cuda.synchronize(device)
+        return num_samples
+
+    named = str(dtype).removeprefix("torch.")
+    return Contender(**names, dtype=named, run_epoch=run_epoch, end_turn=loader._stop_reading)
 
 
 @contextmanager

@@ -14,10 +14,10 @@ import bench.cloud as cloud
 import bench.nginx
 import models.build
 from bench.cloud import cloud_blocks, copy_dataset, measure_epochs, measure_stall
+from bench.harness import provenance
 from bench.loaders.__main__ import Own
 from bench.loaders.windows import Windows
 from bench.nginx import Server, serve_files
-from bench.records import provenance
 from pipelines.dataset import open_dataset
 from pipelines.engines.planes import open_planes
 from pipelines.streams import FLOW
@@ -76,11 +76,11 @@ def test_what_is_kept_is_not_requested_again(
         assert 0 <= stall["first"]["data_wait_pct"]["median"] <= 100
         assert stall["first"]["mean_in_flight"]["median"] > 0 and stall["memory_bytes"] >= 0
     record = {"batch_size": 32, "threads": 1, "repeats": 1, "num_samples": len(dataset)}
-    record |= {"records": records, "skipped": [{"name": "LitData, raw", "reason": "why"}]}
+    record |= {"records": records, "skipped": [{"name": "LitData", "reason": "why"}]}
     blocks = cloud_blocks(json.loads(json.dumps(provenance() | record | {"stalls": stalls})))
     assert blocks["cloud-epochs"].count("\n| ") == 1 + 2 + 1
     assert "| **ours, on disk** | jpg | 20 ms |" in blocks["cloud-epochs"]
-    assert "| LitData, raw | left out: why |" in blocks["cloud-epochs"]
+    assert "| LitData | left out: why |" in blocks["cloud-epochs"]
     assert blocks["cloud-stall"].count("\n| ") == 2 * 2
 
 

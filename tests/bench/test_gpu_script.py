@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -16,8 +17,16 @@ import torch
 
 import bench.gpu.run
 import pipelines.throughput.wait_command
-from bench.gpu.run import run_step, run_steps
-from bench.gpu.steps import CPU_SCALE, GPU_SCALE, Scale, Step, gpu_tests, make_steps
+from bench.gpu.run import (
+    CPU_SCALE,
+    GPU_SCALE,
+    Scale,
+    Step,
+    gpu_tests,
+    make_steps,
+    run_step,
+    run_steps,
+)
 from bench.tables import read_record
 from pipelines.throughput.consumer import WaitRecord
 from pipelines.throughput.turns import spread
@@ -46,27 +55,29 @@ WAITS = WaitRecord(
 
 
 def step(name: str, program: str, limit_s: float = 60) -> Step:
-    return Step(name, limit_s, [sys.executable, "-c", program])
+    return Step(name, limit_s, shlex.join(["python", "-c", program]))
 
 
 def test_a_step_that_fails_hangs_or_comes_too_late_is_recorded(tmp_path: Path) -> None:
-    good = run_step(step("a step", "print('at', 'work')"), tmp_path, left_s=60)
+    good = run_step(step("a step", "print('at', 'work')"), tmp_path, tmp_path, left_s=60)
     assert good["ok"] and good["end"] == "at work"
     assert (tmp_path / "a-step.txt").read_text() == "at work\n"
-    failed = run_step(step("a step", "raise SystemExit('it broke')"), tmp_path, left_s=60)
+    failed = run_step(step("a step", "raise SystemExit('it broke')"), tmp_path, tmp_path, left_s=60)
     assert not failed["ok"] and failed["end"] == "it broke\nexit status 1"
     begin = time.perf_counter()
     program = "import time; print('on it', flush=True); time.sleep(60)"
-    hanging = run_step(step("a step", program, limit_s=1), tmp_path, left_s=60)
+    hanging = run_step(step("a step", program, limit_s=1), tmp_path, tmp_path, left_s=60)
     assert time.perf_counter() - begin < 10 and hanging["end"] == "on it\nstopped after 1 s"
-    late = run_step(step("a step", "raise SystemExit(1)"), tmp_path, left_s=0.5)
+    late = run_step(step("a step", "raise SystemExit(1)"), tmp_path, tmp_path, left_s=0.5)
     assert late == {"name": "a step", "seconds": 0.0, "ok": False, "end": "not run: time is up"}
 
 
 def test_a_run_writes_its_record_and_tables_after_each_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fake_steps(scale: Scale, data: Path) -> list[Step]:
+    data = tmp_path / "out" / "data"
+
+    def fake_steps(scale: Scale) -> list[Step]:
         records = {
             "loaders.json": read_record("loaders-cpu"),
             "train-flow-jpg.json": read_record("train-resnet152-cpu"),
@@ -93,8 +104,8 @@ def test_a_run_writes_its_record_and_tables_after_each_step(
 
 
 @pytest.mark.parametrize("scale", [GPU_SCALE, CPU_SCALE])
-def test_the_steps_cover_both_streams_in_whole_batches(scale: Scale, tmp_path: Path) -> None:
-    names = [step.name for step in make_steps(scale, tmp_path)]
+def test_the_steps_cover_both_streams_in_whole_batches(scale: Scale) -> None:
+    names = [step.name for step in make_steps(scale)]
     assert {"tests", "loaders", "train flow jpg", "train rgb jpg"} <= set(names)
     assert names.index("data jpg") < names.index("train flow jpg")
     assert names.index("data raw") < names.index("train flow raw")
@@ -102,28 +113,26 @@ def test_the_steps_cover_both_streams_in_whole_batches(scale: Scale, tmp_path: P
     assert GPU_SCALE.limit_s < 8 * 60
 
 
-def test_long_epochs_and_the_border_are_measured_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_epochs_and_the_border_are_measured_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, object] = {}
     monkeypatch.setattr(
         pipelines.throughput.wait_command,
         "run_wait_command",
         lambda path, **words: asked.update(words, path=path),
     )
-    steps = {step.name: step for step in make_steps(GPU_SCALE, tmp_path)}
+    steps = {step.name: step for step in make_steps(GPU_SCALE)}
     for codec in ("jpg", "raw"):
-        words = steps[f"waits {codec}"].words
+        words = steps[f"waits {codec}"].words()
         monkeypatch.setattr(sys, "argv", ["ckshard", *words[words.index("bench") :]])
         with pytest.raises(SystemExit) as stop:
             main()
-        assert not stop.value.code and asked["path"] == tmp_path / f"train-{codec}"
+        assert not stop.value.code and asked["path"] == Path(f"train-{codec}")
         assert (asked["consumer_ms"], asked["epoch_samples"], asked["batch_size"]) == (5, 80, 10)
-        assert asked["json_path"] == tmp_path / f"waits-{codec}.json"
+        assert asked["json_path"] == Path(f"waits-{codec}.json")
 
 
 def test_the_gpu_tests_are_found() -> None:
-    assert ROOT / "tests" / "system" / "test_gpu.py" in gpu_tests()
+    assert str(ROOT / "tests" / "system" / "test_gpu.py") in gpu_tests()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: this would run for minutes")

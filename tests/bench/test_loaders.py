@@ -14,6 +14,7 @@ import pytest
 
 import bench.loaders.__main__ as loaders
 import bench.loaders.windows as windows_module
+from bench.harness import provenance
 from bench.loaders.__main__ import OURS, PEERS, Peer, measure_loaders, open_peer
 from bench.loaders.report import (
     BEST,
@@ -88,7 +89,7 @@ MEASURED = ("png_tree", "mapped_array")
 @pytest.mark.slow
 def test_peers_and_engines_are_measured_and_shown(windows: Windows, tmp_path: Path) -> None:
     measured = measure_loaders(windows, repeats=2, seconds=0.0, only=MEASURED)
-    record = json.loads(json.dumps(measured))
+    record = json.loads(json.dumps(provenance() | measured))
     names = Counter(entry["name"] for entry in record["records"])
     assert max(names.values()) == 1 and record["skipped"] == []
     assert set(names) >= {peer.name for peer in PEERS if peer.module in MEASURED}
@@ -126,7 +127,7 @@ def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(
     monkeypatch.setattr(importlib, "import_module", refuse)
     monkeypatch.setattr(loaders, "OURS", OURS[:1])
     few = replace(windows, num_samples=32)
-    record = measure_loaders(few, repeats=1, seconds=0.0, only=("spdl",))
+    record = provenance() | measure_loaders(few, repeats=1, seconds=0.0, only=("spdl",))
     assert [entry["name"] for entry in record["records"]] == [OURS[0].name, COPYING_NAME]
     assert {entry["name"] for entry in record["skipped"]} == {
         peer.name for peer in PEERS if peer.module == "spdl"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.records import provenance
+from bench.harness import provenance
 from bench.scaling import measure_scaling, open_and_plan, scaling_blocks, write_large_index
 from bench.tables import read_record
 from pipelines.dataset import open_dataset

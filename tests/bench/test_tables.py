@@ -6,7 +6,7 @@ import doctest
 
 import pytest
 
-import bench.markdown
+import bench.harness
 from bench.tables import BLOCK, RESULTS, all_blocks, fill, pages
 
 REDONE = "run: python -m bench.tables"
@@ -47,5 +47,5 @@ def test_a_page_that_is_out_of_date_is_noticed() -> None:
 
 
 def test_the_examples_hold() -> None:
-    result = doctest.testmod(bench.markdown)
+    result = doctest.testmod(bench.harness)
     assert result.attempted and not result.failed

@@ -41,7 +41,9 @@ def _crops(members: list[Any], codec: str, y: Any, x: Any, height: Any, width: A
     return fn.slice(stack, start=y, shape=height, axis_names="H")
 
 
-def _build(windows: Windows, codec: str) -> Pipeline:
+@contextmanager
+def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
+    """Deliver whole sequences in the reader's own shuffled order; each is one window long."""
     dataset = windows.folder / codec
     suffixes = [f"flow-{number:03d}.{codec}" for number in range(STACK_LENGTH)]
     pipeline = Pipeline(BATCH_SIZE, windows.num_workers, None, prefetch_queue_depth=3)
@@ -65,13 +67,6 @@ def _build(windows: Windows, codec: str) -> Pipeline:
         outputs = {"dtype": types.UINT8, "output_layout": "HWC"}
         pipeline.set_outputs(fn.crop_mirror_normalize(images, mirror=mirror, **outputs))
     pipeline.build()
-    return pipeline
-
-
-@contextmanager
-def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
-    """Deliver whole sequences in the reader's own shuffled order; each is one window long."""
-    pipeline = _build(windows, codec)
 
     def run_epoch() -> Iterator[Any]:
         while True:

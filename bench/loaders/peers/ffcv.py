@@ -36,21 +36,21 @@ class CutWindows(Operation):  # type: ignore[misc]
 
     def __init__(self, pool: ThreadPoolExecutor, windows: Windows) -> None:
         super().__init__()
-        self._pool, self._cuts = pool, [windows.new_cut() for _ in range(windows.num_workers)]
+        self._pool, self._windows = pool, windows
 
     def generate_code(self) -> Callable[[UInt8, UInt8], UInt8]:
         """Return what runs for each batch."""
-        cuts = self._cuts
+        cut, threads = self._windows.cut, self._windows.num_workers
 
-        def cut(stored: UInt8, levels: UInt8) -> UInt8:
+        def cut_batch(stored: UInt8, levels: UInt8) -> UInt8:
             def work(part: int) -> None:
-                for row in range(part, len(stored), len(cuts)):
-                    cuts[part].cut_into(stored[row], levels[row])
+                for row in range(part, len(stored), threads):
+                    cut.cut_into(stored[row], levels[row])
 
-            list(self._pool.map(work, range(len(cuts))))
+            list(self._pool.map(work, range(threads)))
             return levels
 
-        return cut
+        return cut_batch
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
         """Ask for the batch's memory; this step is Python, not compiled."""

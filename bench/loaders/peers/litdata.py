@@ -34,5 +34,5 @@ def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
     place = Dir(path=str(windows.folder / name))
     if windows.remote:
         place = Dir(path=str(windows.remote.cache), url=f"{windows.remote.bucket}/{name}")
-    dataset = ServedDataset(place, shuffle=True, transform=windows.new_cut(), batch_decode=0)
+    dataset = ServedDataset(place, shuffle=True, transform=windows.cut, batch_decode=0)
     return worker_loader(StreamingDataLoader, dataset, windows, batch_size=BATCH_SIZE)

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from bench.loaders.windows import BATCH_SIZE, SHAPE, RandomCut, Windows, worker_loader
 from pipelines.streams import UInt8
 
 
-class MappedWindows(Dataset[torch.Tensor]):
+class MappedWindows:
     """Windows of an array (n, 10, 256, 340); each worker maps it for itself."""
 
     def __init__(self, path: Path, length: int, cut: RandomCut) -> None:
         self._path, self._length, self._cut = path, length, cut
-        self._windows: UInt8 | None = None
+
+    @cached_property
+    def _windows(self) -> UInt8:
+        return np.load(self._path, mmap_mode="r")  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        if self._windows is None:
-            self._windows = np.load(self._path, mmap_mode="r")
         return self._cut(self._windows[index])
 
 
@@ -37,6 +39,5 @@ def epochs(windows: Windows, _codec: str) -> AbstractContextManager[Any]:
     stored = open_memmap(path, mode="w+", dtype=np.uint8, shape=(windows.num_samples, *SHAPE))
     for number, window in enumerate(windows):
         stored[number] = window
-    stored.flush()
-    dataset = MappedWindows(path, windows.num_samples, windows.new_cut())
+    dataset = MappedWindows(path, windows.num_samples, windows.cut)
     return worker_loader(DataLoader, dataset, windows, batch_size=BATCH_SIZE, shuffle=True)

@@ -39,7 +39,7 @@ def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
     if windows.remote:
         remote = f"{windows.remote.bucket}/{name}"
         places = {"remote": remote, "local": str(windows.remote.cache)}
-    dataset = StreamedWindows(windows.new_cut(), **places)
+    dataset = StreamedWindows(windows.cut, **places)
     with worker_loader(DataLoader, dataset, windows, batch_size=BATCH_SIZE) as start_epoch:
 
         def start() -> Any:

@@ -39,7 +39,7 @@ def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
         WebDataset(urls, **options)
         .shuffle(100)
         .to_tuple(suffix)
-        .map_tuple(windows.new_cut())
+        .map_tuple(windows.cut)
         .map(operator.itemgetter(0))
         .batched(BATCH_SIZE, collation_fn=torch.stack)
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import in_fresh_process, run_benchmark
+from bench.harness import in_fresh_process, run_benchmark
 
 
 def test_a_command_measures_writes_its_record_and_prints_its_tables(
@@ -21,7 +21,7 @@ def test_a_command_measures_writes_its_record_and_prints_its_tables(
         "A benchmark.",
         lambda folder, options: {"folder": str(folder), "subjects": options.subjects},
         lambda record: {"first": f"{record['subjects']} subjects", "second": "a table"},
-        subjects=6,
+        subjects=(6, "seven sequences each"),
     )
     record = json.loads(path.read_text())
     assert record["subjects"] == 3 and record["machine"]["processor"] and record["versions"]
