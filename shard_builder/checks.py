@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from shard_builder.errors import InputError
-from shard_builder.files import disk_fault
+from shard_builder.files import unwritable
 
 OWN_SUFFIXES = {".tar", ".idx", ".arrow", ".pt", ".jsonl", ".parquet"}
 OWN_NAMES = {"manifest.json", "config.json", "split.json", "test.json", "cv.json", "protocol.json"}
@@ -151,7 +151,7 @@ def check_targets(*targets: Path | None, inputs: Sequence[Path] = ()) -> None:
             if not os.access(target.parent, os.W_OK):
                 raise OSError(errno.EACCES, "its folder is read-only")
         except OSError as error:
-            raise InputError(f"{target}: cannot be written ({disk_fault(error)})") from None
+            raise unwritable(target, error) from None
 
 
 def _is_part_of_another(path: Path) -> bool:

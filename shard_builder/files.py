@@ -23,7 +23,7 @@ from typing import Annotated, Any, BinaryIO
 
 from msgspec import Meta
 
-from shard_builder.errors import InputError
+from shard_builder.errors import CkError, InputError
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 READ = os.O_RDONLY | NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -111,7 +111,15 @@ def disk_fault(error: OSError) -> str:
         return FULL[error.errno]
     if error.errno == errno.EEXIST:
         return "is a file, expected a folder"
+    if error.errno == errno.ENOTDIR:
+        return "one of the folders above it is a file"
     return error.strerror or str(error)
+
+
+def unwritable(path: Path, error: OSError) -> CkError:
+    """Return the error that says why something cannot be written; of a full disk exit code 1."""
+    kind = CkError if error.errno in FULL else InputError
+    return kind(f"{path}: cannot be written ({disk_fault(error)})")
 
 
 def digest_file(path: Path) -> FileDigest:

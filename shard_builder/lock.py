@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from shard_builder.checks import check_path
 from shard_builder.errors import InputError
-from shard_builder.files import is_regular, read_regular
+from shard_builder.files import is_regular, read_regular, unwritable
 from shard_builder.untrusted.records import Count, parse_record
 from shard_builder.untrusted.text import clean
 
@@ -141,6 +141,7 @@ def locked(folder: Path, *, take_over: bool = False, wait_s: float = 0.0) -> Ite
     Raises:
         LockedError: If another process writes it.
         InputError: If its parent folder cannot be written, or it is an address.
+        CkError: If the disk is full.
     """
     check_path(folder)
     path = lock_path(folder)
@@ -152,7 +153,7 @@ def locked(folder: Path, *, take_over: bool = False, wait_s: float = 0.0) -> Ite
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = _acquire(path, folder, take_over=take_over, deadline=time.monotonic() + wait_s)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+        raise unwritable(folder, error) from None
     _locked[path] = me
     try:
         yield

@@ -86,8 +86,8 @@ def open_video(path: Path) -> Iterator[cv2.VideoCapture]:
     try:
         if not capture.isOpened():
             raise SourceError(
-                f"{path}: cannot be opened as a video\n  Convert it: ffmpeg -i {path.name}"
-                " video.mp4"
+                f"{path}: cannot be opened as a video\n  Is it whole? If so, convert it: ffmpeg -i"
+                f" {path.name} video.mp4"
             )
         width, height = (
             capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
@@ -106,6 +106,8 @@ def _container_of(path: Path, descriptor: int) -> str:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise SourceError(f"{path}: is not a regular file, expected a video")
     head = os.pread(descriptor, MAGIC_BYTES, 0)
+    if not head:
+        raise SourceError(f"{path}: is empty, expected a video\n  Copy or download it again.")
     for container, pattern in CONTAINERS.items():
         if re.match(pattern, head, re.DOTALL):
             return container

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import os
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from shard_builder.errors import InputError
+from shard_builder.checks import check_targets
+from shard_builder.errors import CkError, InputError
 from shard_builder.lock import LockedError, lock_path, locked, read_holder, this_process
 
 PROGRAM = """
@@ -202,3 +204,14 @@ def test_the_holder_is_known_to_whom_it_refuses(tmp_path: Path) -> None:
         pass
     error = copy.copy(refusal.value)  # as a pool does it that carries it to another process
     assert error.holder.pid == 7 and str(error.holder).startswith("process 7 on else\\nwhere since")
+
+
+def test_a_full_disk_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", fill)
+    for write in (lambda path: locked(path).__enter__(), check_targets):
+        with pytest.raises(CkError, match=r"out: cannot be written \(the disk is full\)") as fault:
+            write(tmp_path / "out")
+        assert fault.value.exit_code == 1

@@ -26,7 +26,8 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="RUN [RUN] INPUT",
-            help="One run or exported file, or an rgb and a flow one; then a video or a folder.",
+            help="One run or exported file, or an rgb and a flow one; then a video, a picture or a"
+            " folder.",
         ),
     ],
     out: Annotated[
@@ -34,7 +35,7 @@ def predict(
     ] = Path("prediction"),
     **options: Any,
 ) -> None:
-    """Predict the emotion in a video, a folder of frames or of videos, without a dataset."""
+    """Predict the emotion in a video, a picture, a folder of frames or of videos."""
     from train.prediction.batch import SUMMARY_NAME, list_videos, predict_folder
     from train.prediction.predict import run_predict
 
@@ -45,7 +46,8 @@ def predict(
 
     def print_window(window: WindowPrediction, end_s: float, class_names: tuple[str, ...]) -> None:
         best = int(window.decision.argmax())
-        frames = f"frames {window.first_frame + 1} to {window.last_frame + 1}"
+        first, last = window.first_frame + 1, window.last_frame + 1
+        frames = f"frame {last}" if first == last else f"frames {first} to {last}"
         answer = f"{class_names[best]} {100 * window.decision[best]:.0f} %"
         console.print(f"{end_s:7.2f} s  {frames}: {answer}")
 
@@ -68,11 +70,12 @@ def predict(
         console.print(f"a face was found in {found} of {clip.num_frames} frames")
     for notice in clip.notices:
         console.print(f"notice: {notice}")
-    speed = clip.duration_s / clip.seconds if clip.seconds else 0.0
-    console.print(
-        f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s:"
-        f" {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s"
-    )
+    if clip.duration_s and clip.seconds:
+        speed = clip.duration_s / clip.seconds
+        console.print(
+            f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s:"
+            f" {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s"
+        )
     more = ", explain.png" if chosen.explain else ""
     console.print(f"{out}: predictions.jsonl, bars.png, timeline.png{more}")
     if chosen.overlay:

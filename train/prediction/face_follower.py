@@ -9,7 +9,7 @@ from pathlib import Path
 from shard_builder.errors import InputError
 from shard_builder.faces.detector import FaceDetector
 from shard_builder.faces.model import FaceModel, load_face_model
-from shard_builder.faces.track import Boxes, find_face
+from shard_builder.faces.track import LEAST_FRACTION, Boxes, find_face
 from shard_builder.faces.trial import try_face_model
 from shard_builder.format.crop import parse_crop
 from shard_builder.images import Image
@@ -26,6 +26,7 @@ class FaceFollower:
     Attributes:
         num_frames: Frames seen.
         num_faceless: Those in which no face was found.
+        num_crowded: Those in which several were.
     """
 
     def __init__(self, model: FaceModel, *, num_frames: int) -> None:
@@ -33,7 +34,7 @@ class FaceFollower:
         self._recent: deque[Boxes] = deque(maxlen=num_frames)
         self._size = {"width": 0, "height": 0}
         self._face: Boxes | None = None
-        self.num_frames = self.num_faceless = 0
+        self.num_frames = self.num_faceless = self.num_crowded = 0
 
     def add(self, frame: Image) -> None:
         """Look at the next frame, RGB ``uint8`` (H, W, 3)."""
@@ -42,6 +43,7 @@ class FaceFollower:
         self._size = {"width": frame.shape[1], "height": frame.shape[0]}
         self.num_frames += 1
         self.num_faceless += not len(faces)
+        self.num_crowded += len(faces) > 1
 
     def locate(self) -> Boxes | None:
         """Return where the face is in the last frames, as in a build: the median of its boxes.
@@ -75,13 +77,18 @@ def face_model_of(models: Sequence[StreamModel], path: Path | None) -> FaceModel
 def face_notices(
     models: Sequence[StreamModel], face_model: FaceModel | None, follower: FaceFollower | None
 ) -> Iterator[str]:
-    """Say where the frames were cut otherwise than in training."""
+    """Say where the frames were cut otherwise than in training, or another face may be meant."""
     if face_model is None or follower is None:
         return
     if follower.num_faceless:
         yield (
             f"no face was found in {follower.num_faceless} of {follower.num_frames} frames; it is"
             " taken to be where it was before, and nothing is predicted before the first"
+        )
+    if follower.num_crowded >= LEAST_FRACTION * follower.num_frames:
+        yield (
+            f"several faces were found in {follower.num_crowded} of {follower.num_frames} frames;"
+            " the largest is meant, of several about as large the most central one"
         )
     for model in models:
         crop = parse_crop(model.crop, place=str(model.run))

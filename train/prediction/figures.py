@@ -120,7 +120,7 @@ def write_timeline(
         cell.axis("off")
     axes = figure.add_subplot(grid[1, :])
     if len(times_s) == 1:  # a single window has no extent: draw it as a block
-        times_s, probs = np.array([0.0, 2 * times_s[0]]), np.repeat(probs, 2, axis=0)
+        times_s, probs = np.array([0.0, 2 * times_s[0] or 1.0]), np.repeat(probs, 2, axis=0)
     style: dict[str, Any] = {
         "colors": class_colours(len(class_names)),
         "edgecolor": "white",

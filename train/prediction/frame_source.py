@@ -1,4 +1,4 @@
-"""Frames to predict on, one by one: a video, a folder of images, or that of a CK+ sequence."""
+"""Frames to predict on, one by one: a video, a picture, a folder of images, a CK+ sequence."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_builder.checks import check_number
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, SourceError
 from shard_builder.faces.frames import iter_images, iter_timed_video
 from shard_builder.faces.sampler import FrameSampler
 from shard_builder.format.frames import ALL_FRAMES, FrameSampling
 from shard_builder.images import Image
 from shard_builder.sources.ckplus import IMAGE_NAME
+from shard_builder.sources.clips import numbered_images
 from shard_builder.sources.walk import IMAGE_SUFFIXES, is_image, natural_key
 from shard_builder.videos import open_video
 
@@ -37,8 +38,8 @@ class FrameSource:
 
     Args:
         path: The video file or the folder.
-        kind: ``video``, ``folder`` or ``ckplus`` (a folder of ``S005_001_00000001.png`` files:
-            neutral to peak).
+        kind: ``video``, ``folder``, ``ckplus`` (a folder of ``S005_001_00000001.png`` files:
+            neutral to peak) or ``image``, a single one.
         fps: Frames per second.
         num_frames: How many there are; for a video what its header says, None if it says nothing.
         files: The images of a folder, in order.
@@ -49,7 +50,7 @@ class FrameSource:
     """
 
     path: Path
-    kind: Literal["video", "folder", "ckplus"]
+    kind: Literal["video", "folder", "ckplus", "image"]
     fps: float
     num_frames: int | None
     files: tuple[Path, ...] = ()
@@ -125,13 +126,14 @@ def open_frames(
     """Look at an input without reading its frames.
 
     Args:
-        path: A video file, or a folder whose images are sorted by the numbers in their names;
-            hidden files are left out.
+        path: A video file, a picture, or a folder whose images are sorted by the numbers in their
+            names; hidden files are left out.
         fps: Frame rate to use in place of the video's own, or of 30 for a folder.
         sampling: Which frames to take.
 
     Raises:
-        InputError: If there is nothing to read, or no rate to take a number of frames a second by.
+        InputError: If there is nothing to read, two images are one frame, or there is no rate to
+            take a number of frames a second by.
     """
     if fps is not None:
         check_number("fps", fps, low=MIN_FPS, high=MAX_FPS)
@@ -140,11 +142,11 @@ def open_frames(
     if not path.is_file():
         raise InputError(
             f"{path}: no such file or folder,"
-            " expected a video, a folder of frames or a CK+ sequence"
+            " expected a video, a picture, a folder of frames or a CK+ sequence"
         )
     if is_image(path):
-        raise InputError(
-            f"{path}: a single image, expected at least 2 frames\n  Pass the folder: {path.parent}"
+        return FrameSource(
+            path=path, kind="image", fps=fps or CKPLUS_FPS, num_frames=1, files=(path,)
         )
     with open_video(path) as capture:
         own_fps = capture.get(cv2.CAP_PROP_FPS)
@@ -186,4 +188,37 @@ def _open_folder(path: Path, fps: float | None, sampling: FrameSampling) -> Fram
         num_frames=len(images),
         files=tuple(images),
         sampler=FrameSampler(frame_step=sampling.frame_step, fps=sampling.fps),
+        notices=list(_order_notices(path)),
     )
+
+
+def _order_notices(folder: Path) -> Iterator[str]:
+    """Say where the names of a folder's images do not tell one whole sequence.
+
+    Raises:
+        SourceError: If two images have one place in it: between them nothing moves.
+    """
+    runs = numbered_images(folder)
+    if len(runs) > 1:
+        first, second = (run[0][1].name for run in list(runs.values())[:2])
+        yield (
+            f"{len(runs)} kinds of image names ({first}, {second}, ...): all are taken for one"
+            " clip, in the order of their names"
+        )
+    for run in runs.values():
+        numbers, images = zip(*run, strict=True)
+        steps = np.diff(numbers)
+        if not steps.all():
+            twice = int((steps == 0).argmax())
+            raise SourceError(
+                f"{images[twice + 1]}: the same frame as {images[twice].name} by its name, expected"
+                " each one once\n  Move one kind of files to a folder of their own."
+            )
+        num_missing = int((steps // steps.min() - 1).sum()) if len(steps) else 0
+        if num_missing:
+            place = int((steps != steps.min()).argmax())
+            noun = "frame is" if num_missing == 1 else "frames are"
+            yield (
+                f"{num_missing} {noun} missing, the first after {images[place].name}: motion over a"
+                " gap is larger than it was"
+            )

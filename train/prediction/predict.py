@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +81,7 @@ def run_predict(
     out: Path,
     on_window: OnWindow | None = None,
 ) -> ClipPrediction:
-    """Predict the emotion in a video, a folder of frames or a CK+ sequence, without a dataset.
+    """Predict the emotion in a video, a picture, a folder of frames or a CK+ sequence.
 
     Writes ``predictions.jsonl`` (one line for each window as soon as it is known, the clip's line
     last), ``bars.png`` and ``timeline.png`` into ``out``.
@@ -155,7 +155,9 @@ def predict_clip(
         strip, windows, number = FilmStrip(), list[WindowPrediction](), -1
         begin, first_output_s = time.perf_counter(), 0.0
         with create_growing(out / PREDICTIONS_NAME) as lines, video:
-            for number, (frame, window) in enumerate(predictor.iter_windows(frames)):
+            for number, (frame, window) in enumerate(
+                predictor.iter_windows(frames, place=str(source))
+            ):
                 strip.offer(number, frame)
                 if window is not None:
                     windows.append(window)
@@ -177,7 +179,11 @@ def predict_clip(
                 duration_s=frames.time_of(number) * (number + 1) / max(number, 1),
                 seconds=time.perf_counter() - begin,
                 first_output_s=first_output_s,
-                notices=(*face_notices(models, face_model, follower), *frames.notices),
+                notices=(
+                    *face_notices(models, face_model, follower),
+                    *frames.notices,
+                    *short_notices(predictor, num_frames=number + 1),
+                ),
                 num_faceless=follower.num_faceless if follower else None,
             )
             _write_line(lines, _clip_record(clip, frames))
@@ -196,6 +202,15 @@ def clip_logits(windows: Sequence[WindowPrediction], *, kind: str) -> dict[str, 
     last = windows[-1].logits
     logits = {name: np.mean([window.logits[name] for window in windows], axis=0) for name in last}
     return logits | ({"rgb": last["rgb"]} if kind == "ckplus" and "rgb" in last else {})
+
+
+def short_notices(predictor: WindowPredictor, *, num_frames: int) -> Iterator[str]:
+    """Say that a clip is shorter than a window, as training does."""
+    if num_frames <= predictor.stack_length:
+        yield (
+            f"{num_frames} frames are {num_frames - 1} pairs, fewer than the"
+            f" {predictor.stack_length} of a window: the last pair is repeated"
+        )
 
 
 def _named(probs: dict[str, Probs], class_names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -233,6 +248,7 @@ def _clip_record(clip: ClipPrediction, frames: FrameSource) -> dict[str, Any]:
         "first_output_s": round(clip.first_output_s, 4),
         "predicted": clip.emotion,
         "probs": _named(clip.probs, clip.class_names),
+        "notices": list(clip.notices),
     } | ({} if clip.num_faceless is None else {"num_faceless": clip.num_faceless})
 
 

@@ -101,7 +101,7 @@ class WindowPredictor:
         self.seen: dict[str, list[Image]] = {}
 
     def iter_windows(
-        self, frames: Iterable[Image]
+        self, frames: Iterable[Image], *, place: str = "the input"
     ) -> Iterator[tuple[Image, WindowPrediction | None]]:
         """Yield every frame, with the prediction of the window that ends at it, if one does.
 
@@ -111,9 +111,11 @@ class WindowPredictor:
 
         Args:
             frames: RGB ``uint8`` (H, W, 3), all of one size.
+            place: Where they come from, for messages.
 
         Raises:
-            SourceError: If there are no two frames, or no face for nets trained on face crops.
+            SourceError: If there is no frame, no pair of them for a flow net, or no face for nets
+                trained on face crops.
         """
         # Each net has a thread and its share of cores: one net after the other on all of them waits
         # for the slowest core at every layer.
@@ -123,12 +125,12 @@ class WindowPredictor:
             with ThreadPoolExecutor(
                 len(self.models), "net", torch.set_num_threads, (share,)
             ) as nets:
-                yield from self._iter_windows(frames, nets)
+                yield from self._iter_windows(frames, nets, place)
         finally:
             torch.set_num_threads(cores)  # else threads to come would begin with the share
 
     def _iter_windows(
-        self, frames: Iterable[Image], nets: Executor
+        self, frames: Iterable[Image], nets: Executor, place: str
     ) -> Iterator[tuple[Image, WindowPrediction | None]]:
         held: Image | None = None  # one frame behind, so that the last one is known to be the last
         number = -1
@@ -137,13 +139,18 @@ class WindowPredictor:
                 yield held, self._window_at(number - 1, nets, is_last=False)
             self._add(frame)
             held = frame
-        if held is None or number < 1:
-            raise SourceError(f"{number + 1} frames in the input, expected at least 2")
+        least = 2 if self.stack_length else 1
+        if held is None or number + 1 < least:
+            why = " (one flow pair)\n  A run of rgb alone takes single pictures."
+            raise SourceError(
+                f"{place}: {number + 1} frame{'' if number == 0 else 's'}, expected at least"
+                f" {least}{why if least == 2 else ''}"
+            )
         window = self._window_at(number, nets, is_last=True)
         if not self._num_windows:
             raise SourceError(
-                f"no face found in any of {number + 1} frames, expected one by a net that was"
-                " trained on face crops"
+                f"{place}: no face found in any of {number + 1} frames, expected one by a net that"
+                " was trained on face crops"
             )
         yield held, window
 

@@ -220,4 +220,14 @@ def test_a_face_that_comes_late_or_never(
     first = json.loads((out / "predictions.jsonl").read_text().splitlines()[0])
     assert first["last_frame"] == 25 and len(read_video(out / "overlay.mp4")) == 40
     code, _, err = cktrain("predict", crop_runs["flow"], tmp_path / "never.mp4", *words)
-    assert code == 2 and "no face found in any of 22 frames" in err
+    assert code == 2 and "never.mp4: no face found in any of 22 frames" in err
+
+
+def test_several_faces_are_said(
+    crop_runs: dict[str, Path], face_model: Path, tmp_path: Path, cktrain: Cktrain
+) -> None:
+    two = [np.hstack([frame, frame[:, ::-1]]) for frame in read_video(carphone_video())[:8]]
+    write_clip(tmp_path / "two.mp4", two)
+    words = ("--out", tmp_path / "out", "--face-model", face_model)
+    code, printed, err = cktrain("predict", crop_runs["rgb"], tmp_path / "two.mp4", *words)
+    assert code == 0 and "notice: several faces were found in 8 of 8 frames" in printed, err

@@ -53,9 +53,42 @@ def test_what_is_no_input_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
     with pytest.raises(InputError, match="cannot be opened as a video"):
         open_frames(tmp_path / "text.mp4")
-    write_frames(tmp_path / "one", ["1.png"])
-    with pytest.raises(InputError, match=r"a single image.*\n.*Pass the folder"):
-        open_frames(tmp_path / "one" / "1.png")
+    (tmp_path / "none.mp4").write_bytes(b"")
+    with pytest.raises(InputError, match=r"none\.mp4: is empty"):
+        open_frames(tmp_path / "none.mp4")
+
+
+def test_a_picture_is_a_clip_of_one_frame(tmp_path: Path) -> None:
+    write_frames(tmp_path, ["0.png", "happy.png"])
+    source = open_frames(tmp_path / "happy.png")
+    assert (source.kind, source.num_frames, source.name) == ("image", 1, "happy.png")
+    assert [int(frame[0, 0, 0]) for frame in source] == [10]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["f1.png", "f2.png", "f3.png"], []),
+        (["f1.png", "f3.png", "f5.png"], []),  # each second one
+        (
+            ["f8.png", "f9.png", "f10.png", "f14.png", "f16.png"],
+            ["4 frames are missing", "f10.png"],
+        ),
+        (["a.png", "b.png", "c.png"], ["3 kinds of image names (a.png, b.png, ...)"]),
+    ],
+)
+def test_names_that_tell_no_whole_sequence_are_said(
+    names: list[str], words: list[str], tmp_path: Path
+) -> None:
+    write_frames(tmp_path, names)
+    notices = open_frames(tmp_path).notices
+    assert len(notices) == bool(words) and all(word in notices[0] for word in words), notices
+
+
+def test_a_frame_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    write_frames(tmp_path, ["1.png", "2.png", "2.jpg", "3.png"])
+    with pytest.raises(SourceError, match=r"2\.png: the same frame as 2\.jpg"):
+        open_frames(tmp_path)
 
 
 def test_a_damaged_frame_is_named(tmp_path: Path) -> None:

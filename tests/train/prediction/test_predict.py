@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 
 from shard_builder.faces.sampler import FrameSampler
@@ -77,3 +78,35 @@ def test_a_face_model_for_nets_of_whole_frames_is_refused(
     words = ("--out", tmp_path / "out", "--face-model", "yu.onnx")
     code, _, err = cktrain("predict", runs["rgb"], carphone_video(), *words)
     assert code == 2 and "--face-model yu.onnx" in err and "no net here" in err
+
+
+def test_a_run_of_rgb_alone_takes_a_picture_and_flow_says_that_it_does_not(
+    runs: dict[str, Path], tmp_path: Path, cktrain: Cktrain
+) -> None:
+    picture, out = tmp_path / "a face.png", tmp_path / "out"
+    cv2.imwrite(str(picture), read_video(carphone_video())[0])
+    overlay = out / "overlay.mp4"
+    code, printed, err = cktrain(
+        "predict", runs["rgb"], picture, "--out", out, "--overlay", overlay
+    )
+    assert code == 0 and "a face.png: " in printed and "notice" not in printed, err
+    window, clip = map(json.loads, (out / "predictions.jsonl").read_text().splitlines())
+    assert window["probs"] == clip["probs"] and clip["notices"] == []
+    assert len(read_video(overlay)) == 1 and (out / "timeline.png").exists()
+    for picked in ([runs["flow"]], [runs["rgb"], runs["flow"]]):
+        code, _, err = cktrain("predict", *picked, picture, "--out", tmp_path / "none")
+        assert code == 2 and f"{picture}: 1 frame, expected at least 2" in err, err
+
+
+def test_what_must_be_known_of_an_answer_stands_beside_it(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number, frame in zip((1, 2, 4), read_video(carphone_video()), strict=False):
+        cv2.imwrite(str(frames / f"{number}.png"), frame)
+    clip = run_predict([runs["flow"]], frames, out=tmp_path / "out")
+    gap, short = clip.notices
+    assert "1 frame is missing" in gap and "3 frames are 2 pairs, fewer than the 5" in short
+    last = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["notices"] == [gap, short]
