@@ -1,4 +1,4 @@
-"""A few hundred hostile copies of datasets, runs and nets; the command behind it runs thousands."""
+"""A few hundred hostile copies of folders and files; the command behind it runs thousands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("of", "num_cases"), [("dataset", 220), ("run", 48), ("export", 12)])
+@pytest.mark.parametrize(
+    ("of", "num_cases"), [("dataset", 220), ("run", 48), ("folds", 12), ("export", 12)]
+)
 def test_hostile_copies_do_no_harm(of: str, num_cases: int) -> None:
     """In a process of its own: it forks, and this one has threads."""
     command = [sys.executable, "-m", "tests.system.mutations", "--of", of]

@@ -7,16 +7,17 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 from tests.system.mutations.base import CODECS, make_base
-from tests.system.mutations.cases import run_cases
+from tests.system.mutations.cases import Subject, run_cases
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.system.mutations", description=__doc__)
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--of", choices=("dataset", "run", "export"), default="dataset")
+    parser.add_argument("--of", choices=get_args(Subject), default="dataset")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbose", action="store_true", help="print the output of each fault")
     options = parser.parse_args()
@@ -27,6 +28,7 @@ def main() -> int:
             Path(folder),
             codecs=CODECS if options.of == "dataset" else ("jpg",),
             export=options.of == "export",
+            folds=options.of == "folds",
         )
         numbers = range(options.first, options.first + options.cases)
         try:

@@ -1,4 +1,4 @@
-"""The clean folders that are mutated: small datasets of each codec, an rgb and a flow run."""
+"""The clean folders that are mutated: datasets of each codec, runs, a cross-validation, exports."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from shard_builder.sources.ckplus import scan_ckplus
 from shard_builder.synth.release import ReleaseOptions, write_release
 from tests.train.tiny_net import make_tiny_net
 from train.config import TrainConfig
+from train.evaluation.cross_validate import run_folds
+from train.evaluation.cv_options import CvOptions
 from train.evaluation.evaluate import evaluate_runs
 from train.prediction.export import export_run
 from train.prediction.exported_file import SUFFIXES
@@ -33,6 +35,7 @@ class Base:
         release: What the datasets are built of.
         frames: A folder of images to predict on.
         exports: The runs as files, of each format.
+        folds: A cross-validation of flow on the jpg dataset.
     """
 
     datasets: dict[str, Path]
@@ -40,11 +43,14 @@ class Base:
     release: Path
     frames: Path
     exports: tuple[Path, ...]
+    folds: Path
 
 
-def make_base(folder: Path, *, codecs: Sequence[str] = CODECS, export: bool = False) -> Base:
+def make_base(
+    folder: Path, *, codecs: Sequence[str] = CODECS, export: bool = False, folds: bool = False
+) -> Base:
     """Draw a release, build it with each codec, train the tiny net on both streams; perhaps export
-    it."""
+    it, or cross-validate."""
     models.build._torchvision_model = make_tiny_net
     release = folder / "release"
     options = ReleaseOptions(num_subjects=4, image_scale=0.2, max_frames=7)
@@ -75,6 +81,14 @@ def make_base(folder: Path, *, codecs: Sequence[str] = CODECS, export: bool = Fa
         for format, suffix in SUFFIXES.items()
         if export
     ]
+    if folds:
+        config = TrainConfig(stream="flow", **TRAINING | {"folds": 10})  # type: ignore[arg-type]
+        run_folds(config, datasets["jpg"], folder / "folds", CvOptions(folds=2))
     return Base(
-        datasets=datasets, runs=runs, release=release, frames=frames, exports=tuple(exports)
+        datasets=datasets,
+        runs=runs,
+        release=release,
+        frames=frames,
+        exports=tuple(exports),
+        folds=folder / "folds",
     )

@@ -14,13 +14,18 @@ import torch
 
 from tests.system.mutations.base import Base
 from tests.system.mutations.box import EXTRA_BYTES, Outcome, Victims, run_in_box
-from tests.system.mutations.commands import dataset_actions, export_actions, run_actions
+from tests.system.mutations.commands import (
+    dataset_actions,
+    export_actions,
+    fold_actions,
+    run_actions,
+)
 from tests.system.mutations.datasets import mutate_dataset
 from tests.system.mutations.exports import mutate_export
-from tests.system.mutations.runs import mutate_run
+from tests.system.mutations.runs import mutate_any_file, mutate_run
 
 NUM_CLEAN = 4
-Subject = Literal["dataset", "run", "export"]
+Subject = Literal["dataset", "run", "folds", "export"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +102,10 @@ def run_case(
             mutation = mutate_export(draw, file, victims) if mutated else "clean"
             if mutation.startswith("link-"):  # that of a face model is followed
                 actions.pop("faces", None)
+        elif of == "folds":
+            shutil.copytree(base.folds, inside)
+            actions = fold_actions(draw, inside, base, out)
+            mutation = mutate_any_file(draw, inside, victims) if mutated else "clean"
         else:
             stream = draw.choice(("rgb", "flow"))
             shutil.copytree(base.runs[stream], inside)

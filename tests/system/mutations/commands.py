@@ -95,6 +95,23 @@ def run_actions(
     return {name: actions[name] for name in draw.sample(sorted(actions), 2)}
 
 
+def fold_actions(draw: random.Random, folds: Path, base: Base, out: Path) -> dict[str, Action]:
+    """What is done to a mutated cross-validation: it goes on, and another command reads it."""
+    training = [w for k, v in TRAINING.items() if k != "folds" for w in (_flag(k), v)]
+    dataset = base.datasets["jpg"]
+    rest = {
+        "report": command("cktrain", "report", folds, "--out", out / "report.html"),
+        "report in it": command("cktrain", "report", folds),
+        "compare": command(
+            "cktrain", "report", folds, base.runs["flow"], "--out", out / "two.html"
+        ),
+    }
+    name = draw.choice(sorted(rest))
+    cv = command("cktrain", "cv", "flow", dataset, "--out", folds, "--folds", 2, *training)
+    actions = {"cv": cv, name: rest[name]}
+    return {name: actions[name] for name in draw.sample(sorted(actions), 2)}
+
+
 def export_actions(draw: random.Random, file: Path, base: Base, out: Path) -> dict[str, Action]:
     """What is done to a file that a person names: two of the commands that read one."""
     training = [w for k, v in TRAINING.items() if k != "weights" for w in (_flag(k), v)]

@@ -19,13 +19,16 @@ def mutate_run(draw: random.Random, run: Path, victims: Victims) -> str:
     """Mutate one thing of a run; returns the class of the mutation."""
     kind = draw.choice(["file"] * 6 + list(KINDS))
     if kind == "file":
-        files = sorted(path for path in run.rglob("*") if path.is_file())
-        path = draw.choice(files)
-        kind = mutate_file(draw, path, victims)
-        name = "events" if path.name.startswith("events") else path.name
-        return f"{kind} {name}"
+        return mutate_any_file(draw, run, victims)
     KINDS[kind](draw, run, victims)
     return kind
+
+
+def mutate_any_file(draw: random.Random, folder: Path, victims: Victims) -> str:
+    """Mutate one file below a folder; returns the class of the mutation and the file's name."""
+    path = draw.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
+    kind = mutate_file(draw, path, victims)
+    return f"{kind} {'events' if path.name.startswith('events') else path.name}"
 
 
 def _checkpoint(run: Path) -> dict[str, Any]:
