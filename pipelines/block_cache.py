@@ -45,7 +45,12 @@ class BlockCache:
             folder.mkdir(parents=True, exist_ok=True)
             with self._locked() as lock:
                 remove_temporaries(folder)
-                self._note(lock, sum(self._sizes().values()))
+                sizes = self._sizes()
+                self._note(lock, sum(sizes.values()))
+                # No block, or one of a larger cache: all others would have to make room for it.
+                for name, size in sizes.items():
+                    if size > most_bytes:
+                        self._drop(lock, name)
         except OSError as error:
             raise self._fault(error) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -20,7 +20,7 @@ READ_AHEAD_BYTES = 256 << 20
 
 
 def read_ahead(
-    requests: Iterator[BatchRequest],
+    requests: Generator[BatchRequest, None, None],
     members: StreamMembers,
     kind: StreamKind,
     *,
@@ -29,8 +29,11 @@ def read_ahead(
     is_kept: Callable[[int, Sequence[int]], bool],
     num_ahead: int,
     num_held: int,
-) -> Iterator[BatchRequest]:
+) -> Generator[BatchRequest, None, None]:
     """Pass requests on, the windows of those that come asked for from the store.
+
+    Whoever ends a loop before its end closes this: an error that is kept keeps the loop, and what
+    was asked for in it would be read by the next one.
 
     Args:
         requests: In the plan's order.
@@ -64,7 +67,7 @@ class _Ahead:
 
     def __init__(
         self,
-        requests: Iterator[BatchRequest],
+        requests: Generator[BatchRequest, None, None],
         members: RemoteMembers,
         kind: StreamKind,
         *,
@@ -98,8 +101,9 @@ class _Ahead:
         self._held.append(asked)
         return request
 
-    def drop_all(self) -> None:
+    def close(self) -> None:
         """Let go of everything."""
+        self._requests.close()
         for asked in [*self._held, *(asked for _, asked in self._waiting)]:
             self._drop(asked)
 
@@ -131,7 +135,7 @@ class _Ahead:
         self._members.drop(asked)
 
 
-def _filled_in_a_thread(ahead: _Ahead) -> Iterator[BatchRequest]:
+def _filled_in_a_thread(ahead: _Ahead) -> Generator[BatchRequest, None, None]:
     """Yield requests. To ask for the windows of a batch takes half a millisecond: a thread does it
     while the one before is used.
     """
@@ -144,4 +148,4 @@ def _filled_in_a_thread(ahead: _Ahead) -> Iterator[BatchRequest]:
     finally:
         if os.getpid() == process:  # in a forked copy there is no such thread
             pool.shutdown(wait=True)
-            ahead.drop_all()
+            ahead.close()

@@ -17,7 +17,7 @@ from pipelines.row_cache import RowCache
 from pipelines.streams import UInt8
 from shard_builder.cloud.metadata import check_unchanged
 from shard_builder.cloud.store import Store
-from shard_builder.errors import DatasetError, StoreError
+from shard_builder.errors import DatasetError, RangeError, StoreError
 from shard_builder.format.index import INDEX_NAME
 from shard_builder.format.streams import IMAGE_CODECS
 
@@ -183,10 +183,9 @@ class RemoteMembers(StreamMembers):
         for number in range(1, MOST_WRONG + 1):
             try:
                 data = np.frombuffer(self._store.get_range(name, begin, end), np.uint8)
-            except StoreError:
-                raise
-            except DatasetError:
-                check_unchanged(self._store, self._manifest_sha256)
+            except DatasetError as error:
+                if isinstance(error, RangeError) or not isinstance(error, StoreError):
+                    check_unchanged(self._store, self._manifest_sha256)
                 raise
             wrong = self._wrong_member(places, data, begin)
             if wrong is None:

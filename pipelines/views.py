@@ -163,12 +163,14 @@ class ViewLoader:
 
     def _cut_sequence(self, row: int, starts: list[int], asked: list[Fetched], out: UInt8) -> None:
         views = iter(out)
-        for start in starts:
-            window = self._reader.window(row, start)
-            for box in self._boxes:
-                for mirrored in (False, True):
-                    self._cutter.cut(window, box, mirrored, next(views))
-        self._reader.drop(asked)
+        try:
+            for start in starts:
+                window = self._reader.window(row, start)
+                for box in self._boxes:
+                    for mirrored in (False, True):
+                        self._cutter.cut(window, box, mirrored, next(views))
+        finally:
+            self._reader.drop(asked)
 
     def _starts(self, row: int) -> list[int]:
         usable = int(self._num_usable[row])

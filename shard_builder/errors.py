@@ -43,6 +43,10 @@ class StoreError(DatasetError):
     exit_code = 1
 
 
+class RangeError(StoreError):
+    """A store answers other bytes than it was asked for, fewer or none: the object is another."""
+
+
 class DamagedMemberError(DatasetError):
     """A member of a shard cannot be read or decoded.
 

@@ -103,6 +103,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             size = os.fstat(file.fileno()).st_size
             match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
             begin, end = (int(match[1]), int(match[2]) + 1) if match else (0, size)
+            if begin >= size:
+                return self.answer(416)
             begin, end = (begin - 512, end - 512) if fault == "lie" and match else (begin, end)
             file.seek(begin)
             body = file.read(end - begin)

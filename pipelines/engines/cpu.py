@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -98,7 +98,9 @@ class CpuEngine:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._slots.clear()
 
-    def batches(self, requests: Iterator[BatchRequest]) -> Generator[Delivery, None, None]:
+    def batches(
+        self, requests: Generator[BatchRequest, None, None]
+    ) -> Generator[Delivery, None, None]:
         """Yield the images of each request, in order."""
         process = os.getpid()
         requests = self._reader.read_ahead(requests, self._read_ahead, num_held=self._depth + 1)
@@ -128,6 +130,7 @@ class CpuEngine:
             if os.getpid() == process:  # in a forked copy there are no threads to wait for
                 is_abandoned.set()
                 _wait_for([future for _, _, futures in pending for future in futures])
+                requests.close()
 
     def _submit(
         self, request: BatchRequest, slot: _Slot, is_abandoned: threading.Event

@@ -74,7 +74,9 @@ class DaliEngine:
         """Let go of the pipeline: its threads end and its buffers are freed."""
         self._pipeline, self._requests = None, iter(())  # these have a thread too
 
-    def batches(self, requests: Iterator[BatchRequest]) -> Generator[Delivery, None, None]:
+    def batches(
+        self, requests: Generator[BatchRequest, None, None]
+    ) -> Generator[Delivery, None, None]:
         """Yield the images of each request, in order.
 
         A loop that is left leaves batches in progress; the next one throws them away, so that

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,7 +31,9 @@ class Delivery:
 class Engine(Protocol):
     """How a plan becomes pixels."""
 
-    def batches(self, requests: Iterator[BatchRequest]) -> Generator[Delivery, None, None]:
+    def batches(
+        self, requests: Generator[BatchRequest, None, None]
+    ) -> Generator[Delivery, None, None]:
         """Yield the images of each request, in order, reading ahead."""
 
     def close(self) -> None:

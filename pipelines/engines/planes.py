@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,8 +105,8 @@ class PlaneReader:
         return window
 
     def read_ahead(
-        self, requests: Iterator[BatchRequest], num_ahead: int, *, num_held: int
-    ) -> Iterator[BatchRequest]:
+        self, requests: Generator[BatchRequest, None, None], num_ahead: int, *, num_held: int
+    ) -> Generator[BatchRequest, None, None]:
         """See :func:`pipelines.read_ahead.read_ahead`."""
         return read_ahead(
             requests,

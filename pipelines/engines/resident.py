@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
@@ -73,7 +73,9 @@ class ResidentEngine:
         self._decoding.clear()
         self._planes = self._planes.new_empty(0)
 
-    def batches(self, requests: Iterator[BatchRequest]) -> Generator[Delivery, None, None]:
+    def batches(
+        self, requests: Generator[BatchRequest, None, None]
+    ) -> Generator[Delivery, None, None]:
         """Yield the images of each request, in order."""
         ahead: deque[BatchRequest] = deque()
         while True:
@@ -144,7 +146,9 @@ class ResidentEngine:
         return channels
 
     def _begin(self, row: int) -> None:
-        if row not in self._first_planes and row not in self._decoding:
+        begun = self._decoding.get(row)
+        has_failed = begun is not None and begun.done() and begun.exception() is not None
+        if row not in self._first_planes and (begun is None or has_failed):
             asked = self._reader.ask(row, self._items[row])
             self._decoding[row] = self._pool.submit(self._decode, row, asked)
 
@@ -165,15 +169,17 @@ class ResidentEngine:
         items, per_item = self._items[row], self._planes_per_item
         shape = (len(items) * per_item, *self._planes.shape[1:])
         planes = torch.empty(shape, dtype=torch.uint8, pin_memory=self._device.type == "cuda")
-        for place, item in enumerate(items):
-            try:
-                image = self._reader.item(row, item)
-            except DamagedMemberError as error:
-                self._damaged[row, item] = error
-                continue
-            target = planes[place * per_item : (place + 1) * per_item].numpy()
-            target[...] = image if self._reader.kind.has_pairs else image.transpose(2, 0, 1)
-        self._reader.drop(asked)
+        try:
+            for place, item in enumerate(items):
+                try:
+                    image = self._reader.item(row, item)
+                except DamagedMemberError as error:
+                    self._damaged[row, item] = error
+                    continue
+                target = planes[place * per_item : (place + 1) * per_item].numpy()
+                target[...] = image if self._reader.kind.has_pairs else image.transpose(2, 0, 1)
+        finally:
+            self._reader.drop(asked)
         return planes
 
 

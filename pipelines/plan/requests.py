@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -66,7 +66,7 @@ def draws_of(table: PlanTable) -> list[Draw]:
 
 def iter_requests(
     plan: Plan, *, epoch: int, position: int, batch_size: int, rank: int, world_size: int
-) -> Iterator[BatchRequest]:
+) -> Generator[BatchRequest, None, None]:
     """Yield a rank's contiguous part of each global batch from a position on, without end.
 
     The epoch after follows at once, so that an engine that reads ahead does not drain at the

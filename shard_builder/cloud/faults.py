@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from shard_builder.errors import DatasetError, RangeError, StoreError
+
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>([A-Za-z]{3,60})</Code>")
+ANOTHER_RANGE = "it answered another range"
 BROKEN = (
     ("dns error", "its host is not found (DNS)"),
     ("ConnectionRefused", "the connection was refused"),
     ("TimedOut", "no answer in time"),
     ("Timeout", "no answer in time"),
-    ("got ", "it answered another range"),
+    ("got ", ANOTHER_RANGE),
     ("ConnectionReset", "the connection was reset"),
     ("kind: Body", "the answer was cut short"),
     ("kind: Decode", "the answer was cut short"),
@@ -32,12 +35,12 @@ class RequestFault(NamedTuple):
     Args:
         what: In words.
         helps: Whether to ask again may help.
-        is_missing: Whether there is no such object.
+        kind: Of the error that it becomes.
     """
 
     what: str
     helps: bool = False
-    is_missing: bool = False
+    kind: type[DatasetError] = StoreError
 
 
 def fault_of(error: Exception) -> RequestFault:
@@ -48,7 +51,7 @@ def fault_of(error: Exception) -> RequestFault:
     what = f"status {number} {word}".rstrip()
     if isinstance(error, FileNotFoundError):
         missing = "bucket" if word == "NoSuchBucket" else "object"
-        return RequestFault(f"no such {missing}", is_missing=True)
+        return RequestFault(f"no such {missing}", kind=DatasetError)
     if name in ("PermissionDeniedError", "UnauthenticatedError"):
         return RequestFault(f"{DENIED} ({what})")
     if word in ELSEWHERE_CODES or "redirect without LOCATION" in text:
@@ -61,10 +64,12 @@ def fault_of(error: Exception) -> RequestFault:
         if "Expired" in word or "Token" in word:
             return RequestFault(f"{DENIED} ({what})")
         may_pass = number >= 500 or number in (408, 429) or word in PASSING_CODES
-        return RequestFault(what, helps=may_pass)
+        kind = RangeError if number == 416 else StoreError
+        return RequestFault(what, helps=may_pass, kind=kind)
     if name == "GenericError":
         for sign, what in BROKEN:
             if sign in text:
-                return RequestFault(what, helps=True)
+                kind = RangeError if what == ANOTHER_RANGE else StoreError
+                return RequestFault(what, helps=True, kind=kind)
         return RequestFault("the connection broke", helps=True)
     return RequestFault(f"the request was refused ({name})")

@@ -63,13 +63,18 @@ def check_unchanged(store: Store, sha256: str) -> None:
     """Make sure that a store still holds the dataset that was opened.
 
     Raises:
-        DatasetError: If its manifest is another one.
+        DatasetError: If its manifest is another one, or gone.
     """
-    found = hashlib.sha256(store.get(MANIFEST_NAME, most_bytes=MOST_BYTES)).hexdigest()
+    begin = f"{store.address}: was replaced while it was read: {MANIFEST_NAME}"
+    try:
+        found = hashlib.sha256(store.get(MANIFEST_NAME, most_bytes=MOST_BYTES)).hexdigest()
+    except StoreError:
+        raise
+    except DatasetError:
+        raise DatasetError(f"{begin} is gone\n  Push the dataset again.") from None
     if found != sha256:
         raise DatasetError(
-            f"{store.address}: was replaced while it was read: {MANIFEST_NAME} has SHA-256"
-            f" {found[:12]}, expected {sha256[:12]}\n  Start again."
+            f"{begin} has SHA-256 {found[:12]}, expected {sha256[:12]}\n  Start again."
         )
 
 

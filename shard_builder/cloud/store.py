@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from shard_builder.cloud.faults import RequestFault, fault_of
 from shard_builder.cloud.pool import DaemonPool
-from shard_builder.errors import DatasetError, InputError, StoreError
+from shard_builder.errors import DatasetError, InputError, RangeError, StoreError
 from shard_builder.machine import stop_at_interrupt
 
 NUM_REQUESTS = 64
@@ -220,7 +220,8 @@ class Store:
                 if num_bytes is None or len(data) == num_bytes:
                     self._note(len(data), time.monotonic() - begin)
                     return data
-                fault = RequestFault(f"it answered {len(data)} of {num_bytes} bytes", helps=True)
+                what_came = f"it answered {len(data)} of {num_bytes} bytes"
+                fault = RequestFault(what_came, helps=True, kind=RangeError)
             except DatasetError:
                 raise
             except Exception as error:  # noqa: BLE001 - obstore's kinds have no common base
@@ -230,9 +231,8 @@ class Store:
             self.note_retry()
             pause = min(FIRST_PAUSE_S * 2 ** (number - 1), LONGEST_PAUSE_S)
             self._closed.wait(pause * (0.5 + random.random()))
-        kind = DatasetError if fault.is_missing else StoreError
         tries = f" ({number} tries)" if number > 1 else ""
-        raise kind(f"{self.address}/{what}: {fault.what}{tries}") from None
+        raise fault.kind(f"{self.address}/{what}: {fault.what}{tries}") from None
 
     def _note(self, num_bytes: int, seconds: float) -> None:
         with self._lock:

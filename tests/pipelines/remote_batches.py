@@ -5,16 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import shard_builder.cloud.store as store_module
-from pipelines import Dataset, Reading, Sampling, make_loader
+from pipelines import Batch, Dataset, Reading, Sampling, make_loader
 from tests.object_server import ObjectServer, serving
 
 Batches = list[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]
+ENGINES: dict[str, dict[str, Any]] = {
+    "cpu": {"engine": "cpu"},
+    "dali": {"engine": "dali"},
+    "resident": {"engine": "auto", "cache": "device"},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -46,17 +52,17 @@ def batches_of(
 ) -> Batches:
     names = ("engine", "cache", "read_ahead", "shard_cache", "shard_cache_bytes")
     reading = {name: words.pop(name) for name in names if name in words}
-    options = {"training": True, "batch_size": 12, "sampling": Sampling(stack_length=3)}
+    options = {"training": True, "batch_size": 6, "sampling": Sampling(stack_length=3)}
     options |= {"rows": np.arange(len(dataset))[::2]} | words
     reading = Reading(dtype=torch.uint8, num_threads=2, **{"engine": "cpu"} | reading)  # type: ignore[arg-type]
     with make_loader(dataset, stream, reading=reading, **options) as loader:  # type: ignore[arg-type]
         if state is not None:
             loader.load_state_dict(state)  # type: ignore[arg-type]
-        return [
-            (batch.images.numpy().copy(), batch.labels.numpy().copy(), batch.keys)
-            for _ in range(epochs)
-            for batch in loader
-        ]
+        return [kept(batch) for _ in range(epochs) for batch in loader]
+
+
+def kept(batch: Batch) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    return batch.images.numpy().copy(), batch.labels.numpy().copy(), batch.keys
 
 
 def assert_equal(found: Batches, expected: Batches) -> None:

@@ -99,6 +99,16 @@ def test_a_sum_of_sizes_that_is_no_number_is_counted_again(noted: bytes, tmp_pat
     assert blocks_of(tmp_path / "blocks") == {"1": 20}
 
 
+def test_a_file_larger_than_the_cache_drives_no_block_out(tmp_path: Path) -> None:
+    cache = BlockCache(tmp_path, 30)
+    cache.write("1", np.zeros(10, np.uint8), lambda name: 9)
+    (tmp_path / "2").touch()
+    os.truncate(tmp_path / "2", 1 << 40)
+    cache = BlockCache(tmp_path, 30)
+    cache.write("3", np.zeros(10, np.uint8), lambda name: 0)
+    assert blocks_of(tmp_path) == {"1": 10, "3": 10}
+
+
 def test_a_small_cache_keeps_its_bound_and_the_batches(
     tiny_dataset: Path, server: ObjectServer, tmp_path: Path
 ) -> None:

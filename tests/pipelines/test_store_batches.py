@@ -21,7 +21,7 @@ from pipelines import (
 )
 from tests.conftest import BuildDataset
 from tests.object_server import ObjectServer
-from tests.pipelines.remote_batches import own_cache, put, server
+from tests.pipelines.remote_batches import ENGINES, own_cache, put, server
 
 __all__ = ["own_cache", "server"]
 
@@ -30,11 +30,6 @@ CODECS: dict[str, dict[str, str]] = {
     "jpg": {"codec": "jpg"},
     "png": {"codec": "png"},
     "lz4": {"codec": "jpg", "flow_codec": "lz4"},
-}
-ENGINES: dict[str, dict[str, Any]] = {
-    "cpu": {"engine": "cpu"},
-    "dali": {"engine": "dali"},
-    "resident": {"cache": "device"},
 }
 NUM_ROWS, NUM_TAKEN = 21, 5
 """Rows of the dataset, which are an epoch; samples that are taken at least before the resume."""
