@@ -80,10 +80,13 @@ class RemoteMembers(StreamMembers):
             items = cache.items[row]
         places = self._places(row, items)
         begin, end = self._span(row, places)
-        data = self._store.submit(self._fetch_kept, row, places, begin, end, cache)
-        fetched = Fetched(places, begin, end - begin, data)
         # At an epoch's border, and by another loader, a member is asked for while it is still held.
         with self._lock:
+            held = self._fetched.get(places[0], ())
+            data = next((e.data for e in held if e.places == places and not _failed(e.data)), None)
+            if data is None:
+                data = self._store.submit(self._fetch_kept, row, places, begin, end, cache)
+            fetched = Fetched(places, begin, end - begin, data)
             for place in places:
                 self._fetched[place] = (*self._fetched.get(place, ()), fetched)
         return fetched
@@ -96,7 +99,9 @@ class RemoteMembers(StreamMembers):
                     left = tuple(e for e in self._fetched.pop(place, ()) if e is not entry)
                     if left:
                         self._fetched[place] = left
-            entry.data.cancel()
+                others = self._fetched.get(entry.places[0], ())
+                if not any(other.data is entry.data for other in others):
+                    entry.data.cancel()
 
     def read(self, row: int, number: int) -> UInt8:
         """Return one member's bytes, ``uint8`` (n,), read-only; see the base's."""
@@ -213,3 +218,7 @@ class RemoteMembers(StreamMembers):
             if found != expected:
                 return place, f"CRC-32 is {found:08x}, expected {expected:08x}"
         return None
+
+
+def _failed(data: Future[UInt8]) -> bool:
+    return data.done() and (data.cancelled() or data.exception() is not None)

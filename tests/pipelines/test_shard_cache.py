@@ -40,6 +40,18 @@ def test_a_block_holds_all_that_the_plan_may_ask_of_a_sequence_of_frames(
     assert not server.ranges
 
 
+def test_a_block_that_is_on_its_way_is_not_fetched_again(
+    small_dataset: Path, server: ObjectServer, tmp_path: Path
+) -> None:
+    """Of an epoch of 21 the windows of two are asked for at once."""
+    server.delay_s = 0.05
+    words = {"rows": np.arange(21), "batch_size": 3, "epochs": 3}
+    with open_dataset(small_dataset) as local, open_dataset(put(server, small_dataset)) as remote:
+        found = batches_of(remote, **words, read_ahead=14, shard_cache=tmp_path / "blocks")
+        assert_equal(found, batches_of(local, **words))
+    assert len(server.ranges) == 21
+
+
 def test_wrong_bytes_on_the_disk_are_fetched_again(
     lz4_dataset: Path, server: ObjectServer, tmp_path: Path
 ) -> None:
