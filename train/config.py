@@ -211,7 +211,8 @@ class TrainConfig:
             is_changeable = entry.metadata.get("changeable")
             if now != then and (not is_changeable or (is_bound and entry.name == "epochs")):
                 raise InputError(
-                    f"{entry.name}={now!r}, but the run was begun with {then!r}\n"
+                    f"{entry.name}={now!r}, but the run was begun"
+                    f" {f'with {then!r}' if then not in (None, '') else 'without it'}\n"
                     "  Leave it out to resume, or start another run in another folder."
                 )
 

@@ -56,6 +56,8 @@ def run_stream(
         console = make_console(quiet=not run.session.ranks.is_first)
         for line in opening_lines(run):
             console.print(line)
+        if resume and not run.is_resumed:
+            console.print(f"notice: no run in {out} yet: it is begun")
         with training_display(console, run.session) as show:
             result = run.train(on_row=show)
         for line in closing_lines(run, result):
@@ -87,6 +89,10 @@ def opening_lines(run: TrainRun) -> list[str]:
         lines.append("no checkpoint had been written yet: training begins again")
     elif run.is_resumed:
         lines.append(f"resumed after epoch {session.epoch}, step {session.progress.step}")
+    lines += [
+        f"notice: --{name.replace('_', '-')} {new} from here on, {old} before"
+        for name, (old, new) in run.changed.items()
+    ]
     if num_short := session.train_loader.num_short:
         lines.append(
             f"notice: {num_short} training sequences have fewer than {config.stack_length} pairs;"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,14 @@ class TrainRun:
         folder: Where it writes.
         is_resumed: Whether the folder held a run.
         has_checkpoint: Whether it was resumed from a checkpoint; else it begins again.
+        changed: Options that now have another value than the run was begun with: both, by name.
     """
 
     session: Session
     folder: RunFolder
     is_resumed: bool
     has_checkpoint: bool
+    changed: Mapping[str, tuple[object, object]]
 
     def train(self, *, on_row: Callable[[Row], None] = lambda _row: None) -> TrainingResult:
         """Train until the last epoch or a stop signal, then draw the curves.
@@ -149,8 +151,11 @@ def open_run(
         opened.stream(config.stream)  # an error where the dataset has no such stream
         is_resumed = resume and os.path.lexists(out / CONFIG_NAME)
         has_checkpoint = is_resumed and os.path.lexists(out / LAST_NAME)
+        changed: dict[str, tuple[object, object]] = {}
         if is_resumed:
+            before = read_run(out)[0].options
             config, split = resumed_options(config, opened, out, given)
+            changed = _differences(before, config)
         else:
             check_new(out)
             split = split_of(config, opened)
@@ -169,7 +174,11 @@ def open_run(
                 create_run(out, run_record(session), split)
             ranks.wait_for_all()
             yield TrainRun(
-                session=session, folder=folder, is_resumed=is_resumed, has_checkpoint=has_checkpoint
+                session=session,
+                folder=folder,
+                is_resumed=is_resumed,
+                has_checkpoint=has_checkpoint,
+                changed=changed,
             )
 
 
@@ -232,6 +241,13 @@ def resumed_options(
     return now, split
 
 
+def _differences(before: TrainConfig, now: TrainConfig) -> dict[str, tuple[object, object]]:
+    values = [
+        (field.name, getattr(before, field.name), getattr(now, field.name)) for field in fields(now)
+    ]
+    return {name: (old, new) for name, old, new in values if old != new}
+
+
 def run_record(session: Session) -> dict[str, Any]:
     """Return what config.json holds."""
     dataset, split = session.dataset, session.split
@@ -266,6 +282,11 @@ def _restore(session: Session, folder: RunFolder, *, has_checkpoint: bool) -> No
     last = folder.path / LAST_NAME
     if has_checkpoint:
         session.load_checkpoint(read_checkpoint(last), path=last)
+        if session.epoch > session.config.epochs:
+            raise InputError(
+                f"epochs={session.config.epochs}, but {session.epoch} are done, expected as many or"
+                " more"
+            )
     notice = folder.forget_after(epoch=session.epoch + 1, step=session.progress.step)
     if notice:
         session.notices += (notice,)

@@ -15,7 +15,7 @@ from models.build import build_model
 from pipelines.dataset import open_dataset
 from shard_builder.errors import InputError
 from shard_builder.split import make_split, write_split
-from tests.train.tiny_net import ENVIRONMENT, Train, command, same, wait_for_rows, weights
+from tests.train.tiny_net import ENVIRONMENT, Cktrain, Train, command, same, wait_for_rows, weights
 from train.running.run_folder import read_metrics
 
 LONG = (
@@ -60,15 +60,37 @@ def test_resume_drops_a_line_that_a_kill_cut_short(train: Train) -> None:
         ({"batch_size": 6}, "batch_size=6, but the run was begun with 5"),
         ({"lr": 0.1}, "lr=0.1, but the run was begun with 0.05"),
         ({"stack_length": 3}, "stack_length=3, but the run was begun with 5"),
+        ({"subject": "S005"}, "subject='S005', but the run was begun without it"),
+        ({"epochs": 1}, "epochs=1, but 2 are done"),
         ({"stream": "rgb"}, "is a run of the flow stream, expected rgb"),
     ],
 )
 def test_resume_refuses_another_experiment(
     train: Train, options: dict[str, object], words: str
 ) -> None:
-    train(epochs=1)
+    run = train(epochs=2)
+    before = (run / "config.json").read_bytes()
     with pytest.raises(InputError, match=words):
-        train(resume=True, **options)
+        train(resume=True, **{"epochs": 2} | options)
+    assert (run / "config.json").read_bytes() == before
+
+
+def test_what_a_resumed_run_does_otherwise_is_said(
+    cktrain: Cktrain, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    words = command(tiny_dataset, tmp_path / "run", "--resume")[2:]
+    for more, said in (
+        (("--epochs", 1), [f"no run in {tmp_path / 'run'} yet: it is begun"]),
+        (
+            ("--epochs", 2, "--val-every", 2),
+            ["--epochs 2 from", "--val-every 2 from here on, 1 be"],
+        ),
+        (("--epochs", 2, "--val-every", 2), []),
+    ):
+        code, printed, err = cktrain(*words, *more)
+        notices = [line for line in printed.splitlines() if line.startswith("notice: ")]
+        assert code == 0 and len(notices) == len(said), (err, notices)
+        assert all(any(word in line for line in notices) for word in said), notices
 
 
 def test_resume_refuses_a_file_of_other_content(
