@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from shard_builder.building.options import BuildOptions, parse_size
-from shard_builder.commands.options import values_of, with_options_of
+from shard_builder.commands.options import TakeOverOption, values_of, with_options_of
 from shard_builder.console import VersionOption, run_app
 from shard_builder.sources.options import ScanOptions
 from shard_builder.synth.options import ReleaseOptions
@@ -35,9 +35,6 @@ SourceArgument = Annotated[
 DatasetArgument = Annotated[Path, typer.Argument(help="Dataset: a folder, or s3://bucket/prefix.")]
 WorkersOption = Annotated[
     int, _option("Local processes; 0 takes all cores. The bytes do not depend on it.")
-]
-TakeOverOption = Annotated[
-    bool, _option("Take over the lock of a process of another host that has died.", "--take-over")
 ]
 
 

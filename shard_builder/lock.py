@@ -25,6 +25,8 @@ PATIENCE_S = 5.0
 """How long a lock may be without content, or be in the course of being taken over."""
 PAUSE_S = 0.05
 MOST_BYTES = 1 << 16
+TAKE_OVER = "Take over the lock of a process of another host that has died."
+"""Help of the option."""
 _locked: dict[Path, tuple[int, int]] = {}
 """The process and the thread that hold each lock: a fork copies this table."""
 

@@ -9,7 +9,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing.connection import Connection, wait
@@ -253,6 +253,26 @@ def stop_waiting() -> None:
     """
     for thing in list(_stoppable):
         threading.Thread(target=thing.stop, daemon=True).start()
+
+
+@contextmanager
+def own_thread(
+    name: str, *, at_end: Callable[[], None] | None = None
+) -> Iterator[ThreadPoolExecutor]:
+    """Give a thread to work ahead in, and end it; in a forked copy there is no such thread.
+
+    Args:
+        name: The thread's.
+        at_end: Called when the thread has ended; without it nothing waits for that.
+    """
+    process, pool = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix=name)
+    try:
+        yield pool
+    finally:
+        if os.getpid() == process:
+            pool.shutdown(wait=at_end is not None, cancel_futures=True)
+            if at_end is not None:
+                at_end()
 
 
 def check_process(maker: int) -> None:

@@ -15,7 +15,7 @@ from pipelines.dataset import Dataset
 from pipelines.members import StreamMembers
 from pipelines.plan.plan import Plan
 from pipelines.plan.requests import BatchRequest
-from pipelines.read_ahead import read_ahead
+from pipelines.read_ahead import ReadAhead
 from pipelines.remote_members import Fetched, RemoteMembers
 from pipelines.row_cache import RowCache
 from pipelines.streams import StreamKind, UInt8
@@ -107,17 +107,20 @@ class PlaneReader:
     def read_ahead(
         self, requests: Generator[BatchRequest, None, None], num_ahead: int, *, num_held: int
     ) -> Generator[BatchRequest, None, None]:
-        """See :func:`pipelines.read_ahead.read_ahead`."""
-        return read_ahead(
-            requests,
-            self.members,
-            self.kind,
+        """Ask a store for what comes, see :class:`ReadAhead`; a folder needs nothing of it."""
+        if not isinstance(self.members, RemoteMembers):
+            return requests
+        ahead = ReadAhead(
+            requests=requests,
+            members=self.members,
+            kind=self.kind,
             stack_length=self.stack_length,
             cache=self.row_cache,
             is_kept=self._is_kept,
             num_ahead=num_ahead,
             num_held=num_held,
         )
+        return ahead.iterate()
 
     def ask(self, row: int, items: Sequence[int]) -> list[Fetched]:
         """Ask a store for neighbouring items of a row; of a folder there is nothing to ask for."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
@@ -16,6 +14,7 @@ from pipelines.plan.jitter import Jitter
 from pipelines.plan.plan import Plan, PlanTable
 from shard_builder.checks import check_integer
 from shard_builder.errors import InputError
+from shard_builder.machine import own_thread
 
 PLANNED_BATCHES = 16
 """NumPy costs as much for the plan of one batch as for that of sixteen."""
@@ -74,16 +73,12 @@ def iter_requests(
     most of a millisecond: a thread works it out while the sixteen before are used.
     """
     blocks = _blocks(plan, epoch, position, batch_size, rank, world_size)
-    process, planner = os.getpid(), ThreadPoolExecutor(1, thread_name_prefix="ckshard-plan")
-    try:
+    with own_thread("ckshard-plan") as planner:
         coming = planner.submit(next, blocks)
         while True:
             block = coming.result()
             coming = planner.submit(next, blocks)
             yield from block
-    finally:
-        if os.getpid() == process:  # in a forked copy there is no such thread
-            planner.shutdown(wait=False, cancel_futures=True)
 
 
 def _blocks(

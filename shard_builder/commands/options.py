@@ -9,7 +9,10 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import typer
 
+from shard_builder.lock import TAKE_OVER
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+TakeOverOption = Annotated[bool, typer.Option("--take-over", help=TAKE_OVER)]
 
 
 def with_options_of(

@@ -9,13 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from shard_builder.commands.options import TakeOverOption
 from train.commands.evaluate import print_report
-from train.commands.options import (
-    DatasetArgument,
-    TakeOverOption,
-    training_config,
-    with_training_options,
-)
+from train.commands.options import DatasetArgument, training_config, with_training_options
 from train.commands.train import run_stream
 from train.config import TrainConfig
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from shard_builder.commands.options import values_of, with_options_of
+from shard_builder.commands.options import TakeOverOption, values_of, with_options_of
 from shard_builder.console import make_console, make_table
 from train.commands.options import (
     DatasetArgument,
-    TakeOverOption,
     parse_integers,
     training_config,
     with_training_options,

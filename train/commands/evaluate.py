@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from shard_builder.commands.options import TakeOverOption
 from shard_builder.console import make_console, make_table
 from shard_builder.errors import InputError
-from train.commands.options import (
-    CheckpointOption,
-    DeviceOption,
-    TakeOverOption,
-    ViewsOption,
-    WorkersOption,
-)
+from train.commands.options import CheckpointOption, DeviceOption, ViewsOption, WorkersOption
 from train.evaluation.table_cells import METRIC_COLUMNS, metric_cells
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from shard_builder.commands.options import TakeOverOption
 from shard_builder.console import make_console
-from train.commands.options import CheckpointOption, TakeOverOption
+from train.commands.options import CheckpointOption
 
 
 def export(

@@ -11,23 +11,16 @@ import typer
 from shard_builder.commands.options import Command, with_options_of
 from shard_builder.errors import InputError
 from train.config import TrainConfig
+from train.prediction.options import BEST, DEVICES
 
-TakeOverOption = Annotated[
-    bool,
-    typer.Option(
-        "--take-over", help="Take over the lock of a process of another host that has died."
-    ),
-]
 DatasetArgument = Annotated[
     Path, typer.Argument(help="Dataset made by ckshard build: a folder, or s3://bucket/prefix.")
 ]
-CheckpointOption = Annotated[
-    str, typer.Option(metavar="last|best", help="best was chosen on the validation part.")
-]
+CheckpointOption = Annotated[str, typer.Option(metavar="last|best", help=BEST)]
 ViewsOption = Annotated[
     str, typer.Option(metavar="ten|original", help="original: the original's own sampling.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[str, typer.Option(help=DEVICES)]
 WorkersOption = Annotated[int, typer.Option(help="Decoding threads; 0 takes all cores.")]
 
 

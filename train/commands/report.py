@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from shard_builder.commands.options import TakeOverOption
 from shard_builder.console import make_console, make_table
-from train.commands.options import TakeOverOption
 
 
 def report(

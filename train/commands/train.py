@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shard_builder.commands.options import TakeOverOption
 from shard_builder.console import make_console
 from train.commands.display import training_display
-from train.commands.options import (
-    DatasetArgument,
-    TakeOverOption,
-    training_config,
-    with_training_options,
-)
+from train.commands.options import DatasetArgument, training_config, with_training_options
 
 if TYPE_CHECKING:
     from train.config import TrainConfig
