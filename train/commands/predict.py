@@ -46,10 +46,8 @@ def predict(
 
     def print_window(window: WindowPrediction, end_s: float, class_names: tuple[str, ...]) -> None:
         best = int(window.decision.argmax())
-        first, last = window.first_frame + 1, window.last_frame + 1
-        frames = f"frame {last}" if first == last else f"frames {first} to {last}"
         answer = f"{class_names[best]} {100 * window.decision[best]:.0f} %"
-        console.print(f"{end_s:7.2f} s  {frames}: {answer}")
+        console.print(f"{end_s:7.2f} s  {window.frames}: {answer}")
 
     chosen = PredictOptions(**options)
     if list_videos(source):

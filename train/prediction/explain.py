@@ -171,10 +171,9 @@ class ClipExplanation:
                 cell.imshow(picture)
                 cell.set_xticks([])
                 cell.set_yticks([])
-                frames = f"frames {window.first_frame + 1} to {window.last_frame + 1}"
                 share = f"{window.probs[model.stream][label]:.0%}"
                 name = plain_label(class_names[label])
-                cell.set_title(f"{frames}\n{name} {share}", fontsize=8, color=INK)
+                cell.set_title(f"{window.frames}\n{name} {share}", fontsize=8, color=INK)
             row[0].set_ylabel(model.stream, color=INK)
         figure.suptitle(plain_label(title, most=90), fontsize=10, x=0.01, ha="left", color=INK)
         save_figure(figure, path)

@@ -52,6 +52,12 @@ class WindowPrediction:
         """Probabilities that decide: the fused ones, or those of the only stream."""
         return deciding(self.probs)
 
+    @property
+    def frames(self) -> str:
+        """Which frames it shows, counted from 1, in words."""
+        first, last = self.first_frame + 1, self.last_frame + 1
+        return f"frame {last}" if first == last else f"frames {first} to {last}"
+
 
 class WindowPredictor:
     """Slides over frames and predicts; keeps one window of flow and gray frames in memory.

@@ -116,6 +116,12 @@ def add_test(page: Page, report: StoredTest) -> None:
         deciding(results),
         remark=f"{report.num_sequences} sequences, {report.num_subjects} subjects",
     )
+    if "fused" in results:
+        runs = " and ".join(entry.run for entry in report.origin)
+        page.notices.append(
+            f"The test fused {runs}: accuracy, classes, subjects and mistakes are those of both"
+            " streams together."
+        )
     if report.checkpoint == "best":
         page.notices.append(
             "best.pt was chosen on the tested sequences: the accuracy is optimistic."

@@ -89,7 +89,7 @@ def test_a_run_of_rgb_alone_takes_a_picture_and_flow_says_that_it_does_not(
     code, printed, err = cktrain(
         "predict", runs["rgb"], picture, "--out", out, "--overlay", overlay
     )
-    assert code == 0 and "a face.png: " in printed and "notice" not in printed, err
+    assert code == 0 and " s  frame 1: " in printed and "notice" not in printed, err
     window, clip = map(json.loads, (out / "predictions.jsonl").read_text().splitlines())
     assert window["probs"] == clip["probs"] and clip["notices"] == []
     assert len(read_video(overlay)) == 1 and (out / "timeline.png").exists()

@@ -121,7 +121,8 @@ def test_a_test_of_two_runs_is_stale_if_either_has_changed(
 ) -> None:
     other = Path(shutil.copytree(runs["rgb"], tmp_path / "rgb"))
     evaluate_runs([run, other], tiny_dataset, out=run / "test")
-    assert not write_report(run, tmp_path / "report.html").notices
+    (notice,) = write_report(run, tmp_path / "report.html").notices
+    assert f"{run} and {other}" in notice and "of both streams together" in notice
     config = TrainConfig(stream="rgb", folds=3, **(SHORT | {"epochs": 2}))  # type: ignore[arg-type]
     assert run_train(config, tiny_dataset, other, resume=True, given={"epochs"}) == 0
     left_out = write_report(run, tmp_path / "report.html", dataset=raw_dataset)
