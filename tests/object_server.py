@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -38,6 +39,11 @@ class ObjectServer(http.server.ThreadingHTTPServer):
         self.keeps: Callable[[bytes], bytes] = bytes
         self.is_hanging, self.is_ending = threading.Event(), threading.Event()
         self.on_put: Callable[[str], None] = lambda name: None
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed or stopped is none of the server's faults."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def fault_of(self, name: str) -> Fault:
         """The fault that a request for an object meets: the next in line for it, or a lasting."""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,30 +13,9 @@ import pytest
 import shard_builder.cloud.store as store_module
 from shard_builder.cloud.pool import DaemonPool
 from tests.object_server import ObjectServer, serving
-from tests.train.tiny_net import ENVIRONMENT, OPTIONS, Cktrain
+from tests.train.store_programs import WORDS, interrupt_when_hanging
+from tests.train.tiny_net import Cktrain
 from train.running.run_folder import read_metrics
-
-WORDS = [
-    word
-    for name, value in (OPTIONS | {"epochs": 1, "batch_size": 2, "iter_size": 2}).items()
-    for word in (f"--{name.replace('_', '-')}", value)
-]
-
-
-PROGRAM = """
-import sys
-import shard_builder.cloud.store as store
-store.Store.__init__.__kwdefaults__["timeout_s"] = 3600
-if sys.argv[1] == "flow":
-    import models.build
-    from tests.train.tiny_net import make_tiny_net
-    models.build._torchvision_model = make_tiny_net
-    from train.cli import main
-else:
-    from shard_builder.cli import main
-main()
-"""
-"""Either command, which waits an hour for an answer."""
 
 
 @pytest.fixture
@@ -52,29 +28,6 @@ def server(
     shutil.copytree(small_dataset, tmp_path / "objects/bucket/faces")
     with serving(tmp_path / "objects") as running:
         yield running
-
-
-def interrupt_when_hanging(
-    words: list[object], server: ObjectServer, tmp_path: Path
-) -> tuple[int, str]:
-    """Send Ctrl-C to a command whose request hangs; return its exit code and what it printed."""
-    environment = ENVIRONMENT | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *map(str, words)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        while not server.is_hanging.wait(0.1):
-            assert process.poll() is None, process.communicate()[0]
-        process.send_signal(signal.SIGINT)
-        text, _ = process.communicate(timeout=240)
-    finally:
-        process.kill()
-        process.wait()
-    return process.returncode, text
 
 
 @pytest.mark.parametrize("where", ["inspect", "push", "pull"])
@@ -90,6 +43,29 @@ def test_an_interrupt_in_a_request_that_hangs_ends_at_once(
     }
     code, text = interrupt_when_hanging([where, *words[where]], server, tmp_path)
     assert code == 130 and "Traceback" not in text, text
+
+
+@pytest.mark.slow
+def test_an_interrupt_of_what_uses_a_run_ends_at_once_and_loses_nothing(
+    cktrain: Cktrain, server: ObjectServer, tmp_path: Path
+) -> None:
+    address, run, out = f"{server.url}/bucket/faces", tmp_path / "run", tmp_path / "out"
+    assert cktrain("flow", address, "--out", run, *WORDS)[0] == 0
+    before = read_metrics(run)
+    commands: dict[str, list[object]] = {
+        "test": [run, address, "--out", out],
+        "report": [run, "--out", tmp_path / "page.html"],
+        "cv": ["flow", address, "--out", tmp_path / "cv", *WORDS],
+        "bench": [address, "--batch-size", 2, "--threads", 1],
+    }
+    server.always = {".tar": "hang"}
+    for name, words in commands.items():
+        code, text = interrupt_when_hanging([name, *words], server, tmp_path)
+        assert code == 130 and "Traceback" not in text and "rror" not in text, text
+    assert read_metrics(run) == before and not (tmp_path / "page.html").exists()
+    server.always = {}
+    code, _, error = cktrain("test", run, address, "--out", out)
+    assert code == 0 and (out / "test.json").exists(), error
 
 
 def test_an_interrupted_and_a_refused_run_are_resumed_where_they_were(
