@@ -24,8 +24,8 @@ MANIFEST_NAME = "manifest.json"
 MANIFEST_FORMAT = "ckshard-dataset"
 READABLE_VERSIONS = (1, 2)
 MOST_CLASSES = 256
-MOST_BYTES = 1 << 25
-"""Of the file; enough for some 100,000 shards."""
+MOST_BYTES = 1 << 26
+"""Of the file; enough for some 200,000 shards."""
 EXAMPLE = "rgb-000000.tar"
 BUILD_FOLDER = ".build"
 """Scratch of a build in its dataset folder; where it is left over, the build has not finished."""

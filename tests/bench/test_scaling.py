@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.harness import provenance
-from bench.scaling import measure_scaling, open_and_plan, scaling_blocks, write_large_index
+from bench.scaling import POINTS, measure_scaling, open_and_plan, scaling_blocks, write_large_index
 from bench.tables import read_record
 from pipelines.dataset import open_dataset
 from shard_builder.building.build import build_dataset
@@ -69,6 +69,13 @@ def test_an_index_without_shards_opens_and_plans_like_its_origin(
         assert len(large.stream("flow").shards) == 10
     _, plan, _ = open_and_plan(tmp_path / "large")
     assert sorted(plan.table(np.arange(50), epoch=0).rows.tolist()) == list(range(50))
+
+
+def test_as_many_shards_as_are_measured_can_be_opened(six_frames: Path, tmp_path: Path) -> None:
+    num = max(-(-num_rows // each) for num_rows, each in POINTS)
+    write_large_index(tmp_path / "large", six_frames, num_rows=num, num_shards=num)
+    with open_dataset(tmp_path / "large") as large:
+        assert len(large.stream("flow").shards) == num
 
 
 @pytest.mark.parametrize("num", [200_000, (1 << 16) + 1])
