@@ -97,8 +97,12 @@ class Dataset(IndexColumns):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by path and hash: the other process opens the folder itself."""
-        place = self.path.absolute() if self.store is None else self.address
-        return (_reopen, (place, self.sha256))
+        return (_reopen, (self.place, self.sha256))
+
+    @property
+    def place(self) -> str:
+        """Where another process, also one in another folder, opens it."""
+        return str(self.path.absolute()) if self.store is None else self.address
 
     def close(self) -> None:
         """Let go of the mapped tars; a map is closed when the last array on it is gone."""

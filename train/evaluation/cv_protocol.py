@@ -118,7 +118,7 @@ def make_protocol(
         split=options.split,
         select=options.select,
         views=options.views,
-        dataset=RunDataset(path=dataset.address, manifest_sha256=manifest_sha256(dataset.path)),
+        dataset=RunDataset(path=dataset.place, manifest_sha256=manifest_sha256(dataset.path)),
         options=config,
         weights_sha256=weights_sha256(config.weights),
         folds={

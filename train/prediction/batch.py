@@ -17,7 +17,7 @@ from shard_builder.sources.walk import is_image, source_name, walk_files
 from shard_builder.untrusted.text import clean_line
 from shard_builder.videos import is_video
 from train.prediction.options import DEFAULTS, PredictOptions
-from train.prediction.predict import ClipPrediction, load_models, predict_clip
+from train.prediction.predict import ClipPrediction, check_out, load_models, predict_clip
 
 SUMMARY_NAME = "summary.csv"
 COLUMNS = ("num_frames", "num_windows", "duration_s", "seconds", "num_faceless", "notices", "error")
@@ -83,6 +83,7 @@ def predict_folder(
     videos = list_videos(folder)
     if not videos:
         raise InputError(f"{folder}: no videos in it")
+    check_out(out, folder)
     emotions, faults = list[str](), list[str]()
     with locked(out, take_over=options.take_over):
         models, face_model = load_models(runs, options)

@@ -136,6 +136,7 @@ def predict_clip(
         SourceError: If the clip cannot be read, or nothing in it can be predicted.
         InputError: If an option cannot be.
     """
+    check_out(out, source)
     overlay, explain, take_over = options.overlay, options.explain, options.take_over
     check_targets(overlay, inputs=[source])
     with (
@@ -192,6 +193,16 @@ def predict_clip(
             title = f"{frames.path.name}: what speaks for the answer (Grad-CAM)"
             explanation.write(out / EXPLAIN_NAME, class_names=names, title=title)
         return clip
+
+
+def check_out(out: Path, source: Path) -> None:
+    """Make sure that no figure is written among the frames or videos that are read.
+
+    Raises:
+        InputError: If it would be.
+    """
+    if out.is_dir() and source.is_dir() and out.samefile(source):
+        raise InputError(f"out={str(out)!r}: is the input, expected another folder")
 
 
 def clip_logits(windows: Sequence[WindowPrediction], *, kind: str) -> dict[str, Probs]:

@@ -259,7 +259,7 @@ def run_record(session: Session) -> dict[str, Any]:
         "device_name": device_name(session.device),
         "cutter": CUTTER,
         "world_size": session.ranks.world_size,
-        "dataset": {"path": dataset.address, "manifest_sha256": manifest_sha256(dataset.path)},
+        "dataset": {"path": dataset.place, "manifest_sha256": manifest_sha256(dataset.path)},
         "split": {
             "kind": split.kind,
             "parameters": dict(split.parameters),

@@ -110,3 +110,18 @@ def test_what_must_be_known_of_an_answer_stands_beside_it(
     assert "1 frame is missing" in gap and "3 frames are 2 pairs, fewer than the 5" in short
     last = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["notices"] == [gap, short]
+
+
+def test_nothing_is_written_among_what_is_read(
+    runs: dict[str, Path], tmp_path: Path, cktrain: Cktrain
+) -> None:
+    """Figures beside frames were the next prediction's frames."""
+    frames, videos = tmp_path / "frames" / "1.png", tmp_path / "videos" / "1.mp4"
+    for folder in (frames.parent, videos.parent):
+        folder.mkdir()
+    cv2.imwrite(str(frames), read_video(carphone_video())[0])
+    videos.write_bytes(carphone_video().read_bytes())
+    for folder, name in ((frames.parent, frames.name), (videos.parent, videos.name)):
+        code, _, err = cktrain("predict", runs["rgb"], folder, "--out", folder)
+        assert code == 2 and f"--out {folder}: is the input" in err, err
+        assert [path.name for path in folder.iterdir()] == [name]

@@ -12,8 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pipelines.engines.cutter import CUTTER
 from shard_builder.errors import InputError
-from tests.train.tiny_net import Train
+from tests.train.tiny_net import SHORT, Train, make_tiny_net
+from train.config import TrainConfig
 from train.running.run_folder import read_metrics
+from train.running.train_run import run_train
 
 
 def test_a_run_folder_says_what_was_run_and_the_result(train: Train, tiny_dataset: Path) -> None:
@@ -44,6 +46,18 @@ def test_a_run_folder_says_what_was_run_and_the_result(train: Train, tiny_datase
     assert content["classes"][0] == "anger" and content["flow"]["method"] == "dis"
     assert not set(content["train_keys"]) & set(content["val_keys"])
     assert not set(content["train_subjects"]) & {key[:4] for key in content["val_keys"]}
+
+
+def test_a_run_finds_its_dataset_from_any_folder(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named as from a shell, ``dataset``: export and report looked below where they ran."""
+    monkeypatch.setattr("models.build._torchvision_model", make_tiny_net)
+    monkeypatch.chdir(tiny_dataset.parent)
+    config = TrainConfig(stream="flow", folds=3, **SHORT)  # type: ignore[arg-type]
+    run_train(config, Path(tiny_dataset.name), tmp_path / "run", resume=False)
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert record["dataset"]["path"] == str(tiny_dataset.absolute())
 
 
 def test_tensorboard_has_scalars_inputs_and_the_confusion_matrix(train: Train) -> None:
