@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    ("of", "num_cases"), [("dataset", 220), ("run", 48), ("folds", 12), ("export", 12)]
+    ("of", "num_cases"), [("dataset", 220), ("run", 48), ("folds", 6), ("export", 12)]
 )
 def test_hostile_copies_do_no_harm(of: str, num_cases: int) -> None:
     """In a process of its own: it forks, and this one has threads."""
