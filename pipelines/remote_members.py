@@ -20,6 +20,7 @@ from shard_builder.cloud.store import Store
 from shard_builder.errors import DatasetError, RangeError, StoreError
 from shard_builder.format.index import INDEX_NAME
 from shard_builder.format.streams import IMAGE_CODECS
+from shard_builder.machine import has_failed
 
 MOST_WRONG = 3
 """So often a range may come with wrong bytes before its member counts as damaged."""
@@ -83,7 +84,9 @@ class RemoteMembers(StreamMembers):
         # At an epoch's border, and by another loader, a member is asked for while it is still held.
         with self._lock:
             held = self._fetched.get(places[0], ())
-            data = next((e.data for e in held if e.places == places and not _failed(e.data)), None)
+            data = next(
+                (e.data for e in held if e.places == places and not has_failed(e.data)), None
+            )
             if data is None:
                 data = self._store.submit(self._fetch_kept, row, places, begin, end, cache)
             fetched = Fetched(places, begin, end - begin, data)
@@ -218,7 +221,3 @@ class RemoteMembers(StreamMembers):
             if found != expected:
                 return place, f"CRC-32 is {found:08x}, expected {expected:08x}"
         return None
-
-
-def _failed(data: Future[UInt8]) -> bool:
-    return data.done() and (data.cancelled() or data.exception() is not None)

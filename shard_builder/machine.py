@@ -9,7 +9,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing.connection import Connection, wait
@@ -273,6 +273,11 @@ def own_thread(
             pool.shutdown(wait=at_end is not None, cancel_futures=True)
             if at_end is not None:
                 at_end()
+
+
+def has_failed(work: Future[Any]) -> bool:
+    """Tell whether a thread's work has ended without a result."""
+    return work.done() and (work.cancelled() or work.exception() is not None)
 
 
 def check_process(maker: int) -> None:

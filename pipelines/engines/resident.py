@@ -20,7 +20,7 @@ from pipelines.plan.requests import BatchRequest
 from pipelines.reading import Reading
 from pipelines.remote_members import Fetched
 from shard_builder.errors import DamagedMemberError, InputError
-from shard_builder.machine import num_available_bytes
+from shard_builder.machine import has_failed, num_available_bytes
 
 FREE_PART = 0.4
 """Of the memory that is free, the part that planes may take unless ``cache_bytes`` says more."""
@@ -147,8 +147,7 @@ class ResidentEngine:
 
     def _begin(self, row: int) -> None:
         begun = self._decoding.get(row)
-        has_failed = begun is not None and begun.done() and begun.exception() is not None
-        if row not in self._first_planes and (begun is None or has_failed):
+        if row not in self._first_planes and (begun is None or has_failed(begun)):
             asked = self._reader.ask(row, self._items[row])
             self._decoding[row] = self._pool.submit(self._decode, row, asked)
 

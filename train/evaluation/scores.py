@@ -160,7 +160,7 @@ def read_scores(path: Path) -> tuple[pa.Table, tuple[str, ...]]:
         if not file.schema_arrow.equals(READ_SCHEMA):
             columns = clean(", ".join(file.schema_arrow.names))
             raise ValueError(f"columns {columns}, expected {', '.join(SCHEMA.names)}")
-        table = file.read().unify_dictionaries()
+        table = file.read()
         table.validate(full=True)
         metadata = (table.schema.metadata or {})[b"class_names"]
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
@@ -180,7 +180,7 @@ def read_sequences(path: Path) -> tuple[dict[str, SequenceScores], tuple[str, ..
         InputError: As :func:`read_scores`.
     """
     table, names = read_scores(path)
-    table = table.filter(pc.is_null(table["view"])).combine_chunks()
+    table = table.filter(pc.is_null(table["view"]))
     keys, subjects, streams = (_texts(table, name) for name in ("key", "subject", "stream"))
     if unknown := set(streams) - set(STREAMS):
         raise InputError(

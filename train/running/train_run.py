@@ -153,9 +153,7 @@ def open_run(
         has_checkpoint = is_resumed and os.path.lexists(out / LAST_NAME)
         changed: dict[str, tuple[object, object]] = {}
         if is_resumed:
-            before = read_run(out)[0].options
-            config, split = resumed_options(config, opened, out, given)
-            changed = _differences(before, config)
+            config, split, changed = resumed_options(config, opened, out, given)
         else:
             check_new(out)
             split = split_of(config, opened)
@@ -208,8 +206,9 @@ def split_of(config: TrainConfig, dataset: Dataset) -> Split:
 
 def resumed_options(
     config: TrainConfig, dataset: Dataset, out: Path, given: Collection[str]
-) -> tuple[TrainConfig, Split]:
-    """Return the options and the split that a run was begun with; those given now may change some.
+) -> tuple[TrainConfig, Split, dict[str, tuple[object, object]]]:
+    """Return the options and the split that a run was begun with; those given now may change some:
+    old and new value of each that they change, by name, come third.
 
     Raises:
         InputError: If another option was given with another value than the run was begun with, or
@@ -238,14 +237,9 @@ def resumed_options(
             f"weights={now.weights!r}: another file than the run was begun with (SHA-256"
             f" {record.weights_sha256})\n  Start another run in another folder."
         )
-    return now, split
-
-
-def _differences(before: TrainConfig, now: TrainConfig) -> dict[str, tuple[object, object]]:
-    values = [
-        (field.name, getattr(before, field.name), getattr(now, field.name)) for field in fields(now)
-    ]
-    return {name: (old, new) for name, old, new in values if old != new}
+    names = [field.name for field in fields(now)]
+    values = {name: (getattr(begun, name), getattr(now, name)) for name in names}
+    return now, split, {name: (old, new) for name, (old, new) in values.items() if old != new}
 
 
 def run_record(session: Session) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def load(dataset: Path, stream: str, engine: str, *, on_error: str = "raise") ->
 def dataset_actions(draw: random.Random, dataset: Path, out: Path) -> dict[str, Action]:
     """What is done to a mutated dataset: verify, and two more."""
     stream = draw.choice(("rgb", "flow"))
-    training = [w for k, v in TRAINING.items() for w in (f"--{k.replace('_', '-')}", v)]
+    training = _training()
     rest = {
         "quick": command("ckshard", "verify", dataset, "--quick"),
         "inspect": command("ckshard", "inspect", dataset),
@@ -78,7 +78,7 @@ def run_actions(
     dataset = base.datasets["jpg"]
     more = ["--out", run, "--resume", "--epochs", 3, "--workers", 1]
     weights = run / draw.choice(("last.pt", "best.pt"))
-    training = [w for k, v in TRAINING.items() if k != "weights" for w in (_flag(k), v)]
+    training = _training(but="weights")
     other = base.runs["flow" if stream == "rgb" else "rgb"]
     actions = {
         "test": command("cktrain", "test", run, dataset, "--out", out / "test"),
@@ -97,7 +97,7 @@ def run_actions(
 
 def fold_actions(draw: random.Random, folds: Path, base: Base, out: Path) -> dict[str, Action]:
     """What is done to a mutated cross-validation: it goes on, and another command reads it."""
-    training = [w for k, v in TRAINING.items() if k != "folds" for w in (_flag(k), v)]
+    training = _training(but="folds")
     dataset = base.datasets["jpg"]
     rest = {
         "report": command("cktrain", "report", folds, "--out", out / "report.html"),
@@ -114,7 +114,7 @@ def fold_actions(draw: random.Random, folds: Path, base: Base, out: Path) -> dic
 
 def export_actions(draw: random.Random, file: Path, base: Base, out: Path) -> dict[str, Action]:
     """What is done to a file that a person names: two of the commands that read one."""
-    training = [w for k, v in TRAINING.items() if k != "weights" for w in (_flag(k), v)]
+    training = _training(but="weights")
     dataset, stream = base.datasets["jpg"], file.stem
     actions = {
         "predict": command("cktrain", "predict", file, base.frames, "--out", out / "predict"),
@@ -130,5 +130,7 @@ def export_actions(draw: random.Random, file: Path, base: Base, out: Path) -> di
     return {name: actions[name] for name in names}
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def _training(*, but: str = "") -> list[object]:
+    """Return the options of a small training, all but one."""
+    pairs = ((f"--{name.replace('_', '-')}", v) for name, v in TRAINING.items() if name != but)
+    return [word for pair in pairs for word in pair]
