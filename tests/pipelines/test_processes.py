@@ -135,15 +135,18 @@ SHORTENED = """
 import os, sys
 from pathlib import Path
 import typer
-from pipelines import make_loader, open_dataset
+from pipelines import Reading, make_loader, open_dataset
 from shard_builder.console import run_app
 
 app = typer.Typer()
 
 @app.command()
 def main(path: Path) -> None:
+    reading = Reading(num_threads=1)  # another thread's fault would cut the message
     with open_dataset(path) as dataset:
-        with make_loader(dataset, "flow", training=False, batch_size=4) as loader:
+        with make_loader(
+            dataset, "flow", training=False, batch_size=4, reading=reading
+        ) as loader:
             batches = iter(loader)
             next(batches)
             print("open", flush=True)
