@@ -60,10 +60,15 @@ class ReadAhead:
                 filling.result()
 
     def _fill(self) -> None:
-        """Ask for what comes, as much as is allowed."""
+        """Ask for what comes, as much as is allowed.
+
+        Two batches at a time: at the start the answers to all would come at once, and the batch
+        that is needed next would wait for the cores beside those that are not.
+        """
         self._let_go()
-        while len(self._waiting) < self.num_ahead and self._num_bytes < READ_AHEAD_BYTES:
-            if not self._ask():
+        for _ in range(2):
+            is_room = len(self._waiting) < self.num_ahead and self._num_bytes < READ_AHEAD_BYTES
+            if not (is_room and self._ask()):
                 return
 
     def _next(self) -> BatchRequest | None:

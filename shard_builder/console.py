@@ -169,7 +169,9 @@ def _number_of(file: TextIO) -> int | None:
 def _name_crashes() -> None:
     """Say where a crash was: a mapped file that another process cuts short ends this one."""
     with suppress(OSError, ValueError):
-        faulthandler.enable()
+        faulthandler.enable(
+            all_threads=False
+        )  # the others go on meanwhile: theirs are no safe read
 
 
 def flags_of_command(

@@ -3,6 +3,7 @@ exact."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
@@ -60,9 +61,13 @@ def test_the_next_epoch_is_read_before_this_one_ends(
         for epoch in range(3):
             for _ in loader:
                 pass
-            # This epoch's batches are handed over; so many of the next are in progress or ready.
-            ahead = [begin for number, begin in spy.taken if number == epoch + 1]
-            assert ahead[:depth] == EPOCH[:depth]
+            # This epoch's batches are handed over; so many of the next are in progress or ready, or
+            # a thread is about to take the last of them.
+            ahead = [(epoch + 1, begin) for begin in EPOCH[:depth]]
+            deadline = time.monotonic() + 60
+            while not set(ahead) <= set(spy.taken) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert [taken for taken in spy.taken if taken[0] == epoch + 1][:depth] == ahead
         assert spy.num_starts == 1
 
 

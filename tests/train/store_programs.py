@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -65,13 +66,21 @@ def interrupt_when_hanging(
         return process.returncode, text
 
 
-def kill_at_request(number: int, words: list[object], server: ObjectServer, tmp_path: Path) -> None:
-    """Kill a command in its so-many-th request."""
+def kill_at_request(
+    number: int,
+    words: list[object],
+    server: ObjectServer,
+    tmp_path: Path,
+    is_ready: Callable[[], object] = lambda: True,
+) -> None:
+    """Kill a command in its so-many-th request, once it left behind what a test waits for."""
     with running(words, tmp_path / "cache") as process:
         numbers = count(1)
 
         def fault_of(_name: str) -> str:
             if next(numbers) == number:
+                while not is_ready() and process.poll() is None:
+                    time.sleep(0.01)
                 os.kill(process.pid, signal.SIGKILL)
             return ""
 

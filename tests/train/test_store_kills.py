@@ -21,6 +21,12 @@ from tests.train.tiny_net import ENVIRONMENT, Cktrain
 from train.running.run_folder import read_metrics
 
 
+def whole_files(dataset: Path, copy: Path) -> list[Path]:
+    """The files of a dataset that a copy holds whole by now."""
+    pairs = [(path, copy / path.name) for path in dataset.iterdir()]
+    return [own for path, own in pairs if own.exists() and own.read_bytes() == path.read_bytes()]
+
+
 @pytest.mark.parametrize("direction", ["push", "pull"])
 def test_a_transfer_killed_again_and_again_ends_whole(
     direction: str, small_dataset: Path, tmp_path: Path
@@ -32,15 +38,19 @@ def test_a_transfer_killed_again_and_again_ends_whole(
             shutil.copytree(small_dataset, there)
         ends = (small_dataset, address) if direction == "push" else (address, back)
         target = there if direction == "push" else back
-        for number in (1, 9):
-            kill_at_request(number, [direction, *ends], server, tmp_path)
+        whole = digests(small_dataset).items()
+        for number, is_ready in (
+            (1, lambda: True),
+            (9, lambda: whole_files(small_dataset, target)),
+        ):
+            kill_at_request(number, [direction, *ends], server, tmp_path, is_ready)
             with pytest.raises(DatasetError, match=r"no such|manifest\.json"):
                 open_dataset(address if direction == "push" else back)
-        num_whole = len(digests(target).items() & digests(small_dataset).items())
+        num_whole = len(digests(target).items() & whole)
         copy = push_dataset if direction == "push" else pull_dataset
         num_copied = copy(*ends)  # type: ignore[operator]
-    assert num_whole and num_copied == len(digests(small_dataset)) - num_whole
-    assert digests(target) == digests(small_dataset) and not verify_dataset(target).faults
+    assert num_whole and num_copied == len(whole) - num_whole
+    assert digests(target).items() == whole and not verify_dataset(target).faults
 
 
 @pytest.mark.slow
@@ -57,8 +67,12 @@ def test_a_killed_cached_run_is_the_run_that_was_not(
         words = ["flow", address, "--out", run, "--shard-cache", blocks]
         for number in (1, 2):
             kill_at_request(number, ["inspect", address], server, tmp_path)
-        kill_at_request(9, [*words, *WORDS], server, tmp_path)
-        kept = [path for path in blocks.glob("[!.]*") if path.suffix != ".tmp"]
+
+        def kept_blocks() -> list[Path]:
+            return [path for path in blocks.glob("[!.]*") if path.suffix != ".tmp"]
+
+        kill_at_request(9, [*words, *WORDS], server, tmp_path, is_ready=kept_blocks)
+        kept = kept_blocks()
         server.ranges.clear()
         code, text, error = cktrain(*words, *WORDS, "--resume")
         assert code == 0, text + error
