@@ -130,10 +130,15 @@ class Dataset(IndexColumns):
         """
         kind_of(name)
         if name not in self.manifest.streams:
+            is_of_stills = kind_of(name).has_pairs and self.num_frames.max() == 1
+            advice = (
+                "These are stills, which have no motion, so no flow: take rgb, as cktrain rgb does."
+                if is_of_stills
+                else "Build it: ckshard build SRC DATASET --streams rgb,flow"
+            )
             raise InputError(
                 f"{self.address}: has no {name} stream, expected one of"
-                f" {', '.join(self.manifest.streams)}\n"
-                "  Build it: ckshard build SRC DATASET --streams rgb,flow"
+                f" {', '.join(self.manifest.streams)}\n  {advice}"
             )
         return self.manifest.streams[name]
 

@@ -150,3 +150,16 @@ def test_a_dataset_without_subjects_says_so_at_every_step(cktrain: Cktrain, tmp_
     )
     assert code == 0, errors
     assert "the source names no subjects" in printed
+
+
+def test_whoever_asks_for_flow_of_stills_is_sent_to_rgb(cktrain: Cktrain, tmp_path: Path) -> None:
+    SETS["JAFFE"](tmp_path / "stills")
+    dataset, out = tmp_path / "dataset", tmp_path / "out"
+    ckshard("build", tmp_path / "stills", dataset, "--layout", "**/{subject}.{label}?.*.tiff")
+    missing = "--weights=missing.pth"  # would be looked for before the second stream's members
+    for line in (("flow",), ("both", missing), ("cv", "flow")):
+        code, text, error = cktrain(*line, dataset, "--out", out)
+        assert (code, text) == (2, "")
+        assert f"{dataset}: has no flow stream" in error and "cktrain rgb" in error
+        assert "no motion" in error and "ckshard build" not in error
+        assert not out.exists()

@@ -88,11 +88,15 @@ def check_both(
     Raises:
         InputError: If a run is there already, or options do not fit the dataset.
     """
+    from pipelines.dataset import open_dataset
     from train.running.run_folder import check_new
     from train.running.train_run import open_run
 
     for stream in chosen:
         check_new(out / stream)
+    with open_dataset(dataset) as opened:  # before the first stream's weights are fetched
+        for stream in chosen:
+            opened.stream(stream)
     with TemporaryDirectory() as scratch:
         for stream, (config, _) in chosen.items():
             with open_run(config, dataset, Path(scratch) / stream, resume=False):
