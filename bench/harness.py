@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -63,10 +64,22 @@ def provenance() -> Record:
     return {**facts, "machine": machine_facts(), "versions": package_versions()}
 
 
+def program_words(command: str) -> list[str]:
+    """Return the words that run a command of ``python``, ``ckshard`` or ``cktrain``: from this
+    source folder, installed or not.
+    """
+    program, *words = shlex.split(command)
+    if program == "python":
+        return [sys.executable, *words]
+    package = {"ckshard": "shard_builder", "cktrain": "train"}[program]
+    code = f"import sys; sys.argv[0] = '{program}'; from {package}.cli import main; main()"
+    return [sys.executable, "-c", code, *words]
+
+
 def run_ckshard(*words: object) -> None:
-    """Run the command from this source folder, installed or not, and hide what it prints."""
-    program = [sys.executable, "-c", "from shard_builder.cli import main; main()", *map(str, words)]
-    subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
+    """Run ``ckshard`` and hide what it prints."""
+    command = shlex.join(["ckshard", *map(str, words)])
+    subprocess.run(program_words(command), check=True, stdout=subprocess.DEVNULL)
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -16,7 +16,6 @@ from typing import Any
 from bench.building import build_blocks
 from bench.cloud import cloud_blocks
 from bench.endurance import endurance_blocks
-from bench.gpu.report import gpu_blocks, training_table
 from bench.harness import Record, cores_of, markdown_table, median_and_range
 from bench.loaders.report import ORIGINAL, best_peers, loader_blocks, plot_loaders
 from bench.scaling import scaling_blocks
@@ -24,18 +23,6 @@ from bench.scaling import scaling_blocks
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
 BLOCK = re.compile(r"<!-- begin: ([\w-]+) -->(.*?)<!-- end -->", re.DOTALL)
-NO_GPU = """\
-**Not measured: anything on a GPU.** Nothing here has run on one yet, `bash bench/gpu.sh` neither;
-`bash bench/gpu.sh --cpu` runs the same steps in small, with the gpu tests skipped.
-
-| what never ran on a GPU | what ran in its place |
-|---|---|
-| DALI's GPU operators, nvJPEG, the hand-over of its memory | the same graph on CPU operators |
-| the `cpu` engine's copies on a stream of their own | fakes of streams and events, late as may be |
-| `--cache device` in a GPU's memory | the same operations on the CPU |
-| the stall timer's CUDA events | fakes of them |
-| bf16 and fp16, `--compile`, the layout of a step | on the CPU; tensors without memory |
-| ranks joined by NCCL, `--sync-bn` | two ranks joined by gloo; a count of layers |"""
 
 
 def pages() -> list[Path]:
@@ -51,11 +38,10 @@ def read_record(name: str) -> Any:
 def all_blocks() -> dict[str, str]:
     """Render every block from the committed records."""
     loaders = read_record("loaders-cpu")
-    gpu = gpu_blocks(read_record("gpu")) if (RESULTS / "gpu.json").is_file() else {"gpu": NO_GPU}
     return {
         **_demo_blocks(),
         "cross-validation": _cross_validation_table(read_record("cv-demo")),
-        "training": training_table(read_record("train-resnet152-cpu")),
+        "training": _training_table(read_record("train-resnet152-cpu")),
         "bench-command": _bench_command_table(),
         **_headline_blocks(loaders),
         **loader_blocks(loaders),
@@ -63,7 +49,6 @@ def all_blocks() -> dict[str, str]:
         **endurance_blocks(read_record("endurance-cpu")),
         **scaling_blocks(read_record("scaling")),
         **cloud_blocks(read_record("cloud")),
-        **gpu,
     }
 
 
@@ -114,6 +99,27 @@ def _cross_validation_table(record: Record) -> str:
             f" | {low:.1f} to {high:.1f}"
         )
     return markdown_table("split | stream | folds | sequences | accuracy | 95 % interval", rows)
+
+
+def _training_table(record: Record) -> str:
+    medians = {r["case"]["name"]: r["median_samples_per_s"] for r in record["results"]}
+    plain, rows = medians["synthetic, fp32 NCHW"], []
+    for result in record["results"]:
+        case, speeds, wait = result["case"], result["samples_per_s"], result["median_data_wait_pct"]
+        median, layout = medians[case["name"]], "channels_last" if case["channels_last"] else "NCHW"
+        rows.append(
+            f"{case['name']} | {case['precision']} | {layout} | {median:.2f} | {min(speeds):.2f} -"
+            f" {max(speeds):.2f} | {wait:.2f} % | {median / medians['synthetic']:.3f}"
+            f" | {median / plain:.2f}"
+        )
+    batch = " x ".join(str(record[n]) for n in ("batch_size", "iter_size") if n in record)
+    caption = (
+        f"{record['arch']}, {record['stream']} stream, batch {batch}, {record['codec']};"
+        f" {record['device_name']}, {record['num_cores']} cores, medians of {len(speeds)}"
+        " interleaved repeats:"
+    )
+    header = "batches | precision | layout | samples/s | range | data wait"
+    return f"{caption}\n\n{markdown_table(f'{header} | x synthetic | x fp32 NCHW', rows)}"
 
 
 def _bench_command_table() -> str:

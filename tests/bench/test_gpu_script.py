@@ -9,49 +9,18 @@ import shlex
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
-import bench.gpu.run
+import bench.gpu
 import pipelines.throughput.wait_command
-from bench.gpu.run import (
-    CPU_SCALE,
-    GPU_SCALE,
-    Scale,
-    Step,
-    gpu_tests,
-    make_steps,
-    run_step,
-    run_steps,
-)
-from bench.tables import read_record
-from pipelines.throughput.consumer import WaitRecord
-from pipelines.throughput.turns import spread
+from bench.gpu import CPU_SCALE, GPU_SCALE, Scale, Step, gpu_tests, make_steps, run_step, run_steps
+from bench.harness import program_words
 from shard_builder.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-WAITS = WaitRecord(
-    name="dali on the gpu",
-    engine="dali",
-    stream="flow",
-    codec="raw",
-    dtype="float16",
-    batch_size=10,
-    threads=2,
-    consumer_ms=5.0,
-    epoch_samples=80,
-    long_wait_pct=spread([3.0, 4.0, 5.0]),
-    short_wait_pct=spread([5.0, 6.0, 7.0]),
-    border_points=spread([1.0, 2.0, 3.0]),
-    first_batch_ms=spread([0.25, 0.5, 0.75]),
-    machine={},
-    versions={},
-)
 
 
 def step(name: str, program: str, limit_s: float = 60) -> Step:
@@ -72,35 +41,23 @@ def test_a_step_that_fails_hangs_or_comes_too_late_is_recorded(tmp_path: Path) -
     assert late == {"name": "a step", "seconds": 0.0, "ok": False, "end": "not run: time is up"}
 
 
-def test_a_run_writes_its_record_and_tables_after_each_step(
+def test_a_run_writes_what_was_measured_and_printed_after_each_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = tmp_path / "out" / "data"
-
-    def fake_steps(scale: Scale) -> list[Step]:
-        records = {
-            "loaders.json": read_record("loaders-cpu"),
-            "train-flow-jpg.json": read_record("train-resnet152-cpu"),
-            "waits-raw.json": [asdict(WAITS)],
-        }
-        programs = [
-            f"open({str(data / name)!r}, 'w').write({json.dumps(record)!r})"
-            for name, record in records.items()
-        ]
-        seen = f"import os; assert os.path.getsize({str(data.parent / 'gpu.json')!r}); print('a|b')"
-        return [step("loaders", "; ".join(programs)), step("tests", f"{seen}; raise SystemExit(3)")]
-
-    monkeypatch.setattr(bench.gpu.run, "make_steps", fake_steps)
-    run_steps(CPU_SCALE, tmp_path / "out", on_gpu=False)
-    record = json.loads((tmp_path / "out" / "gpu.json").read_text())
+    out = tmp_path / "out"
+    measure = "open('waits-raw.json', 'w').write('[1]'); print('| a table |')"
+    seen = f"import os; assert os.path.getsize({str(out / 'gpu.json')!r})"
+    seen += "; print('it broke'); raise SystemExit(3)"
+    steps = [step("waits raw", measure), step("tests", seen)]
+    monkeypatch.setattr(bench.gpu, "make_steps", lambda scale: steps)
+    run_steps(CPU_SCALE, out, on_gpu=False)
+    record = json.loads((out / "gpu.json").read_text())
     assert [entry["ok"] for entry in record["steps"]] == [True, False]
-    assert record["loaders"] == [read_record("loaders-cpu")] and len(record["training"]) == 1
-    text = (tmp_path / "out" / "gpu.md").read_text()
-    assert "| cpu, raw" in text.replace("*", "") and "resnet152, flow stream" in text
-    assert "takes 5 ms a batch of 10 float16" in text and "% of epochs of 80 | points more" in text
-    waits = "4.00 (3.00 - 5.00) | 6.00 (5.00 - 7.00) | 2.00 (1.00 - 3.00) | 0.50 (0.25 - 0.75)"
-    assert f"| dali on the gpu | raw | {waits} |" in text
-    assert "a/b; exit status 3 |" in text and not (tmp_path / "out" / "data").exists()
+    assert record["results"] == {"waits-raw": [1]} and record["versions"]["torch"]
+    text = (out / "gpu.md").read_text()
+    assert "## waits raw: ok, " in text and "```\n| a table |\n```" in text
+    assert "## tests: failed, " in text and "```\nit broke\nexit status 3\n```" in text
+    assert {path.name for path in out.iterdir()} == {"gpu.json", "gpu.md", "logs"}
 
 
 @pytest.mark.parametrize("scale", [GPU_SCALE, CPU_SCALE])
@@ -122,7 +79,7 @@ def test_long_epochs_and_the_border_are_measured_apart(monkeypatch: pytest.Monke
     )
     steps = {step.name: step for step in make_steps(GPU_SCALE)}
     for codec in ("jpg", "raw"):
-        words = steps[f"waits {codec}"].words()
+        words = program_words(steps[f"waits {codec}"].command)
         monkeypatch.setattr(sys, "argv", ["ckshard", *words[words.index("bench") :]])
         with pytest.raises(SystemExit) as stop:
             main()

@@ -1,1 +1,0 @@
-"""All that wants a GPU."""
