@@ -45,7 +45,7 @@ ARGUMENTS = {
     "list": ["src"],
     "prepare": ["src", "out"],
     "test": ["run", "dataset"],
-    "predict": ["run", "clip"],
+    "predict": ["run", "clip", "--out", "prediction"],
     "cv": ["flow", "dataset", "--out", "cv", "--folds", "10"],
     "rgb": ["dataset", "--out", "run"],
     "flow": ["dataset", "--out", "run"],

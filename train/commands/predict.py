@@ -31,12 +31,17 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="Folder for predictions.jsonl, bars.png and timeline.png.")
-    ] = Path("prediction"),
+        Path | None,
+        typer.Option(
+            help="Folder for predictions.jsonl, bars.png and timeline.png; prediction/NAME of INPUT"
+            " if not given."
+        ),
+    ] = None,
     **options: Any,
 ) -> None:
     """Predict the emotion in a video, a picture, a folder of frames or of videos."""
     from train.prediction.batch import SUMMARY_NAME, list_videos, predict_folder
+    from train.prediction.own_folder import own_folder
     from train.prediction.predict import run_predict
 
     if len(runs_and_input) < 2:
@@ -50,6 +55,7 @@ def predict(
         console.print(f"{end_s:7.2f} s  {window.frames}: {answer}")
 
     chosen = PredictOptions(**options)
+    out = out or own_folder(source)
     if list_videos(source):
         with progress_bar("videos", console=console) as report:
             folder = predict_folder(runs, source, chosen, out=out, on_video=report)

@@ -250,6 +250,7 @@ def _clip_record(clip: ClipPrediction, frames: FrameSource) -> dict[str, Any]:
     return {
         "kind": "clip",
         "input": clip.name,
+        "path": os.path.realpath(frames.path),
         "input_kind": frames.kind,
         "num_frames": clip.num_frames,
         "num_windows": clip.num_windows,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
+from tests.carphone import carphone_video
 from tests.train.tiny_net import Cktrain
 
 
@@ -68,3 +70,38 @@ def test_bad_options_are_named_before_anything_is_written(
     code, _, error = cktrain("predict", runs["flow"], sequence, "--out", out, option)
     assert code == 2 and error.startswith(f"cktrain: error: {words}")
     assert not out.exists()
+
+
+def test_no_input_replaces_the_prediction_of_another(
+    cktrain: Cktrain,
+    runs: dict[str, Path],
+    sequence: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    frames = sorted(sequence.glob("*.png"))
+    for place in ("a/frames", "b/frames"):
+        (tmp_path / place).mkdir(parents=True)
+        for number, frame in enumerate(frames[:4]):
+            shutil.copy(frame, tmp_path / place / f"{number}.png")
+    for place in ("one/videos", "two/videos"):
+        (tmp_path / place).mkdir(parents=True)
+        shutil.copy(carphone_video(), tmp_path / place)
+    key = "_".join(frames[0].name.split("_")[:2])
+    for source, name, results in (
+        (sequence, key, {"predictions.jsonl", "bars.png", "timeline.png"}),
+        ("a/frames", "frames", {"predictions.jsonl", "bars.png", "timeline.png"}),
+        ("one/videos", "videos", {"summary.csv", carphone_video().name}),
+    ):
+        for line in (("--stride", 40), ("--stride", 50)):  # the same input again
+            code, text, error = cktrain("predict", runs["rgb"], source, *line)
+            assert code == 0 and f"prediction/{name}: " in text, error
+        assert {path.name for path in (tmp_path / "prediction" / name).iterdir()} == results
+    written = {path: path.read_bytes() for path in Path("prediction").rglob("*") if path.is_file()}
+    for mine, other in (("b/frames", "a/frames"), ("two/videos", "one/videos")):
+        code, _, error = cktrain("predict", runs["rgb"], mine)
+        assert code == 2 and "--out" in error, error
+        assert f"holds the prediction of {tmp_path / other}" in error
+        assert cktrain("predict", runs["rgb"], mine, "--out", "here", "--stride", 40)[0] == 0
+    assert written == {path: path.read_bytes() for path in written}
