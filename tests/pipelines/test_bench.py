@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +24,7 @@ from pipelines.throughput.command import draw_records, run_bench_command, share_
 from pipelines.throughput.png_tree import CKPLUS_SIZE, PngTree, write_png_tree
 from pipelines.throughput.turns import Contender, measure_in_turns, spread
 from shard_builder.errors import InputError
+from tests.object_server import serving
 from tests.reference_loader import ReferenceLoader
 
 FIELDS = {
@@ -74,25 +77,18 @@ def test_turns_are_taken_and_ended() -> None:
 
 
 @pytest.mark.slow
-def test_records_table_and_figure_of_everything_this_machine_has(
-    tiny_dataset: Path, tmp_path: Path
+def test_records_table_and_figure_of_everything_this_machine_has_of_an_address(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = run_bench(
-        tiny_dataset,
-        *(
-            "--streams",
-            "rgb",
-            "--batch-size",
-            8,
-            "--threads",
-            1,
-            "--device",
-            "cpu",
-            "--seconds",
-            0.01,
-        ),
-        *("--json", tmp_path / "bench.json", "--plot", tmp_path / "bench.png"),
-    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.copytree(tiny_dataset, tmp_path / "objects/faces")
+    words = {"streams": "rgb", "batch-size": 8, "threads": 1, "device": "cpu", "seconds": 0.01}
+    words |= {"json": tmp_path / "bench.json", "plot": tmp_path / "bench.png"}
+    with serving(tmp_path / "objects") as server:
+        done = run_bench(
+            f"{server.url}/faces", *chain.from_iterable((f"--{n}", v) for n, v in words.items())
+        )
+        assert server.ranges
     assert done.returncode == 0, done.stderr
     records = json.loads((tmp_path / "bench.json").read_text())
     engines = [record["engine"] for record in records]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import shard_builder.cloud.store as store_module
 from tests.object_server import ObjectServer, serving
-from tests.train.tiny_net import OPTIONS, Cktrain
+from tests.train.tiny_net import OPTIONS, SHORT, Cktrain
 
 SECRETS = ("KEY-OF-THIS-TEST", "SECRET-OF-THIS-TEST", "TOKEN-OF-THIS-TEST")
 ADDRESS = "s3://bucket/faces"
@@ -73,3 +74,43 @@ def test_a_run_from_a_bucket_is_the_run_from_the_folder(
     code, text, error = cktrain("flow", ADDRESS, "--out", tmp_path / "new", *words)
     assert code == 1 and len(error.strip().splitlines()) == 1, error
     assert "flow-000000.tar, bytes" in error and "expired" in error and ADDRESS in error
+
+
+def test_both_and_cv_take_an_address(
+    cktrain: Cktrain, server: ObjectServer, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    words = [w for n, v in (SHORT | {"folds": 2}).items() for w in (f"--{n.replace('_', '-')}", v)]
+    scores = []
+    for name, place in (("local", tiny_dataset), ("remote", ADDRESS)):
+        code, _, error = cktrain("both", place, "--out", tmp_path / name, *words)
+        assert code == 0, error
+        scores.append((tmp_path / name / "test/predictions.jsonl").read_text())
+    assert scores[0] == scores[1]
+    code, _, error = cktrain("cv", "rgb", ADDRESS, "--out", tmp_path / "folds", *words)
+    assert code == 0, error
+    (series,) = json.loads((tmp_path / "folds/cv.json").read_text())["series"]
+    assert series["pooled"]["num_sequences"] == sum(series["fold_sizes"]) > 0
+    streams = {name.partition("-")[0] for name, _, _ in server.ranges}
+    assert streams == {"flow", "rgb"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("dns", "its host is not found (DNS)"), ("301", "AWS_ENDPOINT_URL")]
+)
+def test_a_store_that_is_not_there_is_one_line_of_every_command(
+    fault: str,
+    words: str,
+    cktrain: Cktrain,
+    server: ObjectServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(store_module, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(store_module, "LONGEST_PAUSE_S", 0.002)
+    server.always = {"manifest.json": "301-PermanentRedirect"}
+    if fault == "dns":  # no name is so long: no name server is asked
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{64 * 'a'}.invalid")
+    for command in (["rgb"], ["flow"], ["both"], ["cv", "flow"]):
+        code, _, error = cktrain(*command, ADDRESS, "--out", tmp_path / "run", "--weights", "none")
+        assert code == 1 and len(error.strip().splitlines()) == 1, error
+        assert f"{ADDRESS}/manifest.json: " in error and words in error
