@@ -152,7 +152,7 @@ def train_epoch(session: Session, server: Server) -> dict[str, float]:
     timer, begin = StallTimer(session.device), time.perf_counter()
     steps = iter_steps(session, timer.iterate(session.train_loader), is_asked_to_stop=lambda: False)
     next(steps)
-    first_ms = 1000 * timer.take().wait_s
+    first_ms = 1000 * timer.take().start_s
     for _ in steps:
         pass
     times, seconds = timer.take(), time.perf_counter() - begin

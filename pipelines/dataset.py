@@ -17,7 +17,7 @@ from pipelines.streams import UInt8, kind_of
 from shard_builder.cloud.address import address_of, folder_of
 from shard_builder.cloud.metadata import fetch_metadata
 from shard_builder.cloud.store import Store
-from shard_builder.errors import DatasetError, InputError
+from shard_builder.errors import DatasetError, InputError, counted
 from shard_builder.format.index import INDEX_NAME, checked_key, read_index
 from shard_builder.format.manifest import Stream, manifest_sha256, read_manifest
 from shard_builder.format.streams import NUM_LAST_FRAMES
@@ -82,7 +82,7 @@ class Dataset(IndexColumns):
         super().__init__(path, str(path) if store is None else store.address, batch)
         if len(self) != self.manifest.num_sequences:
             raise DatasetError(
-                f"{path / INDEX_NAME}: {len(self)} rows, expected"
+                f"{path / INDEX_NAME}: {counted(len(self), 'row')}, expected"
                 f" {self.manifest.num_sequences} as in manifest.json\n"
                 f"  Run: ckshard verify {path}, then build the dataset again."
             )

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pipelines.plan.permutation import Int64
 from pipelines.plan.sampling import check_rows
 from shard_builder.checks import check_keys
-from shard_builder.errors import DatasetError, InputError
+from shard_builder.errors import DatasetError, InputError, counted
 from shard_builder.format.index import INDEX_NAME, MOST_FRAMES, checked_column
 
 
@@ -112,8 +112,9 @@ class IndexColumns:
         if rows.null_count:
             missing = wanted.filter(pc.is_null(rows))
             raise InputError(
-                f"{self.address}: {len(missing)} sequences are not in the dataset, the first is"
-                f" {missing[0].as_py()}\n  Was the split or the run made with another dataset?"
+                f"{self.address}: {counted(len(missing), 'sequence is', 'sequences are')} not in"
+                f" the dataset, the first is {missing[0].as_py()}\n  Was the split or the run made"
+                " with another dataset?"
             )
         return np.asarray(rows.to_numpy(zero_copy_only=False), np.int64)
 

@@ -27,7 +27,7 @@ from pipelines.reading import Reading
 from pipelines.state import MAX_EPOCH, State, check_state, fingerprint
 from pipelines.streams import kind_of
 from shard_builder.checks import check_flag, check_integer
-from shard_builder.errors import DamagedMemberError, InputError
+from shard_builder.errors import DamagedMemberError, InputError, counted
 from shard_builder.format.streams import StreamName
 from shard_builder.machine import check_process
 
@@ -249,8 +249,8 @@ def make_loader(
     batch_size, rank, world_size = int(batch_size), int(rank), int(world_size)
     if training and 0 < len(rows) < batch_size:
         raise InputError(
-            f"batch_size={batch_size}, but the training part has {len(rows)} sequences; expected"
-            " that many or fewer"
+            f"batch_size={batch_size}, but the training part has {counted(len(rows), 'sequence')};"
+            " expected that many or fewer"
         )
     reader = open_planes(
         dataset, kind, stack_length=sampling.stack_length, cache_bytes=reading.ram_bytes

@@ -12,9 +12,22 @@ the advice: ``codec='bmp', expected one of jpg, png, raw``; ``leave it out with 
 The console prints ``--codec bmp`` and ``--on-error skip`` where the command that runs has an
 option of that name; see :func:`shard_builder.console.run_app`. ``shard_builder.checks`` holds the
 usual comparisons.
+
+**Numbers** of things stand in messages, as in all printed text, by :func:`counted`.
 """
 
 from __future__ import annotations
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Say how many of something there are; ``many`` where it is not ``one`` with an s.
+
+    >>> [counted(number, "frame") for number in (0, 1, 2)]
+    ['0 frames', '1 frame', '2 frames']
+    >>> counted(1, "class is empty", "classes are empty")
+    '1 class is empty'
+    """
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 class CkError(Exception):

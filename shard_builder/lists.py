@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 
 MAX_LIST_BYTES = 1 << 28
 DELIMITERS = ",;\t"
@@ -118,7 +118,7 @@ def read_table(
     for number, fields in _read_records(path, lines, first + 1, delimiter):
         if len(fields) != len(columns):
             raise InputError(
-                f"{place(path, number)}: {len(fields)} fields, expected {len(columns)}"
+                f"{place(path, number)}: {counted(len(fields), 'field')}, expected {len(columns)}"
                 f" ({', '.join(columns)})"
             )
         values = {role: fields[index].strip() for index, role in role_of.items()}

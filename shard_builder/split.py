@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shard_builder.checks import check_choice, check_integer, check_keys
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.files import write_atomically
 from shard_builder.parts.lists import folds_of_lists, keys_of_list
 from shard_builder.parts.official import numbered_folds, sides_of_folds
@@ -79,8 +79,8 @@ class Split:
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
             if both := set(getattr(self, one)) & set(getattr(self, other)):
                 raise InputError(
-                    f"{len(both)} sequences are in {one} and in {other}, the first is"
-                    f" {clean(min(both))}"
+                    f"{counted(len(both), 'sequence is', 'sequences are')} in {one} and in {other},"
+                    f" the first is {clean(min(both))}"
                 )
 
     def to_json(self) -> str:
@@ -151,8 +151,8 @@ def make_split(
     split = read_split(path)
     if unknown := {*split.train, *split.val, *split.test} - set(keys):
         raise InputError(
-            f"{path}: {len(unknown)} sequences are not in the dataset, the first is"
-            f" {clean(min(unknown))}"
+            f"{path}: {counted(len(unknown), 'sequence is', 'sequences are')} not in the dataset,"
+            f" the first is {clean(min(unknown))}"
         )
     return split
 
@@ -244,8 +244,8 @@ def split_from_list(keys: Sequence[str], path: Path) -> Split:
     val = keys_of_list(keys, path)
     if not val or val == set(keys):
         raise InputError(
-            f"{path}: {len(val)} of {len(keys)} sequences, expected some for validation and some to"
-            " train on"
+            f"{path}: {len(val)} of {counted(len(keys), 'sequence')}, expected some for validation"
+            " and some to train on"
         )
     return _split("list", {"list": path.name}, keys, val)
 
@@ -277,9 +277,9 @@ def leak_warning(split: Split, subject_of: Mapping[str, str], *, has_subjects: b
         return ""
     num_val = sum(subject_of[key] in leaking for key in split.val + split.test)
     return (
-        f"WARNING: {len(leaking)} subjects are in training AND in validation; {num_val} of"
-        f" {len(split.val + split.test)} validation sequences show a known face. Accuracy on this"
-        " split is not accuracy on new people."
+        f"WARNING: {counted(len(leaking), 'subject is', 'subjects are')} in training AND in"
+        f" validation; {num_val} of {counted(len(split.val + split.test), 'validation sequence')}"
+        " show a known face. Accuracy on this split is not accuracy on new people."
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from shard_builder.checks import check_choice, option
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 
 Stream = Literal["rgb", "flow"]
 MOST_STACK = 256
@@ -181,7 +181,9 @@ class TrainConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise _refused(name, getattr(self, name), "0 or more and less than 1")
         if self.warmup_epochs and self.warmup_epochs >= self.epochs:
-            raise _refused("warmup_epochs", self.warmup_epochs, f"fewer than {self.epochs} epochs")
+            raise _refused(
+                "warmup_epochs", self.warmup_epochs, f"fewer than {counted(self.epochs, 'epoch')}"
+            )
         if self.cache_bytes is not None and not 0 <= self.cache_bytes < 1 << 53:
             raise _refused("cache_bytes", self.cache_bytes, "0 or more")
         if self.dropout is not None and not 0 <= self.dropout < 1:

@@ -11,7 +11,7 @@ import numpy as np
 from pipelines.plan.plan import Plan
 from pipelines.plan.requests import BatchRequest, Draw, draws_of
 from pipelines.reading import OnError
-from shard_builder.errors import DamagedMemberError, DatasetError
+from shard_builder.errors import DamagedMemberError, DatasetError, counted
 
 MAX_FRACTION = 0.01
 """More damaged samples than this part of an epoch stop the run."""
@@ -93,6 +93,7 @@ class DamagePolicy:
             damaged.setdefault(position, error)
             if len(damaged) > MAX_FRACTION * len(self.plan):
                 raise DatasetError(
-                    f"{len(damaged)} of {len(self.plan)} samples of this epoch are damaged, over"
-                    f" the {MAX_FRACTION:.0%} that on_error='skip' allows; the last one: {error}"
+                    f"{len(damaged)} of {counted(len(self.plan), 'sample')} of this epoch are"
+                    f" damaged, over the {MAX_FRACTION:.0%} that on_error='skip' allows; the last"
+                    f" one: {error}"
                 ) from error

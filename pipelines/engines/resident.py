@@ -19,7 +19,7 @@ from pipelines.engines.transfer import to_device
 from pipelines.plan.requests import BatchRequest
 from pipelines.reading import Reading
 from pipelines.remote_members import Fetched
-from shard_builder.errors import DamagedMemberError, InputError
+from shard_builder.errors import DamagedMemberError, InputError, counted
 from shard_builder.machine import has_failed, num_available_bytes
 
 FREE_PART = 0.4
@@ -200,7 +200,8 @@ def _check_fits(
     plane_bytes = reader.height * reader.width
     if num_planes * plane_bytes > limit:
         raise InputError(
-            f"cache='device': {num_planes} planes of {num_sequences} sequences take"
-            f" {num_planes} x {plane_bytes} = {num_planes * plane_bytes} bytes, but {allowed}\n"
+            f"cache='device': {counted(num_planes, 'plane')} of"
+            f" {counted(num_sequences, 'sequence')} take {num_planes} x {plane_bytes} ="
+            f" {num_planes * plane_bytes} bytes, but {allowed}\n"
             "  Use cache='ram', or allow more: cache_bytes=N"
         )

@@ -12,7 +12,7 @@ from pipelines.plan.permutation import Int64, index_classes
 from pipelines.plan.plan import Plan
 from pipelines.streams import StreamKind
 from shard_builder.checks import check_choice, check_integer, set_plain
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 
 Augmentation = Literal["standard", "strong", "original"]
 ClassFrequencies = Literal["natural", "balanced"]
@@ -113,7 +113,9 @@ def make_plan(
     if kind.has_pairs:
         length = sampling.stack_length
         if longest < length:
-            raise InputError(f"stack_length={length}, but the longest sequence has {longest} pairs")
+            raise InputError(
+                f"stack_length={length}, but the longest sequence has {counted(longest, 'pair')}"
+            )
         num_starts = np.maximum(stored - length + 1, 1)
         first_starts = np.zeros_like(num_starts)
     else:

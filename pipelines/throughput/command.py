@@ -21,7 +21,7 @@ from pipelines.throughput.consumer import WaitRecord
 from pipelines.throughput.measure import BenchRecord, run_bench
 from shard_builder.checks import check_choice, check_targets
 from shard_builder.console import make_console, make_table
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.files import atomic_writer, write_atomically
 from shard_builder.machine import num_usable_cores
 from shard_builder.progress import progress_bar
@@ -107,7 +107,7 @@ def records_table(records: list[BenchRecord]) -> Table:
     """Lay out records; the last columns hold medians against the stream's tree and ceiling."""
     first = records[0]
     title = (
-        f"samples/s, batches of {first.batch_size}, {first.threads} threads,"
+        f"samples/s, batches of {first.batch_size}, {counted(first.threads, 'thread')},"
         f" {first.machine['processor']}"
     )
     words, numbers = (

@@ -12,6 +12,7 @@ from pipelines.throughput.command import bench_options, write_records
 from pipelines.throughput.consumer import ConsumerOptions, WaitRecord, run_consumer
 from shard_builder.checks import check_targets
 from shard_builder.console import make_console
+from shard_builder.errors import counted
 from shard_builder.progress import progress_bar
 
 
@@ -46,9 +47,8 @@ def waits_table(records: list[WaitRecord]) -> Table:
     first = records[0]
     table = Table(
         title=(
-            f"waits of a device that takes {first.consumer_ms:g} ms a batch of"
-            f" {first.batch_size} {first.dtype}, {first.threads} threads,"
-            f" {first.machine['processor']}"
+            f"waits of a device that takes {first.consumer_ms:g} ms a batch of {first.batch_size}"
+            f" {first.dtype}, {counted(first.threads, 'thread')}, {first.machine['processor']}"
         )
     )
     for name in ("stream", "loader", "codec"):

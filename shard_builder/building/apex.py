@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from shard_builder.building.flow import DIS_LEAST_PX, make_flow_estimator
-from shard_builder.errors import SourceError
+from shard_builder.errors import SourceError, counted
 from shard_builder.format.levels import Flow
 from shard_builder.images import Image
 from shard_builder.sources.sequence import FaceSequence
@@ -42,7 +42,8 @@ def check_apex(sequence: FaceSequence, apex: int, num_frames: int) -> None:
     if apex >= num_frames:
         what = f"apex={apex}" if sequence.apex is None else f"apex {sequence.apex}"
         raise SourceError(
-            f"{sequence.place or sequence.source}: {what}, but only {num_frames} frames can be read"
+            f"{sequence.place or sequence.source}: {what}, but only {counted(num_frames, 'frame')}"
+            " can be read"
         )
 
 

@@ -14,7 +14,7 @@ from shard_builder.building.flow import make_flow_estimator
 from shard_builder.building.flow_levels import LevelStatistics
 from shard_builder.building.kept_frames import KeptFrames
 from shard_builder.building.options import BuildOptions
-from shard_builder.errors import SourceError
+from shard_builder.errors import SourceError, counted
 from shard_builder.faces.crop import Box, crop_image, landmark_box, square_box
 from shard_builder.faces.detector import FaceDetector
 from shard_builder.faces.frames import faults_of, iter_frames, read_image
@@ -111,8 +111,8 @@ class SequenceEncoder:
         least = 2 if has_flow else 1
         if num_frames < least:
             raise SourceError(
-                f"{sequence.frames[0]}: {num_frames} frames in sequence {sequence.key}, expected at"
-                f" least {least}"
+                f"{sequence.frames[0]}: {counted(num_frames, 'frame')} in sequence {sequence.key},"
+                f" expected at least {least}"
             )
         if rule == "last" and motion and gray is not None:
             motion.add(gray)  # whatever the step, the last frame tells whether the motion returns
@@ -161,7 +161,8 @@ class SequenceEncoder:
             num_found = sum(len(faces) > 0 for faces in detections)
             raise SourceError(
                 f"{sequence.frames[0]}: no face persists in sequence {sequence.key} (one was found"
-                f" in {num_found} of {len(detections)} frames), expected by crop='faces'\n"
+                f" in {num_found} of {counted(len(detections), 'frame')}), expected by"
+                " crop='faces'\n"
                 "  Look at the frames, or use crop='none'."
             )
         return square_box(face, margin=self.options.crop_margin)
@@ -252,5 +253,6 @@ def _check_length(sequence: FaceSequence, num_frames: int) -> None:
     if last is not None and num_frames < last + 1 - first:
         raise SourceError(
             f"{sequence.place or sequence.source}: offset {last}, but the video ends after"
-            f" {first + num_frames} frames, expected an offset of at most {first + num_frames - 1}"
+            f" {counted(first + num_frames, 'frame')}, expected an offset of at most"
+            f" {first + num_frames - 1}"
         )

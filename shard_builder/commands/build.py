@@ -16,7 +16,7 @@ from shard_builder.building.cluster import cluster_executor
 from shard_builder.building.flow_levels import REST_FRACTION
 from shard_builder.building.options import BuildOptions
 from shard_builder.console import make_console, make_table
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.progress import progress_bar
 from shard_builder.sources.detect import scan_source
 from shard_builder.sources.guards import check_plausible, is_stills, understood
@@ -86,7 +86,7 @@ def source_table(source: Source) -> Table:
     """Tabulate what a scan found, beside CK+'s official counts if it is as large as CK+."""
     counts = Counter(sequence.code for sequence in source.sequences)
     is_whole = source.kind == "ckplus" and sum(counts.values()) == sum(CKPLUS_NUM_SEQUENCES)
-    caption = f"{len(source.skipped)} sequences skipped" if source.skipped else None
+    caption = f"{counted(len(source.skipped), 'sequence')} skipped" if source.skipped else None
     columns = ("class", "sequences", "CK+") if is_whole else ("class", "sequences")
     table = make_table("", *columns, caption=caption)
     for code, name in source.classes:
@@ -102,8 +102,8 @@ def stream_table(report: BuildReport, *, seconds: float) -> Table:
     """Tabulate size, compression and speed of each stream."""
     manifest = report.manifest
     title = f"built in {seconds:.1f} s, {report.num_pairs / max(seconds, 1e-9):.1f} pairs/s"
-    counted = ("samples", "members", "shards", "MB", "of raw", "saturated")
-    table = make_table(title, "stream", "codec", *counted, num_left=2)
+    numbers = ("samples", "members", "shards", "MB", "of raw", "saturated")
+    table = make_table(title, "stream", "codec", *numbers, num_left=2)
     plane = manifest.geometry.height * manifest.geometry.width
     for name, stream in manifest.streams.items():
         saturated = ""
@@ -135,16 +135,17 @@ def report_lines(report: BuildReport, dataset: Path, options: BuildOptions) -> l
         lines.append(f"worker time {total:.1f} s: {', '.join(shares)}")
     if report.num_reused_shards:
         lines.append(
-            f"{report.num_reused_shards} of {report.num_shards} shards were finished already and"
-            " kept"
+            f"{report.num_reused_shards} of {counted(report.num_shards, 'shard')} were finished"
+            " already and kept"
         )
-    if num_skipped := manifest.source["num_skipped"]:
-        lines.append(f"{num_skipped} sequences skipped, see {dataset / 'skipped.jsonl'}")
+    num_skipped = manifest.source["num_skipped"]
+    if num_skipped and isinstance(num_skipped, int):
+        lines.append(f"{counted(num_skipped, 'sequence')} skipped, see {dataset / 'skipped.jsonl'}")
     if report.returning:
         lines.append(
-            f"warning: {len(report.returning)} sequences, such as {report.returning[0]}, end near"
-            " their first frame, but their last one is taken for the apex; name it in a table or"
-            " list, or pass --apex motion"
+            f"warning: {counted(len(report.returning), 'sequence')}, such as {report.returning[0]},"
+            " end near their first frame, but their last one is taken for the apex; name it in a"
+            " table or list, or pass --apex motion"
         )
     flow = manifest.flow
     if flow and flow.saturated_fraction > ABSURD_SATURATION:

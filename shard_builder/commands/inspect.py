@@ -12,6 +12,7 @@ from shard_builder.checks import check_targets
 from shard_builder.cloud.address import address_of
 from shard_builder.commands.transfer import folder_to_read
 from shard_builder.console import make_console, make_table
+from shard_builder.errors import counted
 from shard_builder.format.frames import Geometry
 from shard_builder.inspection.dataset import Inspection, inspect_dataset, write_page
 from shard_builder.inspection.quality import codec_errors, shuffle_quality
@@ -39,7 +40,8 @@ def _inspect(dataset: Path, lossless: Path | None = None, *, name: str, html: Pa
         console.print(table)
     quality = shuffle_quality(inspection)
     console.print(
-        f"shuffle: {quality.num_consecutive} consecutive samples have"
+        "shuffle:"
+        f" {counted(quality.num_consecutive, 'consecutive sample has', 'consecutive samples have')}"
         f" {quality.entropy_bits:.2f} bits of class entropy, random orders {quality.ideal_bits:.2f}"
     )
     errors = codec_errors(inspection, inspect_dataset(lossless)) if lossless else []
@@ -90,7 +92,7 @@ def overview(inspection: Inspection) -> list[tuple[str, str]]:
     least, median, most = inspection.num_frames
     rows = [
         ("source", str(source["kind"])),
-        ("sequences", f"{manifest.num_sequences} of {manifest.num_subjects} subjects"),
+        ("sequences", f"{manifest.num_sequences} of {counted(manifest.num_subjects, 'subject')}"),
         ("not used", f"{source['num_unlabelled']} unlabelled, {source['num_skipped']} skipped"),
         ("frames of a sequence", f"{least} to {most}, median {median:g}"),
         ("frames taken", str(manifest.sampling)),

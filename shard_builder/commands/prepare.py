@@ -9,6 +9,7 @@ from shard_builder.building.options import BuildOptions
 from shard_builder.building.prepare import prepare_trees
 from shard_builder.commands.build import print_understood
 from shard_builder.console import make_console
+from shard_builder.errors import counted
 from shard_builder.progress import progress_bar
 from shard_builder.sources.ckplus import scan_ckplus
 
@@ -34,8 +35,9 @@ def run_prepare(
     seconds = time.monotonic() - begin
     kept = f", {report.num_kept} were there already" if report.num_kept else ""
     console.print(
-        f"{out}: {report.num_written} sequences{kept}; {report.num_pairs} flow pairs in"
-        f" {seconds:.1f} s ({report.num_pairs / max(seconds, 1e-9):.1f} pairs/s)"
+        f"{out}: {counted(report.num_written, 'sequence')}{kept};"
+        f" {counted(report.num_pairs, 'flow pair')} in {seconds:.1f} s"
+        f" ({report.num_pairs / max(seconds, 1e-9):.1f} pairs/s)"
     )
     if report.worker_s:
         share = 100 * report.flow_s / report.worker_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shard_builder.console import make_console
+from shard_builder.errors import counted
 from shard_builder.progress import progress_bar
 from shard_builder.synth.options import ReleaseOptions
 from shard_builder.synth.release import write_release
@@ -34,6 +35,6 @@ def run_synth(
             on_progress=report,
         )
     console.print(
-        f"{out}: {summary.num_sequences} sequences of {summary.num_subjects} subjects,"
-        f" {summary.num_frames} frames"
+        f"{out}: {counted(summary.num_sequences, 'sequence')} of"
+        f" {counted(summary.num_subjects, 'subject')}, {counted(summary.num_frames, 'frame')}"
     )

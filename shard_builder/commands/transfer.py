@@ -12,7 +12,7 @@ from shard_builder.cloud.metadata import fetch_metadata
 from shard_builder.cloud.store import Store
 from shard_builder.cloud.transfer import pull_dataset, push_dataset
 from shard_builder.console import make_console
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.progress import progress_bar
 
 
@@ -22,7 +22,7 @@ def run_push(dataset: Path, address: Path) -> None:
     place = _address(address)
     with progress_bar("pushing files", console=console) as on_progress:
         num_sent = push_dataset(folder_of(dataset), place, on_progress=on_progress)
-    console.print(f"{place}: the whole dataset is there; {num_sent} files sent")
+    console.print(f"{place}: the whole dataset is there; {counted(num_sent, 'file')} sent")
 
 
 def run_pull(address: Path, dataset: Path) -> None:
@@ -31,7 +31,7 @@ def run_pull(address: Path, dataset: Path) -> None:
     place = _address(address)
     with progress_bar("pulling files", console=console) as on_progress:
         num_fetched = pull_dataset(place, folder_of(dataset), on_progress=on_progress)
-    console.print(f"{dataset}: the whole dataset is there; {num_fetched} files fetched")
+    console.print(f"{dataset}: the whole dataset is there; {counted(num_fetched, 'file')} fetched")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from shard_builder.cloud.address import address_of
 from shard_builder.commands.transfer import folder_to_read
 from shard_builder.console import make_console
+from shard_builder.errors import counted
 from shard_builder.format.verify import verify_dataset
 from shard_builder.progress import progress_bar
 from shard_builder.untrusted.text import clean
@@ -27,12 +28,12 @@ def run_verify(dataset: Path, *, quick: bool, workers: int) -> int:
         console.print(str(fault))
     files = "size; contents not read" if quick else "size and SHA-256"
     checked = (
-        f"{report.num_files} files ({files}), {report.num_members} members (place and header),"
-        f" {report.num_decoded} of them decoded"
+        f"{counted(report.num_files, 'file')} ({files}), {counted(report.num_members, 'member')}"
+        f" (place and header), {report.num_decoded} of them decoded"
     )
     if not report.faults:
         console.print(f"{place}: no fault found in {checked}")
         return 0
-    console.print(f"{place}: {len(report.faults)} faults in {checked}")
+    console.print(f"{place}: {counted(len(report.faults), 'fault')} in {checked}")
     console.print("  Build the dataset again, or copy it again from where it is whole.")
     return 1

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from shard_builder.errors import SourceError
+from shard_builder.errors import SourceError, counted
 from shard_builder.faces.sampler import FrameSampler
 from shard_builder.images import Image
 from shard_builder.videos import MOST_PIXELS, is_video, open_video
@@ -164,7 +164,10 @@ def iter_timed_video(path: Path, *, on_cut: Callable[[str], None]) -> Iterator[t
     # Where the rate varies the number in the header is an estimate: the times must end early too.
     is_short = num_frames < min(expected - MISSING_FRAMES, WHOLE_FRACTION * expected)
     if is_short and fps > 0 and time_s < WHOLE_FRACTION * (expected - MISSING_FRAMES) / fps:
-        on_cut(f"cut short: {num_frames} frames can be decoded, {int(expected)} in its header")
+        on_cut(
+            f"cut short: {counted(num_frames, 'frame')} can be decoded, {int(expected)} in its"
+            " header"
+        )
 
 
 def _decode(path: Path, *, gray: bool = False) -> npt.NDArray[Any]:

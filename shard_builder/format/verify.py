@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shard_builder.errors import DatasetError, InputError
+from shard_builder.errors import DatasetError, InputError, counted
 from shard_builder.files import FileDigest, digest_file, is_regular
 from shard_builder.format.index import INDEX_NAME, LISTS, MOST_FRAMES, checked_rows, read_index
 from shard_builder.format.manifest import (
@@ -199,7 +199,8 @@ def check_rows(rows: list[dict[str, Any]], manifest: Manifest) -> Iterator[Fault
         if not 1 <= num_frames <= MOST_FRAMES:
             yield fault(what=f"{num_frames} frames, expected 1 to {MOST_FRAMES}")
         if num_pairs != num_frames - 1:
-            yield fault(what=f"{num_pairs} pairs of {num_frames} frames, expected one fewer")
+            pairs = counted(num_pairs, "pair")
+            yield fault(what=f"{pairs} of {counted(num_frames, 'frame')}, expected one fewer")
         if not 0 <= row["apex"] < num_frames:
             yield fault(what=f"apex {row['apex']}, expected 0 to {num_frames - 1}")
         for stream, entry in manifest.streams.items():
@@ -221,7 +222,7 @@ def _lists_fault(stream: str, entry: Stream, row: dict[str, Any]) -> str:
     )
     counts = [len(row[f"{stream}_{name}"]) for name in LISTS]
     if set(counts) != {wanted}:
-        return f"lists {counts[0]} {stream} members, expected {wanted}"
+        return f"lists {counted(counts[0], f'{stream} member')}, expected {wanted}"
     return ""
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.files import open_regular, read_regular
 from shard_builder.format.decoding import decode_member
 from shard_builder.format.index import INDEX_NAME
@@ -117,8 +117,8 @@ def check_shard(checks: StreamChecks, stream: str, number: int) -> ShardFindings
     if list(samples) != keys:
         odd = (key for key in [*samples, *keys] if key not in samples or key not in keys)
         what = (
-            f"{len(samples)} samples, expected {len(keys)} as in {INDEX_NAME}; they differ in"
-            f" {next(odd, 'their order')}"
+            f"{counted(len(samples), 'sample')}, expected {len(keys)} as in {INDEX_NAME}; they"
+            f" differ in {next(odd, 'their order')}"
         )
         findings.faults.append(Fault(file=name, what=what))
     for row in rows:
@@ -198,7 +198,7 @@ def _check_idx(tar: Path, samples: dict[str, list[_Entry]]) -> Iterator[Fault]:
             what = f"line {number} is {line[:60]!r}, expected {wanted[:60]!r} as in {tar.name}"
             yield Fault(file=path.name, what=what)
     if len(lines) != len(expected):
-        what = f"{len(lines)} lines, expected {len(expected)} as {tar.name} has samples"
+        what = f"{counted(len(lines), 'line')}, expected {len(expected)} as {tar.name} has samples"
         yield Fault(file=path.name, what=what)
 
 
@@ -234,7 +234,10 @@ def _check_sample(
     names = member_extensions(stream, **form, **length)
     if set(by_extension) != set(names):
         odd = min(set(by_extension) ^ set(names))
-        what = f"{len(by_extension)} {stream} members, expected {len(names)}; they differ in {odd}"
+        what = (
+            f"{counted(len(by_extension), f'{stream} member')}, expected {len(names)}; they differ"
+            f" in {odd}"
+        )
         faults.append(Fault(file=shard, member=key, what=what))
         return
     for name, offset, size, crc32 in zip(names, *columns, strict=False):

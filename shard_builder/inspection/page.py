@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import jinja2
 
+from shard_builder.errors import counted
 from shard_builder.files import write_atomically
 from shard_builder.images import Image
 
@@ -20,6 +21,7 @@ def write_html(out: Path, template: Path, **values: Any) -> None:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.globals["counted"] = counted
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, environment.get_template(template.name).render(**values).encode())
 

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from shard_builder.errors import InputError, SourceError
+from shard_builder.errors import InputError, SourceError, counted
 from shard_builder.lists import read_lines
 from shard_builder.sources.options import OnError
 from shard_builder.sources.sequence import (
@@ -85,8 +85,8 @@ def scan_ckplus(root: Path, *, on_error: OnError = "raise") -> Source:
         )
     if not sequences:
         raise SourceError(
-            f"{root}: {len(images)} sequences but no usable emotion label, expected files like"
-            " S005_001_00000011_emotion.txt\n"
+            f"{root}: {counted(len(images), 'sequence')} but no usable emotion label, expected"
+            " files like S005_001_00000011_emotion.txt\n"
             "  Unpack Emotion_labels.zip into this folder."
         )
     return Source(

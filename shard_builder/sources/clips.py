@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 
-from shard_builder.errors import InputError, SourceError
+from shard_builder.errors import InputError, SourceError, counted
 from shard_builder.keys import make_keys, readable_name
 from shard_builder.sources.options import OnError, SourceKind
 from shard_builder.sources.sequence import (
@@ -126,7 +126,7 @@ def clips_to_source(
     raise_or_keep(faults, rules.on_error)
     if not sequences:
         raise SourceError(
-            f"{root}: {len(clips)} clips, but none can be used; the first fault:"
+            f"{root}: {counted(len(clips), 'clip')}, but none can be used; the first fault:"
             f" {faults[0].reason if faults else 'there are no clips'}"
         )
     classes = number_classes({sequence.emotion for sequence in sequences})

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.sources.known import hint
 from shard_builder.sources.sequence import FaceSequence, Source, side_of_part
 from shard_builder.sources.walk import FRAME_NUMBER
@@ -23,15 +23,16 @@ MIN_RUN = 4
 def understood(source: Source) -> list[str]:
     """Say what a scan understood: one line each for size, subjects, parts and one path."""
     sequences = source.sequences
-    kind = "stills" if is_stills(source) else "sequences"
+    kind = "still" if is_stills(source) else "sequence"
     subjects = sorted({sequence.subject for sequence in sequences})
     lines = [
-        f"{len(sequences)} labelled {kind} of {len(source.classes)} classes,"
-        f" {source.num_unlabelled} unlabelled, {len(source.skipped)} skipped"
+        f"{counted(len(sequences), f'labelled {kind}')} of"
+        f" {counted(len(source.classes), 'class', 'classes')}, {source.num_unlabelled} unlabelled,"
+        f" {len(source.skipped)} skipped"
     ]
     if source.has_subjects:
         examples = ", ".join(subjects[:3]) + (", ..." if len(subjects) > 3 else "")
-        lines.append(f"{len(subjects)} subjects: {examples}")
+        lines.append(f"{counted(len(subjects), 'subject')}: {examples}")
     else:
         lines.append(
             "no subjects: every sequence counts as a person of its own, so the same face may train"
@@ -41,7 +42,7 @@ def understood(source: Source) -> list[str]:
     if folds:
         counts = (f"{fold} {sum(s.fold == fold for s in sequences)}" for fold in folds)
         lines.append(f"official parts: {', '.join(counts)}")
-    lines += [f"left out: {count} {what}" for what, count in source.left_out.items()]
+    lines += [f"left out ({count}): {what}" for what, count in source.left_out.items()]
     return [*lines, _taken_apart(sequences[0])]
 
 
@@ -51,7 +52,7 @@ def is_stills(source: Source) -> bool:
 
 
 def _taken_apart(sequence: FaceSequence) -> str:
-    frames = f"{sequence.expected_num_frames} frames"
+    frames = counted(sequence.expected_num_frames, "frame")
     if sequence.onset is not None or sequence.offset is not None:
         frames += f" from {sequence.kept.start} on"
     facts = [f"class {sequence.emotion}", f"subject {sequence.subject}", frames]

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from shard_builder.errors import SourceError
+from shard_builder.errors import SourceError, counted
 from shard_builder.sources.walk import is_image, relative_name, source_name, walk_files
 from shard_builder.videos import is_video
 
@@ -147,8 +147,8 @@ def nothing_found(root: Path, *, tried: str) -> SourceError:
     paths = list(walk_files(root))
     images, videos = ([path for path in paths if fits(path)] for fits in (is_image, is_video))
     first = min([*images[:1], *videos[:1]], default=None)
-    text = f"{root}: no file or folder could {tried}; there are {len(images)} images and"
-    text += f" {len(videos)} videos"
+    text = f"{root}: no file or folder could {tried}; there are {counted(len(images), 'image')} and"
+    text += f" {counted(len(videos), 'video')}"
     if first is None:
         return SourceError(f"{text}\n  {WAYS_IN}")
     text += f", the first is {source_name(first, root)}{hint(relative_name(first, root))}"

@@ -8,7 +8,7 @@ import csv
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from shard_builder.errors import InputError, SourceError
+from shard_builder.errors import InputError, SourceError, counted
 from shard_builder.lists import DELIMITERS, Row, has_header, place, read_lines, read_table
 from shard_builder.sources.clips import Clip
 from shard_builder.sources.matching import Labelled, names_of_clips, same_text
@@ -83,9 +83,9 @@ def _split(path: Path, lines: Sequence[tuple[int, str]]) -> list[list[str]]:
             for (number, _), row in zip(lines, rows, strict=True):
                 if len(row) != len(rows[0]) or len(row) > 3:
                     raise InputError(
-                        f"{place(path, number)}: {len(row)} fields, expected 'path{delimiter}label'"
-                        f" or 'path{delimiter}num_frames{delimiter}label', or a first line that"
-                        " names the columns"
+                        f"{place(path, number)}: {counted(len(row), 'field')}, expected"
+                        f" 'path{delimiter}label' or 'path{delimiter}num_frames{delimiter}label',"
+                        " or a first line that names the columns"
                     )
             return [[field.strip() for field in row] for row in rows]
     rows = [line.rsplit(None, 2) for _, line in lines]
@@ -181,8 +181,8 @@ def _merge(clip: Clip, row: Row, pairs: dict[str, dict[str, str]]) -> Clip:
     num_frames = fields.pop("num_frames", "")
     if num_frames and not clip.is_video and num_frames != str(len(clip.frames)):
         raise SourceError(
-            f"{row.place}: {row.get('clip')!r} has {num_frames} frames, but {len(clip.frames)} are"
-            f" in {clip.path}"
+            f"{row.place}: {row.get('clip')!r} has the number of frames {num_frames},"
+            f" but {len(clip.frames)} are in {clip.path}"
         )
     own_subject = clip.fields.get("subject", "")
     if own_subject and "subject" in fields and not same_text(own_subject, fields["subject"]):

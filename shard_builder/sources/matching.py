@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.lists import Row, read_table
 from shard_builder.sources.clips import Clip
 from shard_builder.sources.sequence import SkippedSequence
@@ -68,8 +68,9 @@ class Names:
         if len(fitting) > 1:
             first, second = (self._names[index] for index in fitting[:2])
             raise InputError(
-                f"{place}: {name!r} names {len(fitting)} clips ({first}, {second}), expected one;"
-                " name more of the path, or say with match=... how the list names a clip"
+                f"{place}: {name!r} names {counted(len(fitting), 'clip')} ({first}, {second}),"
+                " expected one; name more of the path, or say with match=... how the list names a"
+                " clip"
             )
         return fitting[0] if fitting else None
 
@@ -183,8 +184,8 @@ def subjects_from_pattern(clips: Sequence[Clip], root: Path, pattern: str) -> La
         ) from None
     if compiled.groups != 1:
         raise InputError(
-            f"subject_pattern={pattern!r}: {compiled.groups} groups, expected one that holds the"
-            " subject"
+            f"subject_pattern={pattern!r}: {counted(compiled.groups, 'group')}, expected one that"
+            " holds the subject"
         )
     named, faults = [], []
     for clip in clips:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from shard_builder.errors import InputError, SourceError
+from shard_builder.errors import InputError, SourceError, counted
 from shard_builder.keys import KEY_PATTERN
 from shard_builder.sources.options import OnError, SourceKind
 from shard_builder.sources.walk import natural_key
@@ -115,7 +115,7 @@ class FaceSequence:
             if files and len(files) != expected:
                 raise InputError(
                     f"sequence {self.key}: {len(files)} {name}, expected {expected} for"
-                    f" {len(self.frames)} frames"
+                    f" {counted(len(self.frames), 'frame')}"
                 )
 
 
@@ -190,7 +190,11 @@ def ckplus_classes(sequences: Iterable[FaceSequence]) -> tuple[tuple[int, str], 
 def raise_or_keep(faults: list[SkippedSequence], on_error: OnError) -> None:
     """Raise the first of the faults, unless they are to be skipped."""
     if faults and on_error == "raise":
-        more = f"\n  {len(faults) - 1} more sequences have faults." if len(faults) > 1 else ""
+        more = (
+            f"\n  {counted(len(faults) - 1, 'more sequence has', 'more sequences have')} faults."
+            if len(faults) > 1
+            else ""
+        )
         raise SourceError(
             f"{faults[0].reason}{more}\n"
             "  Fix the source, or leave faulty sequences out with on_error='skip'."

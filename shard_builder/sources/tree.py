@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shard_builder.errors import SourceError
+from shard_builder.errors import SourceError, counted
 from shard_builder.keys import KEY_PATTERN
 from shard_builder.sources.options import OnError
 from shard_builder.sources.sequence import (
@@ -85,7 +85,9 @@ def _sequence(root: Path, folder: Path) -> FaceSequence:
         raise SourceError(f"{folder}: expected a name of 1 to 80 characters of A-Z a-z 0-9 _ -")
     frames = images_in(folder)
     if len(frames) < 2:
-        raise SourceError(f"{folder}: {len(frames)} frames, expected at least 2 (one flow pair)")
+        raise SourceError(
+            f"{folder}: {counted(len(frames), 'frame')}, expected at least 2 (one flow pair)"
+        )
     check_consecutive(frames)
     check_same_size(frames)
     subject, _, session = folder.name.partition("_")
@@ -112,8 +114,8 @@ def _pairs(folder: Path, num_frames: int) -> tuple[tuple[Path, Path], ...]:
         files = images_in(folder / axis)
         if len(files) != num_frames - 1:
             raise SourceError(
-                f"{folder / axis}: {len(files)} planes, expected {num_frames - 1} for {num_frames}"
-                " frames\n"
+                f"{folder / axis}: {counted(len(files), 'plane')}, expected {num_frames - 1} for"
+                f" {num_frames} frames\n"
                 "  Prepare the sequence again: remove its flow folder and run ckshard prepare."
             )
         check_consecutive(files)

@@ -114,7 +114,7 @@ def test_a_list_in_the_originals_form_names_the_validation_part(
 
 
 def test_a_split_refuses_an_overlap_and_survives_its_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="1 sequences are in train and in val"):
+    with pytest.raises(ValueError, match="1 sequence is in train and in val"):
         Split(kind="list", train=("a", "b"), val=("b",))
     split = Split(
         kind="subject-kfold", parameters={"num_folds": 3, "fold": 1}, train=("b", "a"), val=("c",)

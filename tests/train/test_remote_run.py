@@ -57,7 +57,9 @@ def test_a_run_from_a_bucket_is_the_run_from_the_folder(
         out.split()
     )
     server.delay_s = 0.2
-    code, text, error = cktrain("flow", ADDRESS, "--out", tmp_path / "slow", *words)
+    code, text, error = cktrain(
+        "flow", ADDRESS, "--out", tmp_path / "slow", *words, "--read-ahead", 1
+    )
     assert code == 0 and "is bound by the store" in " ".join(text.split()), text + error
     server.delay_s = 0.0
     run = tmp_path / "remote"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from shard_builder.errors import counted
+
 if TYPE_CHECKING:
     from train.running.session import Session
 
@@ -73,5 +75,5 @@ def epoch_line(row: Row, epochs: int) -> str:
         f"lr {row['lr']:.2g}",
     ]
     if row["num_damaged"]:
-        parts.append(f"{row['num_damaged']} damaged samples replaced")
+        parts.append(f"{counted(row['num_damaged'], 'damaged sample')} replaced")
     return "  ".join(parts)

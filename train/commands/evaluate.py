@@ -11,9 +11,9 @@ from rich.table import Table
 
 from shard_builder.commands.options import TakeOverOption
 from shard_builder.console import make_console, make_table
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from train.commands.options import CheckpointOption, DeviceOption, ViewsOption, WorkersOption
-from train.evaluation.table_cells import METRIC_COLUMNS, metric_cells
+from train.evaluation.table_cells import METRIC_COLUMNS, metric_cells, share_cell
 
 if TYPE_CHECKING:
     from train.evaluation.statistics import Metrics
@@ -105,7 +105,8 @@ def remarks(report: EvaluationReport) -> Iterator[str]:
 def summary_table(report: EvaluationReport) -> Table:
     """Tabulate accuracy with its interval, UAR and macro-F1 of each stream."""
     table = make_table(
-        f"{report.num_sequences} sequences of {report.num_subjects} subjects, {report.views} views",
+        f"{counted(report.num_sequences, 'sequence')} of {counted(report.num_subjects, 'subject')},"
+        f" {report.views} views",
         "stream",
         *METRIC_COLUMNS,
     )
@@ -118,7 +119,7 @@ def class_table(metrics: Metrics, *, title: str) -> Table:
     """Tabulate each class."""
     table = make_table(title, "class", "precision", "recall", "F1", "sequences")
     for entry in metrics.per_class:
-        numbers = (f"{value:.2f}" for value in (entry.precision, entry.recall, entry.f1))
+        numbers = map(share_cell, (entry.precision, entry.recall, entry.f1))
         table.add_row(entry.name, *numbers, str(entry.support))
     return table
 

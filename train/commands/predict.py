@@ -11,7 +11,7 @@ from rich.table import Table
 
 from shard_builder.commands.options import with_options_of
 from shard_builder.console import make_console, make_table
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.progress import progress_bar
 from train.prediction.options import PredictOptions
 
@@ -59,7 +59,9 @@ def predict(
     if list_videos(source):
         with progress_bar("videos", console=console) as report:
             folder = predict_folder(runs, source, chosen, out=out, on_video=report)
-        counts = make_table(f"{source.name}: {folder.num_videos} videos", "class", "videos")
+        counts = make_table(
+            f"{source.name}: {counted(folder.num_videos, 'video')}", "class", "videos"
+        )
         for emotion, number in Counter(folder.emotions).most_common():
             counts.add_row(emotion, str(number))
         console.print(counts)
@@ -71,14 +73,14 @@ def predict(
     console.print(clip_table(clip, title=f"{clip.name}: {clip.emotion}"))
     if clip.num_faceless is not None:
         found = clip.num_frames - clip.num_faceless
-        console.print(f"a face was found in {found} of {clip.num_frames} frames")
+        console.print(f"a face was found in {found} of {counted(clip.num_frames, 'frame')}")
     for notice in clip.notices:
         console.print(f"notice: {notice}")
     if clip.duration_s and clip.seconds:
         speed = clip.duration_s / clip.seconds
         console.print(
-            f"{clip.num_frames} frames ({clip.duration_s:.1f} s) in {clip.seconds:.1f} s:"
-            f" {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s"
+            f"{counted(clip.num_frames, 'frame')} ({clip.duration_s:.1f} s) in {clip.seconds:.1f}"
+            f" s: {speed:.1f} x real time; first output after {clip.first_output_s:.2f} s"
         )
     more = ", explain.png" if chosen.explain else ""
     console.print(f"{out}: predictions.jsonl, bars.png, timeline.png{more}")

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from shard_builder.checks import check_targets
 from shard_builder.console import make_console, make_table
+from shard_builder.errors import counted
 from shard_builder.files import write_json
 from shard_builder.progress import progress_bar
 from train.commands.options import DatasetArgument, training_config, with_training_options
@@ -70,7 +71,7 @@ def stall_table(record: dict[str, Any]) -> Table:
         *("samples/s", "range", "of synthetic", "data wait"),
         num_left=3,
         caption=f"medians of {len(results[0]['samples_per_s'])} interleaved repeats of"
-        f" {record['steps']} steps",
+        f" {counted(record['steps'], 'step')}",
     )
     for result in results:
         case, speeds = result["case"], result["samples_per_s"]

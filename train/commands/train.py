@@ -10,6 +10,7 @@ import typer
 
 from shard_builder.commands.options import TakeOverOption
 from shard_builder.console import make_console
+from shard_builder.errors import counted
 from train.commands.display import training_display
 from train.commands.options import DatasetArgument, training_config, with_training_options
 
@@ -70,7 +71,8 @@ def opening_lines(run: TrainRun) -> list[str]:
     config, split, num_ranks = session.config, session.split, session.ranks.world_size
     subject_of = dict(zip(session.dataset.keys, session.dataset.subjects, strict=True))
     train, val, test = (
-        f"{len(keys)} sequences of {len({subject_of[key] for key in keys})} subjects"
+        f"{counted(len(keys), 'sequence')} of"
+        f" {counted(len({subject_of[key] for key in keys}), 'subject')}"
         for keys in (split.train, split.val, split.test)
     )
     lines = [
@@ -78,8 +80,8 @@ def opening_lines(run: TrainRun) -> list[str]:
         f" {session.precision}" + (f", {num_ranks} ranks" if num_ranks > 1 else ""),
         f"training on {train}, validating on {val} ({split.kind})",
         *([f"held out for cktrain test: {test}"] if split.test else []),
-        f"batch {config.batch_size} x {config.iter_size} = {config.step_size} samples a step,"
-        f" lr {config.lr:g}, {config.epochs} epochs -> {run.folder.path}",
+        f"batch {config.batch_size} x {config.iter_size} = {counted(config.step_size, 'sample')} a"
+        f" step, lr {config.lr:g}, {counted(config.epochs, 'epoch')} -> {run.folder.path}",
     ]
     if run.is_resumed and not run.has_checkpoint:
         lines.append("no checkpoint had been written yet: training begins again")
@@ -91,12 +93,14 @@ def opening_lines(run: TrainRun) -> list[str]:
     ]
     if num_short := session.train_loader.num_short:
         lines.append(
-            f"notice: {num_short} training sequences have fewer than {config.stack_length} pairs;"
-            " their last pair is repeated"
+            f"notice: {counted(num_short, 'training sequence has', 'training sequences have')}"
+            f" fewer than {config.stack_length} pairs; the last one is repeated"
         )
     num_unused = len(session.dataset.keys) - len({*split.train, *split.val, *split.test})
     if num_unused:
-        lines.append(f"notice: {num_unused} sequences of the dataset are in no part of the split")
+        lines.append(
+            f"notice: {counted(num_unused, 'sequence is', 'sequences are')} in no part of the split"
+        )
     if config.split == split.kind and (notice := folds_notice(split, folds=config.folds)):
         lines.append(notice)
     has_subjects = session.dataset.manifest.has_subjects
@@ -115,7 +119,7 @@ def closing_lines(run: TrainRun, result: TrainingResult) -> list[str]:
     if session.is_finished and session.epoch < session.config.epochs:
         lines.append(
             f"stopped early after epoch {session.epoch}: the validation loss has not fallen below"
-            f" {progress.least_loss:.4f} in {progress.num_not_lower} validations"
+            f" {progress.least_loss:.4f} in {counted(progress.num_not_lower, 'validation')}"
         )
     elif not session.is_finished:
         lines.append(
@@ -129,22 +133,28 @@ def closing_lines(run: TrainRun, result: TrainingResult) -> list[str]:
             " chosen and measured on the same sequences, so optimistic"
         )
     if progress.num_skipped_steps:
-        lines.append(f"{progress.num_skipped_steps} steps skipped by the fp16 loss scaler")
+        lines.append(
+            f"{counted(progress.num_skipped_steps, 'step')} skipped by the fp16 loss scaler"
+        )
     if (times := result.times).num_samples:
         bound, store = bound_by(times.data_wait_pct), session.dataset.store
         advice = "; try --cache ram, --workers, or a dataset built with --codec raw"
-        if bound == "data" and store is not None and 2 * store.total_wait_s > times.wait_s:
+        wait_s = times.start_s + times.wait_s
+        if bound == "data" and store is not None and 2 * store.total_wait_s > wait_s:
             bound, advice = "the store", "; try --shard-cache, more --read-ahead, or ckshard pull"
         lines.append(
             f"This run is bound by {bound}: {times.data_wait_pct:.1f} % of the time went into"
             f" waiting for data ({times.samples_per_s:.1f} samples/s)"
             f"{'' if bound.startswith('compute') else advice}."
-            f" Between epochs (validation, checkpoints) {times.between_s:.1f} s went by besides."
+            f" Besides, the first batch took {times.start_s:.1f} s, and {times.between_s:.1f} s"
+            " went by between epochs (validation, checkpoints)."
         )
         if store is not None and (figures := store.last_figures):
             lines.append(
-                f"The store in the last epoch: {figures['store_requests']} requests,"
+                "The store in the last epoch:"
+                f" {counted(int(figures['store_requests']), 'request')},"
                 f" {figures['store_mb_per_s']:.1f} MB/s, latency {figures['store_p50_ms']:.1f} ms"
-                f" (99 %: {figures['store_p99_ms']:.1f} ms), {figures['store_retries']} retries."
+                f" (99 %: {figures['store_p99_ms']:.1f} ms),"
+                f" {counted(int(figures['store_retries']), 'retry', 'retries')}."
             )
     return lines

@@ -49,12 +49,10 @@ def draw_confusion_figure(metrics: Metrics, *, title: str) -> Figure:
 
 def _draw_margins(axes: Axes, metrics: Metrics) -> None:
     ticks = range(len(metrics.per_class))
-    predicted = np.array(metrics.confusion).sum(axis=0)
-    recall = [f"{entry.recall:.0%}" if entry.support else "-" for entry in metrics.per_class]
-    precision = [
-        f"{entry.precision:.0%}" if predicted[n] else "-"
-        for n, entry in enumerate(metrics.per_class)
-    ]
+    recall, precision = (
+        ["-" if share is None else f"{share:.0%}" for share in shares]
+        for shares in zip(*((c.recall, c.precision) for c in metrics.per_class), strict=True)
+    )
     right, top = axes.secondary_yaxis("right"), axes.secondary_xaxis("top")
     right.set_yticks(ticks, recall, fontsize=8)
     right.set_ylabel("recall", fontsize=8, color=FAINT)

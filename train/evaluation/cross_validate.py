@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from pipelines.dataset import Dataset, open_dataset
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.files import folder_inside
 from shard_builder.lock import LockedError, locked
 from shard_builder.parts.official import numbered_folds
@@ -104,7 +104,8 @@ def folds_of(dataset: Dataset, options: CvOptions) -> tuple[int, ...]:
     numbers = tuple(numbered_folds(dataset.folds))
     if len(numbers) < 2:
         raise InputError(
-            f"split='fold': the dataset names {len(numbers)} official folds, expected two or more"
+            f"split='fold': the dataset names {counted(len(numbers), 'official fold')}, expected"
+            " two or more"
         )
     return numbers
 
@@ -128,7 +129,7 @@ def check_folds(dataset: Dataset, splits: Splits, *, untrained: str) -> None:
                     subject_of[k] for k, n in zip(tested.val, labels, strict=True) if n == own
                 }
                 raise InputError(
-                    f"class {name}: fold {fold} tests its {num_test} sequences (subject"
+                    f"class {name}: fold {fold} tests its {counted(num_test, 'sequence')} (subject"
                     f" {', '.join(sorted(subjects)[:3])}) and none is left to train on; nothing was"
                     f" trained\n  Build the dataset without it (--classes '{name}='), or pass"
                     " untrained='wrong': such sequences count as wrong."

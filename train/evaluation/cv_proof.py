@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.files import digest_file, folder_inside, is_regular
 from shard_builder.format.streams import STREAMS
 from shard_builder.lock import lock_path, locked
@@ -134,7 +134,7 @@ class FoldResult:
         return float((self.scores.probs.argmax(axis=1) == self.scores.labels).mean())
 
     def __str__(self) -> str:
-        return f"{100 * self.accuracy:.1f} % of {len(self.scores.keys)} sequences"
+        return f"{100 * self.accuracy:.1f} % of {counted(len(self.scores.keys), 'sequence')}"
 
 
 def read_result(folder: Path, protocol: Protocol, fold: int) -> FoldResult | str:

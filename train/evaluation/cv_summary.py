@@ -23,7 +23,7 @@ from train.evaluation.statistics import Metrics, compute_metrics
 
 SUMMARY_NAME = "cv.json"
 SUMMARY_FORMAT = "ckshard-cv"
-SUMMARY_VERSION = 2
+SUMMARY_VERSION = 3
 ResultName = Literal["rgb", "flow", "fused"]
 STREAMS = ("rgb", "flow")
 STREAM_ORDER: tuple[ResultName, ...] = ("rgb", "flow", "fused")

@@ -15,7 +15,7 @@ from models.fusion import DEFAULT_WEIGHTS, FusionWeights, Probs, deciding, late_
 from pipelines.dataset import Dataset, open_dataset
 from pipelines.reading import Reading
 from pipelines.views import Views, make_view_loader
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.files import digest_file, write_atomically, write_json
 from shard_builder.lock import locked
 from shard_builder.untrusted.text import clean
@@ -119,8 +119,8 @@ def check_unseen(models: Sequence[StreamModel], dataset: Dataset, keys: Sequence
                 f" and {len(seen) - 5} more" if len(seen) > 5 else ""
             )
             raise InputError(
-                f"{model.run}: was trained on {len(seen)} of the {len(tested)} test subjects"
-                f" ({named}), expected none\n"
+                f"{model.run}: was trained on {len(seen)} of the"
+                f" {counted(len(tested), 'test subject')} ({named}), expected none\n"
                 "  Its accuracy on them says nothing about new faces."
                 " Train with a subject split."
             )

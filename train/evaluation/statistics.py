@@ -29,12 +29,17 @@ NUM_RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassMetrics:
-    """One class: precision, recall and F1, 0..1, and ``support``: sequences that truly have it."""
+    """One class: precision, recall and F1, 0..1, and ``support``: sequences that truly have it.
+
+    None is what would divide by nothing: precision of a class that is never predicted, recall of
+    one that never occurs, F1 of one that neither is nor does. In a ``test.json`` of version 3 they
+    are 0.
+    """
 
     name: str
-    precision: Share
-    recall: Share
-    f1: Share
+    precision: Share | None
+    recall: Share | None
+    f1: Share | None
     support: Count
 
 
@@ -110,8 +115,15 @@ def compute_metrics(
         metric(guess, true, num_classes=count, average="none", zero_division=0.0)
         for metric in (multiclass_precision, multiclass_recall, multiclass_f1_score)
     )
-    support = confusion.sum(1)
-    columns = [column.tolist() for column in (precision, recall, f1, support)]
+    support, num_predicted = confusion.sum(1), confusion.sum(0)
+    columns = [
+        [value if count else None for value, count in zip(share.tolist(), of.tolist(), strict=True)]
+        for share, of in (
+            (precision, num_predicted),
+            (recall, support),
+            (f1, support + num_predicted),
+        )
+    ]
     num_correct = int(confusion.diagonal().sum())
     accuracy_interval, uar_interval = bootstrap_subjects(
         true.numpy(), guess.numpy(), subjects=subjects, num_classes=count, seed=seed
@@ -127,7 +139,7 @@ def compute_metrics(
         macro_f1=float(multiclass_f1_score(guess, true, num_classes=count, average="macro")),
         per_class=tuple(
             ClassMetrics(name=name, precision=p, recall=r, f1=f, support=n)
-            for name, p, r, f, n in zip(class_names, *columns, strict=True)
+            for name, p, r, f, n in zip(class_names, *columns, support.tolist(), strict=True)
         ),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
     )

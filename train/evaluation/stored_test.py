@@ -18,7 +18,8 @@ from train.evaluation.scores import SCORES_NAME, SequenceScores, read_sequences
 from train.evaluation.statistics import McNemar, Metrics
 from train.running.checkpoint import CHECKPOINTS
 
-TEST_FORMAT, TEST_VERSION = "ckshard-test", 3
+TEST_FORMAT, TEST_VERSION = "ckshard-test", 4
+READ_VERSIONS = (3, TEST_VERSION)
 TEST_NAME = "test.json"
 RESULTS = ("rgb", "flow", "fused")
 
@@ -122,7 +123,7 @@ def read_test(path: Path) -> StoredTest:
     """
     data, place = read_regular(path, most_bytes=MOST_BYTES), str(path)
     what = "test of cktrain"
-    check_version(data, format=TEST_FORMAT, versions=(TEST_VERSION,), place=place, what=what)
+    check_version(data, format=TEST_FORMAT, versions=READ_VERSIONS, place=place, what=what)
     return parse_record(data, StoredTest, place=place)
 
 

@@ -22,6 +22,11 @@ def metric_cells(metrics: Metrics) -> tuple[str, str, str, str]:
     )
 
 
+def share_cell(share: float | None) -> str:
+    """Format a precision, recall or F1; "-" where it would divide by nothing."""
+    return "-" if share is None else f"{share:.2f}"
+
+
 def mean_cell(series: Series) -> str:
     """Format mean and deviation of the folds' accuracies."""
     return f"{100 * series.mean_accuracy:.1f} ± {100 * series.sd_accuracy:.1f} %"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 
-from shard_builder.errors import InputError, SourceError
+from shard_builder.errors import InputError, SourceError, counted
 from shard_builder.files import create_growing
 from shard_builder.lock import locked
 from shard_builder.sources.walk import is_image, source_name, walk_files
@@ -50,8 +50,9 @@ def list_videos(folder: Path) -> tuple[Path, ...]:
     images = [path for path in folder.iterdir() if is_image(path)]
     if videos and images:
         raise InputError(
-            f"{folder}: {len(images)} images and {len(videos)} videos, expected either the frames"
-            " of one clip or videos\n  Move the videos to a folder of their own."
+            f"{folder}: {counted(len(images), 'image')} and {counted(len(videos), 'video')},"
+            " expected either the frames of one clip or videos\n  Move the videos to a folder of"
+            " their own."
         )
     return videos
 
@@ -121,7 +122,8 @@ def predict_folder(
                     on_video(number, len(videos))
     if not emotions:
         raise InputError(
-            f"{folder}: none of its {len(videos)} videos can be predicted; the first: {faults[0]}"
+            f"{folder}: none of its {counted(len(videos), 'video')} can be predicted; the first:"
+            f" {faults[0]}"
         )
     return FolderPrediction(num_videos=len(videos), emotions=tuple(emotions), faults=tuple(faults))
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.faces.detector import FaceDetector
 from shard_builder.faces.model import FaceModel, load_face_model
 from shard_builder.faces.track import LEAST_FRACTION, Boxes, find_face
@@ -82,13 +82,15 @@ def face_notices(
         return
     if follower.num_faceless:
         yield (
-            f"no face was found in {follower.num_faceless} of {follower.num_frames} frames; it is"
-            " taken to be where it was before, and nothing is predicted before the first"
+            f"no face was found in {follower.num_faceless} of"
+            f" {counted(follower.num_frames, 'frame')}; it is taken to be where it was before, and"
+            " nothing is predicted before the first"
         )
     if follower.num_crowded >= LEAST_FRACTION * follower.num_frames:
         yield (
-            f"several faces were found in {follower.num_crowded} of {follower.num_frames} frames;"
-            " the largest is meant, of several about as large the most central one"
+            f"several faces were found in {follower.num_crowded} of"
+            f" {counted(follower.num_frames, 'frame')}; the largest is meant, of several about as"
+            " large the most central one"
         )
     for model in models:
         crop = parse_crop(model.crop, place=str(model.run))

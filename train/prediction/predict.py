@@ -15,7 +15,7 @@ import numpy as np
 
 from models.fusion import Probs, deciding
 from shard_builder.checks import check_targets
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.faces.model import FaceModel
 from shard_builder.files import create_growing
 from shard_builder.lock import locked
@@ -219,8 +219,8 @@ def short_notices(predictor: WindowPredictor, *, num_frames: int) -> Iterator[st
     """Say that a clip is shorter than a window, as training does."""
     if num_frames <= predictor.stack_length:
         yield (
-            f"{num_frames} frames are {num_frames - 1} pairs, fewer than the"
-            f" {predictor.stack_length} of a window: the last pair is repeated"
+            f"{counted(num_frames, 'frame is', 'frames are')} {counted(num_frames - 1, 'pair')},"
+            f" fewer than the {predictor.stack_length} of a window: the last pair is repeated"
         )
 
 

@@ -13,7 +13,7 @@ import torch
 
 from models.fusion import DEFAULT_WEIGHTS, FusionWeights, Probs, deciding, late_fusion, softmax
 from shard_builder.building.flow import make_flow_estimator
-from shard_builder.errors import InputError, SourceError
+from shard_builder.errors import InputError, SourceError, counted
 from shard_builder.faces.crop import Box, crop_image, detected_box
 from shard_builder.faces.model import FaceModel
 from shard_builder.faces.track import Boxes
@@ -155,8 +155,8 @@ class WindowPredictor:
         window = self._window_at(number, nets, is_last=True)
         if not self._num_windows:
             raise SourceError(
-                f"{place}: no face found in any of {number + 1} frames, expected one by a net that"
-                " was trained on face crops"
+                f"{place}: no face found in any of {counted(number + 1, 'frame')}, expected one by"
+                " a net that was trained on face crops"
             )
         yield held, window
 

@@ -15,7 +15,7 @@ from shard_builder.lock import locked
 from shard_builder.untrusted.text import clean
 from train.evaluation.statistics import Metrics, mcnemar_exact
 from train.evaluation.stored_test import StoredTest, read_test_scores
-from train.evaluation.table_cells import METRIC_COLUMNS, metric_cells
+from train.evaluation.table_cells import METRIC_COLUMNS, metric_cells, share_cell
 from train.figures import draw_comparison, png_of
 from train.reporting.report import current_test, fitting_dataset
 from train.reporting.report_page import settings_of
@@ -170,7 +170,11 @@ def add_classes(page: Comparison, runs: Sequence[ComparedRun]) -> None:
         for result in results:
             entry = result.get(name)
             is_there = entry is not None and entry.support
-            row.append(f"{entry.recall:.2f} / {entry.f1:.2f}" if entry and is_there else "-")
+            row.append(
+                f"{share_cell(entry.recall)} / {share_cell(entry.f1)}"
+                if entry and is_there
+                else "-"
+            )
         page.classes.append(row)
 
 

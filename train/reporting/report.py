@@ -10,7 +10,7 @@ from pathlib import Path
 from models.fusion import deciding
 from pipelines.dataset import Dataset, open_dataset
 from shard_builder.checks import check_targets
-from shard_builder.errors import DatasetError, InputError
+from shard_builder.errors import DatasetError, InputError, counted
 from shard_builder.files import folder_inside
 from shard_builder.inspection.page import png_address, write_html
 from shard_builder.lock import locked
@@ -20,7 +20,7 @@ from train.evaluation.cv_protocol import PROTOCOL_NAME, find_protocols, fold_dir
 from train.evaluation.cv_summary import read_folds, title_of
 from train.evaluation.evaluate import PREDICTIONS_NAME, TITLES, evaluate_runs
 from train.evaluation.stored_test import TEST_NAME, StoredTest, read_test, why_stale
-from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells
+from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells, share_cell
 from train.figures import png_of
 from train.reporting.report_page import Page
 from train.running.run_folder import CONFIG_NAME, RunDataset, read_run
@@ -52,7 +52,7 @@ def write_report(
     check_targets(out)
     with locked(out, take_over=take_over):
         page = run_page(source, dataset) if is_run else cv_page(source, dataset)
-        write_html(out, Path(__file__).with_name(TEMPLATE), page=page)
+        write_html(out, Path(__file__).with_name(TEMPLATE), page=page, share_cell=share_cell)
     return page
 
 
@@ -63,7 +63,7 @@ def run_page(run: Path, dataset: Path | None) -> Page:
     leaks = split.kind == "original-random"
     page = Page(
         title=f"{record.options.arch}, {record.stream} stream",
-        subtitle=f"{split.num_train} sequences for training, {split.num_val}"
+        subtitle=f"{counted(split.num_train, 'sequence')} for training, {split.num_val}"
         f"{'' if leaks else ' of other subjects'} for the test ({split.kind})",
     )
     if leaks:
@@ -114,7 +114,8 @@ def add_test(page: Page, report: StoredTest) -> None:
     page.rows = [[name, *metric_cells(metrics)] for name, metrics in results.items()]
     page.add_metrics(
         deciding(results),
-        remark=f"{report.num_sequences} sequences, {report.num_subjects} subjects",
+        remark=f"{counted(report.num_sequences, 'sequence')},"
+        f" {counted(report.num_subjects, 'subject')}",
     )
     if "fused" in results:
         runs = " and ".join(entry.run for entry in report.origin)

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from models.fusion import deciding
 from pipelines.dataset import Dataset
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.format.decoding import decode_item
 from shard_builder.format.manifest import MOST_CLASSES
 from shard_builder.format.streams import item_shape
@@ -121,13 +121,16 @@ class Page:
             for name in ("data_wait_pct", "samples_per_s", "compute_samples_per_s")
         )
         worst = max(row["data_wait_pct"] for row in rows)
-        between = sum(row.get("between_s", 0.0) for row in rows)
+        between, start = (
+            sum(row.get(name, 0.0) for row in rows) for name in ("between_s", "start_s")
+        )
         self.throughput = [
-            f"{speed:.1f} samples/s on average over {len(rows)} epochs,"
-            f" {alone:.1f} if data were free.",
+            f"{speed:.1f} samples/s on average over {counted(len(rows), 'epoch')}, {alone:.1f} if"
+            " data were free.",
             f"Data wait: {wait:.2f} % on average, {worst:.2f} % in the worst epoch."
             f" The run is bound by {bound_by(wait)}.",
-            f"Between epochs (validation, checkpoints): {between:.1f} s in all, in neither figure.",
+            f"Until the first batch: {start:.1f} s; between epochs (validation, checkpoints):"
+            f" {between:.1f} s in all; in none of these figures.",
         ]
         self.cards.append(("data wait", f"{wait:.2f} %", f"{speed:.1f} samples/s"))
 

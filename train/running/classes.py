@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from models.heads import ORIGINAL_NUM_OUTPUTS
 from pipelines.dataset import Dataset
-from shard_builder.errors import InputError
+from shard_builder.errors import InputError, counted
 from shard_builder.split import Split
 
 
@@ -34,19 +34,19 @@ def check_classes(dataset: Dataset, split: Split, *, untrained: str) -> tuple[st
     for name, num_train, num_val in zip(dataset.class_names, *counts, strict=True):
         if num_val and not num_train and untrained == "wrong":
             notices.append(
-                f"notice: {name} is in validation and not in training: its {num_val} sequences"
-                " count as wrong"
+                f"notice: {name} is in validation and not in training: its"
+                f" {counted(num_val, 'sequence')} count as wrong"
             )
         elif num_val and not num_train:
             raise InputError(
-                f"class {name}: {num_val} sequences in validation and none in"
-                " training, expected some\n"
+                f"class {name}: {counted(num_val, 'sequence')} in validation and none in training,"
+                " expected some\n"
                 "  Choose another fold or split (ckshard split DATASET shows the counts), or count"
                 " them as wrong: untrained='wrong'."
             )
         if num_train and not num_val:
             notices.append(
-                f"notice: no {name} among the {len(split.val)} validation sequences;"
+                f"notice: no {name} among the {counted(len(split.val), 'validation sequence')};"
                 " pool folds for its recall"
             )
     return tuple(notices)

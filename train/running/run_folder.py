@@ -119,6 +119,7 @@ class EpochRow(MetricsRow):
     samples_per_s: Annotated[float, Meta(ge=0, le=1e12)]
     compute_samples_per_s: Annotated[float, Meta(ge=0, le=1e12)]
     between_s: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
+    start_s: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
     num_skipped_steps: Count
     num_damaged: Count
 

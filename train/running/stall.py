@@ -21,7 +21,8 @@ class StallTimes:
     """Sums over some steps.
 
     Wait and compute fill an epoch, from asking for its first batch to the end of its last step.
-    What comes between two epochs is neither, so it is in no share and no speed.
+    What comes between two epochs is neither, so it is in no share and no speed. Nor is the wait for
+    the very first batch, which is the start of the loader: kernels are compiled, files opened.
 
     Args:
         num_samples: Samples over all ranks.
@@ -33,12 +34,14 @@ class StallTimes:
             a line of metrics.jsonl or a checkpoint within an epoch.
         between_s: Seconds between epochs: validation, checkpoints, rows and figures; up to the
             first batch that is asked for, and after the last epoch to the end.
+        start_s: Seconds until the first batch of all was there.
     """
 
     num_samples: int = 0
     wait_s: float = 0.0
     compute_s: float = 0.0
     between_s: float = 0.0
+    start_s: float = 0.0
 
     def __add__(self, other: StallTimes) -> StallTimes:
         return StallTimes(
@@ -46,6 +49,7 @@ class StallTimes:
             wait_s=self.wait_s + other.wait_s,
             compute_s=self.compute_s + other.compute_s,
             between_s=self.between_s + other.between_s,
+            start_s=self.start_s + other.start_s,
         )
 
     @property
@@ -66,12 +70,13 @@ class StallTimes:
         return self.num_samples / self.compute_s if self.compute_s else 0.0
 
     def to_record(self) -> dict[str, float]:
-        """Return the figures of a metrics row; ``between_s`` is the time before the epoch."""
+        """Return the figures of a metrics row; ``between_s``, ``start_s`` are before the epoch."""
         return {
             "data_wait_pct": round(self.data_wait_pct, 3),
             "samples_per_s": round(self.samples_per_s, 3),
             "compute_samples_per_s": round(self.compute_samples_per_s, 3),
             "between_s": round(self.between_s, 3),
+            "start_s": round(self.start_s, 3),
         }
 
 
@@ -97,6 +102,7 @@ class StallTimer:
         self._num_samples = 0
         self._taken_at: float | None = None
         self._between_s = 0.0
+        self._has_started = False
 
     def iterate(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches."""
@@ -115,11 +121,16 @@ class StallTimer:
         if len(self._marks) % 2 == 0:  # the loop was left between two batches: end the computation
             self._mark()
         seconds = self._distances()
+        waits, start_s = seconds[0::2], 0.0
+        if waits and not self._has_started:
+            start_s, *waits = waits
+            self._has_started = True
         times = StallTimes(
             num_samples=self._num_samples,
-            wait_s=sum(seconds[0::2]),
+            wait_s=sum(waits),
             compute_s=sum(seconds[1::2]),
             between_s=self._between_s,
+            start_s=start_s,
         )
         self._marks, self._num_samples, self._between_s = [], 0, 0.0
         self._taken_at = time.perf_counter()

@@ -89,7 +89,7 @@ def test_a_rate_goes_by_each_videos_own_times(clips: Path, tmp_path: Path) -> No
     table = ("build", clips / "table.csv", tmp_path / "more", *SMALL, "--fps", "12.5")
     assert_refused(ckshard(*table), "--fps 12.5, but images have no frame rate", "--frame-step")
     done = ckshard(*table, "--on-error", "skip")
-    assert done.returncode == 0 and "1 sequences skipped" in done.stdout
+    assert done.returncode == 0 and "1 sequence skipped" in done.stdout
     assert_refused(ckshard(*table, "--frame-step", "2"), "--frame-step 2", "--fps 12.5")
 
 

@@ -67,7 +67,7 @@ def test_an_unreadable_image_is_one_clear_line_and_leaves_no_dataset(tmp_path: P
     assert not (tmp_path / "dataset" / "manifest.json").exists()
     skipped = ckshard(*command, "--on-error", "skip")
     assert skipped.returncode == 0, skipped.stderr
-    assert "1 sequences skipped" in skipped.stdout
+    assert "1 sequence skipped" in skipped.stdout
     manifest = json.loads((tmp_path / "dataset" / "manifest.json").read_text())
     assert manifest["num_sequences"] == 6 and manifest["source"]["num_skipped"] == 1
     assert "S007_001" in (tmp_path / "dataset" / "skipped.jsonl").read_text()

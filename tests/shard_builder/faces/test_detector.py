@@ -95,7 +95,7 @@ def test_build_cuts_the_face_and_says_how(face_model: Path, clips: Path, tmp_pat
     )
     done = ckshard(*words, "--on-error", "skip")
     assert done.returncode == 0, done.stderr
-    assert "1 sequences skipped" in done.stdout and done.stderr == ""
+    assert "1 sequence skipped" in done.stdout and done.stderr == ""
     assert "no face persists" in (dataset / "skipped.jsonl").read_text()
     said = f"faces, margin 0.3, face model sha256 {digest_file(face_model).sha256}"
     assert json.loads((dataset / "manifest.json").read_text())["crop"] == said

@@ -102,14 +102,14 @@ def test_a_third_part_survives_its_file_and_changes_the_hash(tmp_path: Path) -> 
     (tmp_path / "split.json").write_text(json.dumps(record))
     assert read_split(tmp_path / "split.json") == two
     for sides in ({"test": ("b",)}, {"test": ("a",)}):
-        with pytest.raises(InputError, match=r"1 sequences are in .* and in test"):
+        with pytest.raises(InputError, match=r"1 sequence is in .* and in test"):
             Split(kind="fold", train=("b",), val=("a",), **sides)  # type: ignore[arg-type]
 
 
 def test_leaks_into_the_third_part_are_warned_of() -> None:
     split = Split(kind="fold", train=("a",), val=("b",), test=("c",))
     assert not leak_warning(split, {"a": "A", "b": "B", "c": "C"})
-    assert "1 subjects" in leak_warning(split, {"a": "A", "b": "B", "c": "A"})
+    assert "1 subject is" in leak_warning(split, {"a": "A", "b": "B", "c": "A"})
     unknown = leak_warning(split, {"a": "a", "b": "b", "c": "c"}, has_subjects=False)
     assert "names no subjects" in unknown
 

@@ -177,7 +177,7 @@ def test_what_was_understood_is_printed_first(tmp_path: Path) -> None:
         "16 labelled sequences of 2 classes, 0 unlabelled, 0 skipped",
         "4 subjects: ann, bob, cid, ...",
         "official parts: test 8, train 8",
-        "left out: 1 files that the layout does not match, such as extra.avi",
+        "left out (1): files that the layout does not match, such as extra.avi",
         "for instance test/joy/ann_1.avi: class joy, subject ann, 6 frames, part test, key"
         " test_joy_ann_1",
     ):

@@ -65,7 +65,7 @@ def test_every_form_of_a_list_is_read(text: str, encoding: str, clips: Path) -> 
             "01/8 joy\n01/0008 sad\n",
             r"line 2: '01/0008' has the label 'sad', but 'joy' in .*line 1",
         ),
-        ("01/8 5 joy\n", r"line 1: '01/8' has 5 frames, but 6 are in"),
+        ("01/8 5 joy\n", r"line 1: '01/8' has the number of frames 5, but 6 are in"),
         ("01/8,6,joy,x\n01/c 7,6,sad,x\n", r"line 1: 4 fields"),
         ("clip,label,subject\n01/8,joy,2\n", r"line 2: '01/8' is of subject '2', but .* '01'"),
         ("clip,label\n01/8,\n", r"line 2: .*no label"),

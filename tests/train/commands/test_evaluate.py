@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,28 @@ def test_bad_options_are_named_by_their_flags(
     code, _, error = cktrain("test", runs["flow"], tiny_dataset, "--out", out, option)
     assert code == 2 and error.startswith(f"cktrain: error: {words}")
     assert not out.exists()
+
+
+def test_what_cannot_be_computed_of_a_class_is_a_dash_and_null(
+    cktrain: Cktrain, runs: dict[str, Path], tiny_dataset: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(runs["flow"], tmp_path / "run")
+    code, printed, error = cktrain("test", run, tiny_dataset)
+    assert code == 0, error
+    record = json.loads((run / "test" / "test.json").read_text())
+    predicted = [sum(column) for column in zip(*record["flow"]["confusion"], strict=True)]
+    classes = record["flow"]["per_class"]
+    assert [entry["precision"] is None for entry in classes] == [not count for count in predicted]
+    never = [entry["name"] for entry in classes if entry["precision"] is None]
+    assert never, "a net of one epoch predicts few classes"
+    rows = [line.split("│")[1:3] for line in printed.splitlines() if line.count("│") == 6]
+    assert [name.strip() for name, precision in rows if precision.strip() == "-"] == never
+    assert cktrain("report", run)[0] == 0
+    assert f"<td>{never[0]}</td>\n<td>-</td><td>0.00</td>" in (run / "report.html").read_text()
+
+    for entry in classes:  # as version 3 wrote it
+        entry["precision"] = entry["precision"] or 0.0
+    (run / "test" / "test.json").write_text(json.dumps(record | {"version": 3}))
+    code, _, error = cktrain("report", run)
+    assert code == 0 and json.loads((run / "test" / "test.json").read_text())["version"] == 3, error
+    assert f"<td>{never[0]}</td>\n<td>0.00</td>" in (run / "report.html").read_text()

@@ -198,7 +198,7 @@ def test_a_class_that_a_fold_cannot_train_is_said_before_any_training(
     cv = ("cv", "flow", tmp_path / "dataset", "--out", tmp_path / "cv", "--folds", 3)
     code, printed, errors = cktrain(*cv, "--batch-size", 2, *words)
     assert code == 2 and "training" not in printed
-    assert "class fun: fold 2 tests its 1 sequences (subject c)" in errors
+    assert "class fun: fold 2 tests its 1 sequence (subject c)" in errors
     assert "--classes 'fun='" in errors and "--untrained wrong" in errors
     assert not list((tmp_path / "cv").glob("*/fold-*"))
     code, printed, errors = cktrain(*cv, "--batch-size", 2, *words, "--untrained", "wrong")
@@ -229,7 +229,7 @@ def test_a_training_and_a_split_adapt_alike(
     words = [f"--{n.replace('_', '-')}={v}" for n, v in SHORT.items()]
     code, printed, errors = cktrain("flow", tiny_dataset, "--out", tmp_path / "run", *words)
     assert code == 0 and "notice: 6 subjects, so 6 folds in place of 10" in printed, errors
-    assert "validating on 7 sequences of 1 subjects" in printed
+    assert "validating on 7 sequences of 1 subject" in printed
     none = {"fold": 0, "subject": "", "seed": 0, "kind": "subject-kfold"}
     for folds, notice in ((None, True), (6, False)):
         run_split(tiny_dataset, out=None, original_format=None, folds=folds, **none)

@@ -40,6 +40,17 @@ def test_a_class_that_never_occurs_does_not_lower_the_uar() -> None:
     assert metrics.per_class[1].support == 0 and metrics.per_class[1].precision == 0.0
 
 
+def test_what_would_divide_by_nothing_is_none() -> None:
+    metrics = compute_metrics([0, 0, 0], [0, 1, 1], subjects=list("abc"), class_names=NAMES)
+    anger, happy, surprise = metrics.per_class
+    assert (anger.precision, anger.recall, anger.f1) == pytest.approx((1, 1 / 3, 1 / 2))
+    assert (happy.precision, happy.recall, happy.f1) == (0, None, 0), "predicted, never there"
+    assert (surprise.precision, surprise.recall, surprise.f1) == (None, None, None)
+    missed = compute_metrics([0, 1], [0, 0], subjects=list("ab"), class_names=NAMES).per_class[1]
+    assert (missed.precision, missed.recall, missed.f1) == (None, 0, 0), "there, never predicted"
+    assert metrics.macro_f1 == pytest.approx(1 / 4), "over what is there or predicted"
+
+
 def test_wilson_interval_of_the_published_numbers() -> None:
     assert wilson_interval(27, 29) == pytest.approx((0.7804, 0.9809), abs=1e-4)
     assert wilson_interval(26, 28) == pytest.approx((0.7735, 0.9802), abs=1e-4)

@@ -66,8 +66,8 @@ def test_what_is_no_folder_of_videos_is_said(
     assert "--on-error skip" in refused(carphone_video(), "--on-error", "skip")
     assert "--on-error later" in refused(videos, "--on-error", "later")
     cv2.imwrite(str(videos / "1.png"), np.zeros((8, 8, 3), np.uint8))
-    assert "1 images and 3 videos" in refused(videos)
+    assert "1 image and 3 videos" in refused(videos)
     only_torn = tmp_path / "torn"
     only_torn.mkdir()
     shutil.copy(videos / "noise, torn.mp4", only_torn)
-    assert "none of its 1 videos" in refused(only_torn, "--on-error", "skip")
+    assert "none of its 1 video" in refused(only_torn, "--on-error", "skip")

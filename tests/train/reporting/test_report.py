@@ -56,7 +56,7 @@ def test_a_run_that_was_not_tested_is_tested_and_the_page_is_self_contained(
     assert margins == sorted(margins, reverse=True)
     for words in (
         "Data wait",
-        "Between epochs",
+        "between epochs",
         "batch_size",
         "manifest",
         "git revision",

@@ -187,7 +187,7 @@ def test_training_ends_early_once_the_validation_loss_no_longer_falls(
     code, text, error = cktrain("flow", tiny_dataset, *line, "--early-stop", 2)
     assert code == 0, error
     assert "stopped early after epoch 3: the validation loss has not fallen below" in text
-    assert "Between epochs (validation, checkpoints)" in " ".join(text.split())
+    assert "went by between epochs (validation, checkpoints)" in " ".join(text.split())
     assert [row["epoch"] for row in read_metrics(out) if row["kind"] == "epoch"] == [1, 2, 3]
     assert read_checkpoint(out / "last.pt").epoch == 3
     code, text, error = cktrain("flow", tiny_dataset, *line, "--resume", "--early-stop", 0)

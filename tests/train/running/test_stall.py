@@ -57,8 +57,8 @@ def test_a_gpu_waits_from_the_end_of_its_work_to_the_batch_and_the_host_never(
 
     times = train_epoch(StallTimer(GPU), work, waits=[3.0, 0.0, 1.0], compute=2.0)
     assert times.num_samples == 30
-    assert (times.wait_s, times.compute_s) == pytest.approx((4.0, 6.0))
-    assert times.data_wait_pct == pytest.approx(40.0)
+    assert (times.start_s, times.wait_s, times.compute_s) == pytest.approx((3.0, 1.0, 6.0))
+    assert times.data_wait_pct == pytest.approx(100 / 7)
 
 
 def test_between_epochs_is_neither_wait_nor_compute(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +76,13 @@ def test_between_epochs_is_neither_wait_nor_compute(monkeypatch: pytest.MonkeyPa
     second = train_epoch(timer, work, waits=[1.0], compute=2.0)
     work(5.0)
     last = timer.take()
-    assert (first.wait_s, first.compute_s, first.between_s) == (4.0, 4.0, 0.0)
+    assert (first.wait_s, first.compute_s, first.between_s) == (1.0, 4.0, 0.0)
     assert (second.wait_s, second.compute_s, second.between_s) == (1.0, 2.0, 7.0)
     assert (last.wait_s, last.compute_s, last.between_s) == (0.0, 0.0, 5.0)
     total = first + second + last
-    assert total.between_s == 12.0 and total.samples_per_s == pytest.approx(30 / 11)
+    assert (first.start_s, second.start_s, last.start_s) == (3.0, 0.0, 0.0), "of a process"
+    assert (total.start_s, total.between_s) == (3.0, 12.0)
+    assert total.samples_per_s == pytest.approx(30 / 8)
 
 
 def test_leaving_between_two_batches_ends_the_computation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +96,9 @@ def test_leaving_between_two_batches_ends_the_computation(monkeypatch: pytest.Mo
     monkeypatch.setattr(train.running.stall, "time", SimpleNamespace(perf_counter=lambda: now))
     timer = StallTimer(torch.device("cpu"))
     iterator = timer.iterate(batches(work, [1.0, 2.0, 3.0]))
-    for wait in (1.0, 2.0):
+    for start, wait in ((1.0, 0.0), (0.0, 2.0), (0.0, 3.0)):
         next(iterator)
         work(4.0)
         times = timer.take()
-        assert (times.wait_s, times.compute_s, times.num_samples) == (wait, 4.0, 10)
+        assert (times.start_s, times.wait_s, times.compute_s) == (start, wait, 4.0)
+        assert times.num_samples == 10

@@ -38,6 +38,7 @@ def test_a_run_folder_says_what_was_run_and_the_result(train: Train, tiny_datase
         assert 0 <= row["data_wait_pct"] <= 100
         assert 0 < row["samples_per_s"] <= row["compute_samples_per_s"]
     assert epochs[0]["between_s"] == 0 < epochs[2]["between_s"], "after a validation"
+    assert epochs[0]["start_s"] > 0 == epochs[1]["start_s"], "the first batch of the process"
     assert (run / "epoch-0002.pt").is_file() and not (run / "epoch-0001.pt").exists()
     assert (run / "figures" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list(run.glob("events.out.tfevents*"))
