@@ -16,7 +16,7 @@ from typing import Any
 from pipelines.throughput.cases import MIN_REPEATS
 from pipelines.throughput.turns import machine_facts, spread
 from shard_builder.files import write_json
-from shard_builder.provenance import command_line, git_revision, package_versions
+from shard_builder.provenance import git_revision, package_versions, shared_command_line
 
 Record = dict[str, Any]
 
@@ -60,7 +60,7 @@ def _repeats(text: str) -> int:
 
 def provenance() -> Record:
     """Return where a record comes from: ``command``, ``revision``, ``machine``, ``versions``."""
-    facts = {"command": command_line(), "revision": git_revision()}
+    facts = {"command": shared_command_line(), "revision": git_revision()}
     return {**facts, "machine": machine_facts(), "versions": package_versions()}
 
 

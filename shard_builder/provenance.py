@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,11 @@ def command_line() -> str:
     if module:
         name = f"python -m {module.name.removesuffix('.__main__')}"
     return " ".join([name, *sys.argv[1:]])
+
+
+def shared_command_line() -> str:
+    """Return the command for a record that is passed on: of this machine's paths the last name."""
+    return re.sub(r"(?<![^\s=])/(?:[^\s/]+/)*", "", command_line())
 
 
 def processor_name() -> str:

@@ -54,5 +54,7 @@ def read(dataset: Path, *, batch_size: int = 8, shuffle: bool = False) -> DALIGe
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(f"usage: {__doc__.splitlines()[2]}")
     for (batch,) in read(Path(sys.argv[1]), shuffle=True):
         print(tuple(batch["images"].shape), batch["labels"].flatten().tolist())

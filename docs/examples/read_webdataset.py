@@ -51,6 +51,8 @@ def read(dataset: Path, *, shuffle: int = 0) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(f"usage: {__doc__.splitlines()[2]}")
     for sequence in read(Path(sys.argv[1]), shuffle=100):
         motion = np.abs(sequence["flow"]).mean()
         print(sequence["key"], sequence["label"], sequence["planes"].shape, f"{motion:.2f} px")

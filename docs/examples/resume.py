@@ -56,4 +56,6 @@ def main(path: str, checkpoint: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(f"usage: {__doc__.splitlines()[2]}")
     main(*sys.argv[1:])

@@ -55,4 +55,6 @@ def main(path: str, epochs: int = 3) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(f"usage: {__doc__.splitlines()[2]}")
     main(sys.argv[1], *map(int, sys.argv[2:]))

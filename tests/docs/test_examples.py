@@ -55,7 +55,7 @@ def test_every_example_is_short_and_run_here() -> None:
     assert examples
     for path in examples:
         assert f'run_example("{path.name}"' in tests, path.name
-        assert 20 <= len(path.read_text(encoding="utf-8").splitlines()) <= 60, path.name
+        assert 20 <= len(path.read_text(encoding="utf-8").splitlines()) <= 62, path.name
 
 
 def test_a_plain_loop_learns(
@@ -177,3 +177,13 @@ def test_dalis_reader_reads_every_sequence(
         expected = (levels / 255 - 0.5) / 0.226
         # another JPEG decoder: within two levels
         assert np.abs(batches[0]["images"][row].numpy() - expected).max() < 2.1 / 255 / 0.226
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_without_arguments_an_example_says_how_it_is_run(
+    path: Path, run_example: RunExample
+) -> None:
+    if path.name == "train_lightning.py":
+        pytest.importorskip("lightning")
+    with pytest.raises(SystemExit, match=f"^usage: .*python docs/examples/{path.name} DATASET"):
+        run_example(path.name)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shard_builder.provenance import command_line
+from shard_builder.provenance import command_line, shared_command_line
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,12 @@ def test_the_command_can_be_typed_again(
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
     monkeypatch.setattr(sys, "argv", [program, "--repeats", "5"])
     assert command_line() == expected
+
+
+def test_a_record_that_is_passed_on_names_no_folder_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    words = ["bench", "/data/me/set", "s3://a/b", "docs/x.json", "--json=/tmp/me/y.json", "1/2"]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/cktrain", *words])
+    assert shared_command_line() == "cktrain bench set s3://a/b docs/x.json --json=y.json 1/2"

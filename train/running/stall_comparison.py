@@ -19,7 +19,7 @@ from pipelines.dataset import Dataset, open_dataset
 from pipelines.reading import Cache, EngineName
 from shard_builder.checks import check_integer
 from shard_builder.machine import num_usable_cores
-from shard_builder.provenance import command_line, package_versions
+from shard_builder.provenance import package_versions, shared_command_line
 from shard_builder.split import Split
 from train.config import TrainConfig
 from train.device import choose_device, choose_precision, device_name
@@ -137,7 +137,7 @@ def compare_stalls(
         "device": str(device),
         "device_name": device_name(device),
         "num_cores": num_usable_cores(),
-        "command": command_line(),
+        "command": shared_command_line(),
         "versions": package_versions(),
         "results": [runner.result() for runner in runners],
     }
