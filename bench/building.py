@@ -9,7 +9,6 @@ take turns.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -50,8 +49,6 @@ ORIGINAL_PAIRS = 2
 CKPLUS_NUM_FRAMES = 5876
 CKPLUS_NUM_PAIRS = CKPLUS_NUM_FRAMES - 327
 """Each of the 327 labelled sequences has a pair less than frames."""
-ORIGINAL_SLEEP_S = 0.1
-"""The original sleeps after every pair."""
 
 
 def original_levels(plane: npt.NDArray[np.float32]) -> Image:
@@ -89,11 +86,11 @@ def prepare_like_the_original(frames: Sequence[Path], out: Path) -> None:
         previous = gray
 
 
-def make_contenders(release: Path, scratch: Path, worker_counts: Sequence[int]) -> list[Contender]:
-    """Return builds with each number of workers, ``ckshard prepare`` and the original-style
+def make_contenders(release: Path, scratch: Path) -> list[Contender]:
+    """Return builds with one worker and with one a core, ``ckshard prepare`` and the original-style
     preparation, all of one release; an epoch's samples are flow pairs.
     """
-    sequences = scan_ckplus(release).sequences
+    sequences, num_cores = scan_ckplus(release).sequences, num_usable_cores()
 
     def command(word: str, *options: object) -> Callable[[int], int]:
         def run(_epoch: int) -> int:
@@ -104,35 +101,30 @@ def make_contenders(release: Path, scratch: Path, worker_counts: Sequence[int]) 
         return run
 
     def original_style(epoch: int) -> int:
-        cv2.setNumThreads(num_usable_cores())  # the original leaves OpenCV all cores
+        cv2.setNumThreads(num_cores)  # the original leaves OpenCV all cores
         sequence = sequences[epoch % len(sequences)]
         out = scratch / f"original-{epoch}" / sequence.key
         prepare_like_the_original(sequence.frames[: ORIGINAL_PAIRS + 1], out)
         return ORIGINAL_PAIRS
 
-    options = ("--codec", "jpg", "--shard-bytes", SHARD_BYTES, "--yes", "--workers")
-    runs = {
-        f"ckshard build, {n} worker{'s' * (n > 1)}": command("build", *options, n)
-        for n in worker_counts
-    }
-    runs |= {"ckshard prepare, 1 worker": command("prepare", "--workers", 1)}
-    runs |= {"original-style (extrapolated)": original_style}
-    return [
-        Contender(name=name, engine="", codec="", dtype="", run_epoch=run)
-        for name, run in runs.items()
-    ]
+    build = ("build", "--codec", "jpg", "--shard-bytes", SHARD_BYTES, "--yes", "--workers")
+    runs = {"ckshard build, 1 worker": command(*build, 1)}
+    if num_cores > 1:
+        runs[f"ckshard build, {num_cores} workers"] = command(*build, num_cores)
+    runs["ckshard prepare, 1 worker"] = command("prepare", "--workers", 1)
+    runs["original-style (extrapolated)"] = original_style
+    return [Contender(name=name, run_epoch=run) for name, run in runs.items()]
 
 
 def count_bytes(inspection: Inspection) -> Record:
     """Count the bytes of a dataset's members per pair and frame, and what the tars add to them."""
     rows, manifest = inspection.rows, inspection.manifest
-    stream, files = manifest.streams["flow"], manifest.files.items()
     num_pairs, num_frames = (sum(row[name] for row in rows) for name in ("num_pairs", "num_frames"))
     flow, rgb = (sum(sum(row[f"{name}_size"]) for row in rows) for name in ("flow", "rgb"))
+    files = manifest.files.items()
     tars = sum(digest.num_bytes for name, digest in files if name.endswith(".tar"))
     return {
-        "codec": stream.codec,
-        "quality": stream.quality,
+        "codec": manifest.streams["flow"].codec,
         "width": manifest.geometry.width,
         "height": manifest.geometry.height,
         "num_pairs": num_pairs,
@@ -161,31 +153,23 @@ def measure_bytes(release: Path, scratch: Path) -> Record:
 
 
 def measure_builds(
-    folder: Path,
-    *,
-    subjects: int,
-    repeats: int,
-    worker_counts: Sequence[int] = tuple(sorted({1, num_usable_cores()})),
-    image_scale: float = 1.0,
-    max_frames: int = MAX_FRAMES,
+    folder: Path, *, repeats: int, subjects: int, image_scale: float = 1.0
 ) -> Record:
     """Draw two releases of seven sequences a subject, count bytes on the one of natural lengths,
     time the short one; ``image_scale`` 1 is CK+'s 640x490.
     """
     drawn = ("--subjects", subjects, "--image-scale", image_scale, "--max-frames")
     natural, short = folder / "natural", folder / "short"
-    run_ckshard("synth", natural, *drawn, max_frames)
-    run_ckshard("synth", short, *drawn, min(max_frames, SHORT_FRAMES))
+    run_ckshard("synth", natural, *drawn, MAX_FRAMES)
+    run_ckshard("synth", short, *drawn, SHORT_FRAMES)
     sequences = scan_ckplus(short).sequences
     height, width = next(iter_frames(sequences[0].frames)).shape[:2]
     release = {"width": width, "height": height, "num_sequences": len(sequences)}
     release |= {"num_pairs": sum(len(sequence.frames) - 1 for sequence in sequences)}
-    contenders = make_contenders(short, folder, worker_counts)
-    rates = measure_in_turns(contenders, repeats=repeats, seconds=0)
+    rates = measure_in_turns(make_contenders(short, folder), repeats=repeats, seconds=0)
     return {
         "release": release,
         "repeats": repeats,
-        "original_pairs": ORIGINAL_PAIRS,
         "records": [{"name": name, "pairs_per_s": spread(runs)} for name, runs in rates.items()],
         **measure_bytes(natural, folder),
     }
@@ -208,49 +192,35 @@ def _build_block(record: Record) -> str:
             f" | {CKPLUS_NUM_PAIRS / median / 60:.1f} min"
         )
     header = "preparation | pairs/s | range | x one worker | x original-style | CK+, estimated"
-    with_sleep = 1 / (1 / original["median"] + ORIGINAL_SLEEP_S)
     return (
         f"`{record['command']}`: {release['num_sequences']} drawn sequences\nof"
         f" {release['width']}x{release['height']}, {release['num_pairs']} pairs, a shard each;"
         f" {cores_of(record)}, whole commands,\nmedians of {record['repeats']} interleaved turns:"
-        f"\n\n{markdown_table(header, rows)}\n\nThe original-style row is extrapolated from"
-        f" {record['original_pairs']} pairs a turn: Farneback, a Python loop over the\npixels and"
-        f" PNGs, in one process; with the original's sleep of {ORIGINAL_SLEEP_S} s a pair it is"
-        f" {with_sleep:.2f} pairs/s."
+        f"\n\n{markdown_table(header, rows)}"
     )
 
 
 def _bytes_block(record: Record) -> str:
-    raw, rows = next(row for row in record["bytes"] if row["codec"] == "raw"), []
+    first, rows = record["bytes"][0], []
     for row in record["bytes"]:
         pair, frame = row["flow_bytes_per_pair"], row["rgb_bytes_per_frame"]
+        adds = row["tar_overhead_pct"]
         members = CKPLUS_NUM_PAIRS * pair + CKPLUS_NUM_FRAMES * frame
-        rows.append(
-            f"{row['codec']} | {pair:,}"
-            f" | {100 * pair / raw['flow_bytes_per_pair']:.1f} % | {frame:,}"
-            f" | {100 * frame / raw['rgb_bytes_per_frame']:.1f} % | {row['tar_overhead_pct']:.1f} %"
-            f" | {members * (1 + row['tar_overhead_pct'] / 100) / 1e6:,.0f} MB"
-        )
-    header = "codec | bytes a pair | of raw | bytes an rgb frame | of raw | tar adds"
-    *others, last = [row["codec"] for row in record["bytes"] if row["codec"] != "jpg"]
+        whole_mb = members * (1 + adds / 100) / 1e6
+        rows.append(f"{row['codec']} | {pair:,} | {frame:,} | {adds:.1f} % | {whole_mb:,.0f} MB")
+    header = "codec | bytes a pair | bytes an rgb frame | tar adds | CK+, estimated"
     errors = ";\n".join(
         f"{error['stream']} is off by {error['mean_abs']:.2f} on average and {error['largest']} at"
         f" most (PSNR {error['psnr_db']:.1f} dB)"
         for error in record["jpg_errors"]
     )
     return (
-        f"Members of {raw['num_pairs']} pairs and {raw['num_frames']} frames of drawn faces at"
-        f" {raw['width']}x{raw['height']}:\n\n"
-        f"{markdown_table(f'{header} | CK+, estimated', rows)}\n\njpg against png,"
-        f" levels 0 to 255: {errors}.\n{', '.join(others)} and {last} are lossless."
+        f"Members of {first['num_pairs']} pairs and {first['num_frames']} frames of drawn faces at"
+        f" {first['width']}x{first['height']}:\n\n{markdown_table(header, rows)}\n\n"
+        f"jpg against png, levels 0 to 255: {errors}."
     )
-
-
-def measure(folder: Path, options: argparse.Namespace) -> Record:
-    """Measure at CK+'s size."""
-    return measure_builds(folder, subjects=options.subjects, repeats=options.repeats)
 
 
 if __name__ == "__main__":
     subjects = (max(2, -(-num_usable_cores() // 3)), "drawn, seven sequences each")
-    run_benchmark(__doc__, measure, build_blocks, subjects=subjects)
+    run_benchmark(__doc__, measure_builds, build_blocks, subjects=subjects)

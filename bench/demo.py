@@ -4,14 +4,15 @@ streams, test and fuse.
     python -m bench.demo demo --seed 0
 
 Both streams start from ImageNet weights that a Python package brings (:mod:`bench.pretrained`).
-Each step that has finished is remembered with its exact command in ``demo/finished.json``; a second
-run reuses it and says so. A step whose command has changed, or that did not finish, starts over,
-and so do all steps after it.
+Each step that has finished is remembered with its exact command, ``release`` in
+``demo/release.json`` and so on; a second run reuses it and says so. A step whose command has
+changed, or that did not finish, starts over, and so do all steps after it.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bench.harness import Record, make_parser
+from bench.harness import make_parser, program_words
 from pipelines.dataset import open_dataset
 from pipelines.throughput.turns import machine_facts
-from shard_builder.console import make_console, make_table
 from shard_builder.files import write_json
 from shard_builder.images import decode_gray, decode_rgb
 from shard_builder.inspection.flow_picture import flow_to_rgb
@@ -47,54 +47,51 @@ STEPS = {
 RESULTS = ("flow", "rgb", "fused")
 
 
-def step_commands(out: Path, seed: int) -> dict[str, list[str]]:
-    """Return the words of each step's command, by the folder it writes."""
+def step_commands(out: Path, seed: int) -> dict[str, str]:
+    """Return each step's command, by the folder it writes."""
+    place = shlex.quote(str(out))
     return {
-        name: [w.replace("OUT", str(out)).replace("SEED", str(seed)) for w in command.split()]
+        name: command.replace("OUT", place).replace("SEED", str(seed))
         for name, command in STEPS.items()
     }
 
 
-def run_steps(out: Path, seed: int) -> dict[str, float]:
-    """Run what has not finished yet; return the seconds of every step, also of the reused ones."""
-    record, finished = out / "finished.json", {}
-    known = json.loads(record.read_text()) if record.exists() else {}
+def run_steps(out: Path, seed: int) -> float:
+    """Run what has not finished yet, and all after it; return the seconds of every step, also of
+    the reused ones.
+    """
+    is_new, total_s = False, 0.0
     for name, command in step_commands(out, seed).items():
-        folder, step = out / name, known.pop(name, None)
-        if step and step["command"] == command and folder.is_dir():
+        folder, record = out / name, out / f"{name}.json"
+        finished = json.loads(record.read_text()) if record.exists() else {}
+        is_new |= finished.get("command") != command or not folder.is_dir()
+        if is_new:
+            record.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            print(command, flush=True)
+            begin = time.monotonic()
+            subprocess.run(program_words(command), check=True)
+            seconds = round(time.monotonic() - begin, 1)
+            write_json(record, finished := {"command": command, "seconds": seconds})
+        else:
             print(f"reused {name}: {folder}", flush=True)
-            finished[name] = step
-            continue
-        known = {}
-        write_json(record, finished)
-        if folder.exists():
-            reason = "is unfinished or was made with another command"
-            print(f"starting over {name}: {folder} {reason}")
-            shutil.rmtree(folder)
-        print(*command, flush=True)
-        begin = time.monotonic()
-        subprocess.run([Path(sys.executable).with_name(command[0]), *command[1:]], check=True)
-        finished[name] = {"command": command, "seconds": round(time.monotonic() - begin, 1)}
-        write_json(record, finished)
-    return {name: step["seconds"] for name, step in finished.items()}
+        total_s += finished["seconds"]
+    return round(total_s, 1)
 
 
 def write_sample_figure(dataset_dir: Path, path: Path) -> None:
     """Draw one subject's seven peak frames over the flow in the middle of each sequence."""
     with open_dataset(dataset_dir) as dataset:
-        subject, flow = str(dataset.subjects[0]), dataset.manifest.flow
+        subject, flow = dataset.subjects[0], dataset.manifest.flow
         assert flow is not None, "the demo builds both streams"
-        rows = [row for row in range(len(dataset)) if str(dataset.subjects[row]) == subject]
+        rows = [row for row in range(len(dataset)) if dataset.subjects[row] == subject]
         rows.sort(key=lambda row: int(dataset.labels[row]))
         figure = Figure(figsize=(2.1 * len(rows), 3.6), dpi=110, layout="tight")
         axes = figure.subplots(2, len(rows), squeeze=False, subplot_kw={"xticks": [], "yticks": []})
         for row, (above, below) in zip(rows, axes.T, strict=True):
-            last_frame, middle_pair = (
-                dataset.num_usable("rgb")[row] - 1,
-                dataset.num_pairs[row] // 2,
-            )
-            peak = decode_rgb(dataset.read_member("rgb", row, int(last_frame)))
-            levels = decode_gray(dataset.read_member("flow", row, int(middle_pair)))
+            last, middle = dataset.num_usable("rgb")[row] - 1, dataset.num_pairs[row] // 2
+            peak = decode_rgb(dataset.read_member("rgb", row, int(last)))
+            levels = decode_gray(dataset.read_member("flow", row, int(middle)))
             assert peak is not None and levels is not None, "members just built can be decoded"
             picture, full_px = flow_to_rgb(levels, bound_px=flow.bound_px)
             above.set_title(dataset.class_names[int(dataset.labels[row])], fontsize=10)
@@ -108,37 +105,26 @@ def write_sample_figure(dataset_dir: Path, path: Path) -> None:
     figure.savefig(path)
 
 
-def collect(out: Path, seconds: dict[str, float], seed: int) -> Record:
-    """Draw the sample figure and write the numbers of all steps into ``summary.json``."""
-    report = json.loads((out / "test" / "test.json").read_text())
-    write_sample_figure(out / "dataset", out / "sample.png")
-    summary: Record = {f"{name}_accuracy": report[name]["accuracy"] for name in RESULTS}
-    summary |= {"num_test_sequences": report["num_sequences"]}
-    summary |= {"num_test_subjects": report["num_subjects"], "machine": machine_facts()}
-    summary |= {"seconds": round(sum(seconds.values()), 1), "seconds_by_step": seconds}
-    write_json(out / "summary.json", summary | {"seed": seed})
-    return summary
-
-
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
     try:
-        seconds = run_steps(options.out, options.seed)
+        seconds = run_steps(out, options.seed)
     except subprocess.CalledProcessError as error:
-        words = " ".join(map(str, error.cmd))
-        sys.exit(f"demo: step failed with exit code {error.returncode}: {words}")
-    summary, console = collect(options.out, seconds, options.seed), make_console()
-    sequences = summary["num_test_sequences"]
-    table = make_table(f"{sequences} sequences of subjects never trained on", "stream", "accuracy")
+        sys.exit(f"demo: step failed with exit code {error.returncode}")
+    write_sample_figure(out / "dataset", out / "sample.png")
+    report = json.loads((out / "test" / "test.json").read_text())
+    accuracies = {f"{name}_accuracy": report[name]["accuracy"] for name in RESULTS}
+    facts = {"seconds": seconds, "machine": machine_facts(), "seed": options.seed}
+    write_json(out / "summary.json", accuracies | facts)
+    print(f"{report['num_sequences']} sequences of subjects never trained on; chance is 1/7:")
     for name in RESULTS:
-        table.add_row(name, f"{100 * summary[f'{name}_accuracy']:.1f} %")
-    console.print(table)
-    where = "summary.json, sample.png, the figures of flow, rgb and test"
-    console.print(f"{summary['seconds']} s of work; chance is 1/7; {where}: {options.out}/")
+        print(f"  {name:5} {100 * report[name]['accuracy']:5.1f} %")
+    print(f"{seconds} s of work; {out}/ has summary.json, sample.png and all figures")
 
 
 if __name__ == "__main__":

@@ -9,23 +9,26 @@ process for each, of LZ4 too.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-import numpy as np
-import psutil
-
-from bench.harness import Record, cores_of, in_fresh_process, markdown_table, run_benchmark, spreads
-from bench.loaders.windows import BATCH_SIZE, draw_windows
-from pipelines.dataset import Dataset, open_dataset
-from pipelines.loader import Loader, make_loader
+from bench.harness import (
+    Record,
+    cores_of,
+    in_fresh_process,
+    markdown_table,
+    memory_bytes,
+    run_benchmark,
+    spreads,
+)
+from bench.loaders.windows import BATCH_SIZE, draw_windows, training_loader
+from pipelines.dataset import open_dataset
 from pipelines.plan.requests import iter_requests
-from pipelines.reading import EngineName, Reading
-from shard_builder.machine import num_usable_cores
+from pipelines.reading import EngineName
 
 ENGINES: tuple[EngineName, ...] = ("cpu", "dali")
 CASES = tuple(product(ENGINES, ("jpg", "raw")))
@@ -42,20 +45,8 @@ SETTLED, LAST = slice(4, 9), slice(-5, None)
 and the last five."""
 
 
-def open_loader(dataset: Dataset, engine: EngineName, num_samples: int) -> Loader:
-    """Open the loader of a training epoch of so many samples, ``float32`` as a CPU trains."""
-    return make_loader(
-        dataset,
-        "flow",
-        rows=np.resize(np.arange(len(dataset), dtype=np.int64), num_samples),
-        training=True,
-        batch_size=BATCH_SIZE,
-        reading=Reading(engine=engine, num_threads=num_usable_cores()),
-    )
-
-
 def restore_once(
-    dataset: Dataset, engine: EngineName, num_samples: int, place: str, epoch: int
+    folder: Path, engine: EngineName, num_samples: int, place: str, epoch: int
 ) -> dict[str, float]:
     """Restore a state in a fresh loader and take the first batch; ``epoch`` is another one each
     time, because an epoch's order may be kept.
@@ -66,7 +57,10 @@ def restore_once(
     """
     position = {"first": 0, "middle": num_samples // 2, "last": num_samples - 1}[place]
     ranks = {"rank": 0, "world_size": 1, "batch_size": BATCH_SIZE}
-    with open_loader(dataset, engine, num_samples) as loader:
+    with (
+        open_dataset(folder) as dataset,
+        training_loader(dataset, num_samples, engine=engine) as loader,
+    ):
         state = loader.state_dict() | {"epoch": epoch, "position": position}
         begin = time.perf_counter()
         loader.load_state_dict(state)
@@ -82,17 +76,15 @@ def measure_restore(folder: Path, *, repeats: int, sizes: Sequence[int] = SIZES)
     """Restore at the first, middle and last sample of each epoch size, for each engine and codec,
     taking turns; ``folder`` holds a dataset of each codec.
     """
-    cases = [(*case, size, place) for case, size, place in product(CASES, sizes, POSITIONS)]
-    runs: list[list[dict[str, float]]] = [[] for _ in cases]
-    with open_dataset(folder / "jpg") as jpg, open_dataset(folder / "raw") as raw:
-        for turn, (number, case) in enumerate(list(enumerate(cases)) * repeats):
-            engine, codec, size, place = case
-            dataset = {"jpg": jpg, "raw": raw}[codec]
-            runs[number].append(restore_once(dataset, engine, size, place, epoch=1 + turn))
-    names = ("engine", "codec", "num_samples", "position")
+    runs: dict[Any, list[dict[str, float]]] = {
+        case: [] for case in product(CASES, sizes, POSITIONS)
+    }
+    for epoch in range(1, repeats + 1):
+        for ((engine, codec), size, place), done in runs.items():
+            done.append(restore_once(folder / codec, engine, size, place, epoch))
     return [
-        dict(zip(names, case, strict=True)) | spreads(done)
-        for case, done in zip(cases, runs, strict=True)
+        {"engine": engine, "codec": codec, "num_samples": size, "position": place} | spreads(done)
+        for ((engine, codec), size, place), done in runs.items()
     ]
 
 
@@ -101,79 +93,63 @@ def watch_memory(folder: Path, engine: EngineName, epochs: int, epoch_samples: i
     pages of the tars.
     """
     resident = []
-    with open_dataset(folder) as dataset, open_loader(dataset, engine, epoch_samples) as loader:
+    with (
+        open_dataset(folder) as dataset,
+        training_loader(dataset, epoch_samples, engine=engine) as loader,
+    ):
         for _ in range(epochs):
             for batch in loader:
                 batch.images.sum()
-            resident.append(psutil.Process().memory_info().rss)
+            resident.append(memory_bytes("VmRSS"))
     return resident
 
 
-def measure_memory(
-    folder: Path,
-    *,
-    cases: Sequence[tuple[EngineName, str]] = WATCHED,
-    epochs: int = NUM_EPOCHS,
-    epoch_samples: int = EPOCH_SAMPLES,
-) -> list[Record]:
-    """Watch each engine and codec in a fresh process."""
-    records: list[Record] = []
-    for engine, codec in cases:
-        rss = in_fresh_process(watch_memory, folder / codec, engine, epochs, epoch_samples)
-        growth_pct = round(100 * (median(rss[LAST]) / median(rss[SETTLED]) - 1), 2)
-        record = {"engine": engine, "codec": codec, "num_samples": epoch_samples}
-        records.append(record | {"rss_bytes": rss, "growth_pct": growth_pct})
-    return records
+def growth_pct(resident: Sequence[int]) -> float:
+    """Return how much more the last five epochs took than epochs 5 to 9."""
+    return 100 * (median(resident[LAST]) / median(resident[SETTLED]) - 1)
 
 
 def endurance_blocks(record: Record) -> dict[str, str]:
     """Write the Markdown of a record: the blocks ``restore`` and ``memory``."""
-    rows = []
-    for number in range(0, len(record["restore"]), len(POSITIONS)):
-        group = record["restore"][number : number + len(POSITIONS)]
-        medians = " | ".join(f"{entry['restore_ms']['median']:.2f}" for entry in group)
-        slowest = max(entry["restore_ms"]["max"] for entry in group)
-        first_batch = max(entry["first_batch_ms"]["median"] for entry in group)
-        rows.append(
-            f"{group[0]['engine']} | {group[0]['codec']} | {group[0]['num_samples']:,}"
-            f" | {medians} | {slowest:.2f} | {first_batch:.1f}"
-        )
-    header = "engine | codec | samples | first, ms | middle | last | slowest"
+    rows, entries = [], record["restore"]
+    for first, middle, last in zip(entries[0::3], entries[1::3], entries[2::3], strict=True):
+        group = (first, middle, last)
+        cells = [first["engine"], first["codec"], f"{first['num_samples']:,}"]
+        cells += [f"{entry['restore_ms']['median']:.2f}" for entry in group]
+        cells.append(f"{max(entry['restore_ms']['max'] for entry in group):.2f}")
+        cells.append(f"{max(entry['first_batch_ms']['median'] for entry in group):.1f}")
+        rows.append(" | ".join(cells))
+    header = "engine | codec | samples | first, ms | middle | last | slowest | first batch"
     restore = (
         f"`{record['command']}`,\n{cores_of(record)}, flow, batches of {record['batch_size']},"
-        f" medians of {record['repeats']} fresh loaders:\n\n"
-        f"{markdown_table(f'{header} | first batch', rows)}"
+        f" medians of {record['repeats']} fresh loaders:\n\n{markdown_table(header, rows)}"
     )
     rows = []
     for entry in record["memory"]:
-        parts = (entry["rss_bytes"][part] for part in (slice(1), SETTLED, LAST))
-        values = " | ".join(f"{median(part) / 1e6:.1f}" for part in parts)
-        rows.append(
-            f"{entry['engine']} | {entry['codec']} | {values} | {entry['growth_pct']:+.2f} %"
-        )
+        resident = entry["rss_bytes"]
+        parts = (resident[:1], resident[SETTLED], resident[LAST])
+        cells = [entry["engine"], entry["codec"], *(f"{median(p) / 1e6:.1f}" for p in parts)]
+        rows.append(" | ".join([*cells, f"{growth_pct(resident):+.2f} %"]))
     header = "engine | codec | epoch 1 | epochs 5 to 9 | last 5 epochs | growth"
     memory = (
-        f"Resident memory of a fresh process over {len(entry['rss_bytes'])} epochs of"
+        f"Resident memory of a fresh process over {len(resident)} epochs of"
         f" {entry['num_samples']} samples, MB, mapped tars included:\n\n"
         f"{markdown_table(header, rows)}"
     )
     return {"restore": restore, "memory": memory}
 
 
-def measure_endurance(folder: Path, options: argparse.Namespace) -> Record:
+def measure_endurance(folder: Path, *, repeats: int) -> Record:
     """Draw the data and measure both."""
-    draw_windows(folder, num_subjects=options.subjects)
-    return {
-        "format": "ckshard-endurance",
-        "version": 1,
-        "batch_size": BATCH_SIZE,
-        "threads": num_usable_cores(),
-        "repeats": options.repeats,
-        "restore": measure_restore(folder, repeats=options.repeats),
-        "memory": measure_memory(folder),
-    }
+    draw_windows(folder, num_subjects=6)
+    memory = []
+    for engine, codec in WATCHED:
+        words = (folder / codec, engine, NUM_EPOCHS, EPOCH_SAMPLES)
+        entry = {"engine": engine, "codec": codec, "num_samples": EPOCH_SAMPLES}
+        memory.append(entry | {"rss_bytes": in_fresh_process(watch_memory, *words)})
+    restore = measure_restore(folder, repeats=repeats)
+    return {"batch_size": BATCH_SIZE, "repeats": repeats, "restore": restore, "memory": memory}
 
 
 if __name__ == "__main__":
-    subjects = (6, "drawn, seven sequences each")
-    run_benchmark(__doc__, measure_endurance, endurance_blocks, subjects=subjects)
+    run_benchmark(__doc__, measure_endurance, endurance_blocks)

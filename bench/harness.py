@@ -29,14 +29,18 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
 
 def run_benchmark(
     doc: str | None,
-    measure: Callable[[Path, argparse.Namespace], Record],
+    measure: Callable[..., Record],
     blocks: Callable[[Record], dict[str, str]],
     **options: tuple[Any, str],
 ) -> None:
     """Be a benchmark's command: measure in a scratch folder, write the record, print its tables.
 
-    ``options`` are the benchmark's own, beside ``--json``, ``--repeats`` and ``--folder``: each
-    with its default, of its type, and its help.
+    Args:
+        doc: The module's docstring.
+        measure: Called with the folder, ``repeats`` and the options.
+        blocks: Lays a record out.
+        options: The benchmark's own, beside ``--json``, ``--repeats`` and ``--folder``: each with
+            its default, of its type, and its help.
     """
     parser = make_parser(doc)
     parser.add_argument("--json", type=Path, help="where the record goes")
@@ -44,11 +48,12 @@ def run_benchmark(
     parser.add_argument("--repeats", type=_repeats, default=MIN_REPEATS, help="turns of each")
     for name, (default, text) in options.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=text)
-    given = parser.parse_args()
+    given = vars(parser.parse_args())
+    path, folder = given.pop("json"), given.pop("folder")
     with tempfile.TemporaryDirectory(prefix="ckshard-bench-") as temporary:
-        record = provenance() | measure(given.folder or Path(temporary), given)
-    if given.json:
-        write_json(given.json, record)
+        record = provenance() | measure(folder or Path(temporary), **given)
+    if path:
+        write_json(path, record)
     print(*blocks(record).values(), sep="\n\n")
 
 

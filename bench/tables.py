@@ -17,7 +17,7 @@ from bench.building import build_blocks
 from bench.cloud import cloud_blocks
 from bench.endurance import endurance_blocks
 from bench.harness import Record, cores_of, markdown_table, median_and_range
-from bench.loaders.report import ORIGINAL, best_peers, loader_blocks, plot_loaders
+from bench.loaders.report import BEST, ORIGINAL, loader_blocks, plot_loaders, speeds_of
 from bench.scaling import scaling_blocks
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ def all_blocks() -> dict[str, str]:
         "cross-validation": _cross_validation_table(read_record("cv-demo")),
         "training": _training_table(read_record("train-resnet152-cpu")),
         "bench-command": _bench_command_table(),
-        **_headline_blocks(loaders),
+        "headline": _headline(loaders),
         **loader_blocks(loaders),
         **build_blocks(read_record("build-cpu")),
         **endurance_blocks(read_record("endurance-cpu")),
@@ -73,32 +73,28 @@ def _of_an(record: Record) -> str:
 
 def _demo_blocks() -> dict[str, str]:
     records = [read_record(f"demo-seed-{seed}") for seed in range(3)]
-    rows = [
-        "{seed} | {flow_accuracy:.1%} | {rgb_accuracy:.1%} | {fused_accuracy:.1%}".format(**record)
-        for record in records
-    ]
+    rows = []
+    for record in records:
+        accuracies = (record[f"{name}_accuracy"] for name in ("flow", "rgb", "fused"))
+        cells = " | ".join(f"{100 * accuracy:.1f} %" for accuracy in accuracies)
+        rows.append(f"{record['seed']} | {cells}")
     fastest = min(records, key=lambda record: record["seconds"])  # others ran beside it
-    sentence = (
-        f"It takes under {int(fastest['seconds'] / 60) + 1} minutes on {_of_an(fastest)}, twice"
-        " that on a slow pair, after the installation. Run again, it reuses what is finished and"
-        " says so."
-    )
-    table = markdown_table("seed | flow | rgb | fused", (row.replace("%", " %") for row in rows))
-    return {"demo": table, "demo-minutes": textwrap.fill(sentence, 100)}
+    return {
+        "demo": markdown_table("seed | flow | rgb | fused", rows),
+        "demo-minutes": f"{int(fastest['seconds'] / 60) + 1} minutes on {_of_an(fastest)}",
+    }
 
 
 def _cross_validation_table(record: Record) -> str:
-    names = {"subject-kfold": "subject folds", "original-random": "the original's random split"}
     rows = []
     for entry in record["series"]:
         pooled = entry["pooled"]
         low, high = (100 * bound for bound in pooled["interval"])
         rows.append(
-            f"{names[entry['split']]} | {entry['stream']} | {', '.join(map(str, entry['folds']))}"
-            f" | {pooled['num_sequences']} | {100 * pooled['accuracy']:.1f} %"
+            f"{entry['stream']} | {pooled['num_sequences']} | {100 * pooled['accuracy']:.1f} %"
             f" | {low:.1f} to {high:.1f}"
         )
-    return markdown_table("split | stream | folds | sequences | accuracy | 95 % interval", rows)
+    return markdown_table("stream | sequences | accuracy | 95 % interval", rows)
 
 
 def _training_table(record: Record) -> str:
@@ -137,25 +133,17 @@ def _bench_command_table() -> str:
     return markdown_table(header, rows)
 
 
-def _headline_blocks(record: Record) -> dict[str, str]:
-    """Say what the loader comparison came to: in a sentence, and in three rows."""
-    speeds = {entry["name"]: entry["samples_per_s"] for entry in record["records"]}
-    best = best_peers(record)["raw"]["name"]
-    ours, peer, tree = (speeds[name]["median"] for name in ("cpu, raw", best, ORIGINAL))
+def _headline(record: Record) -> str:
+    """Say what the loader comparison came to."""
+    speeds = speeds_of(record)
+    ours, best, tree = (speeds[name]["median"] for name in ("cpu, raw", BEST, ORIGINAL))
+    peer = next(name for name, speed in speeds.items() if speed is speeds[BEST])
     sentence = (
         f"On {_of_an(record)} it delivers **{ours:,.0f} ten-channel samples a second**,"
-        f" {ours / tree:.0f} times the tree of PNG files and {ours / peer:.1f} times the fastest"
-        f" peer ({best})."
+        f" {ours / tree:.0f} times the tree of PNG files and {ours / best:.1f} times the fastest"
+        f" peer ({peer})."
     )
-    titles = {"cpu, raw": "**cpu, raw**", best: f"fastest peer: {best}", ORIGINAL: ORIGINAL}
-    rows = [
-        f"{title} | {median_and_range(speeds[name])} | {speeds[name]['median'] / tree:.1f}"
-        for name, title in titles.items()
-    ]
-    return {
-        "headline": textwrap.fill(sentence, 100),
-        "loaders-short": markdown_table("loader | samples/s | range | x PNG tree", rows),
-    }
+    return textwrap.fill(sentence, 100)
 
 
 def main() -> None:

@@ -8,29 +8,32 @@ A peer that is not installed or does not run here is left out, with the reason i
 
 from __future__ import annotations
 
-import argparse
 import importlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 # DALI's memory pool: the first pipeline of the process fixes it, and that is a peer's.
 import pipelines.engines.dali_graph  # noqa: F401
 from bench.harness import Record, run_benchmark
 from bench.loaders.report import COPYING_NAME, loader_blocks
-from bench.loaders.windows import BATCH_SIZE, STACK_LENGTH, RandomCut, Windows, draw_windows
+from bench.loaders.windows import (
+    BATCH_SIZE,
+    STACK_LENGTH,
+    RandomCut,
+    Windows,
+    draw_windows,
+    training_loader,
+)
 from pipelines.dataset import open_dataset
 from pipelines.engines.crop_resize import Cv2Cutter
 from pipelines.engines.cutter import Cutter, make_cutter
 from pipelines.engines.planes import open_planes
-from pipelines.loader import make_loader
-from pipelines.reading import Cache, EngineName, Reading
+from pipelines.reading import Cache, EngineName
 from pipelines.streams import FLOW
 from pipelines.throughput.ceilings import copying_alone
 from pipelines.throughput.measure import contender_of
@@ -51,13 +54,14 @@ class Peer(NamedTuple):
 
 
 class Own(NamedTuple):
-    """A row of this project's; on a GPU it hands over float16, normalised, as training takes it."""
+    """A row of this project's; to a GPU it hands over float16, normalised, as training takes it."""
 
     name: str
     engine: EngineName
     codec: str
     cache: Cache = "none"
     dtype: torch.dtype = torch.uint8
+    device: str = "cpu"
 
 
 PEERS = (
@@ -98,43 +102,29 @@ OURS = (
 def open_peer(row: Peer, windows: Windows) -> Iterator[Contender]:
     """Open a peer; its batches are (N, 224, 224, 10)."""
     module = importlib.import_module(f"bench.loaders.peers.{row.module}")
-    engine, windows = row.module.replace("_", "-"), replace(windows, cut=RandomCut(row.cutter))
+    windows = replace(windows, cut=RandomCut(row.cutter))
     with module.epochs(windows, row.codec) as start_epoch:
-
-        def run_epoch(_epoch: int) -> int:
-            return sum(map(len, start_epoch()))
-
-        yield Contender(
-            name=row.name, engine=engine, codec=row.codec, dtype="uint8", run_epoch=run_epoch
-        )
+        yield Contender(name=row.name, run_epoch=lambda _epoch: sum(map(len, start_epoch())))
 
 
 @contextmanager
-def open_own(row: Own, windows: Windows, device: str = "cpu") -> Iterator[Contender]:
-    """Deliver windows through ``make_loader``, of the server's ``own-CODEC`` if they are remote."""
-    dtype, place = row.dtype if device == "cpu" else torch.float16, str(windows.folder / row.codec)
-    if windows.remote:
-        place = f"{windows.remote.url}/own-{row.codec}"
-    with open_dataset(place) as dataset:
-        loader = make_loader(
+def open_own(row: Own, windows: Windows) -> Iterator[Contender]:
+    """Deliver windows through ``make_loader``, of the server's dataset if they are remote."""
+    home = windows.remote.url if windows.remote else windows.folder
+    with (
+        open_dataset(f"{home}/{row.codec}") as dataset,
+        training_loader(
             dataset,
-            "flow",
-            rows=np.resize(np.arange(len(dataset), dtype=np.int64), windows.num_samples),
-            training=True,
-            batch_size=BATCH_SIZE,
-            reading=Reading(
-                engine=row.engine,
-                device=device,
-                dtype=dtype,
-                num_threads=windows.num_workers,
-                cache=row.cache,
-                shard_cache=windows.remote.cache if windows.remote else None,
-            ),
-        )
-        with loader:
-            name = row.name if device == "cpu" else f"{row.name} to the GPU"
-            names = {"name": name, "engine": row.engine, "codec": row.codec}
-            yield contender_of(loader, device=device, dtype=dtype, **names)
+            windows.num_samples,
+            engine=row.engine,
+            device=row.device,
+            dtype=row.dtype,
+            cache=row.cache,
+            num_threads=windows.num_workers,
+            shard_cache=windows.remote.cache if windows.remote else None,
+        ) as loader,
+    ):
+        yield contender_of(loader, name=row.name, device=row.device, dtype=row.dtype)
 
 
 @contextmanager
@@ -146,72 +136,61 @@ def open_ceiling(windows: Windows) -> Iterator[Contender]:
             yield replace(contender, name=COPYING_NAME)
 
 
-def open_row(
-    stack: ExitStack, row: Peer | Own, windows: Windows, skipped: list[Record], device: str = "cpu"
-) -> Contender | None:
-    """Open a row until the stack is closed; or say in ``skipped`` why its peer is left out."""
-    try:
-        if isinstance(row, Own):
-            return stack.enter_context(open_own(row, windows, device))
-        return stack.enter_context(open_peer(row, windows))
-    except ImportError as error:
-        skipped.append({"name": row.name, "reason": str(error)})
-        return None
+def open_row(row: Peer | Own, windows: Windows) -> AbstractContextManager[Contender]:
+    """Open a row of either kind."""
+    return open_own(row, windows) if isinstance(row, Own) else open_peer(row, windows)
 
 
 def measure_loaders(
-    windows: Windows, *, repeats: int, seconds: float, only: Sequence[str] = ()
+    folder: Path, *, repeats: int, subjects: int, samples: int, seconds: float, only: str
 ) -> Record:
-    """Measure in turns what runs here and return the record, with the reason for what does not.
+    """Draw the data, measure in turns what runs here, and return the record, with the reason for
+    what does not.
 
     ``seconds`` is the least duration of a turn, ``only`` the modules of the peers to take, all if
     empty.
     """
-    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-    peers = [peer for peer in PEERS if not only or peer.module in only]
+    draw_windows(folder, num_subjects=subjects)
+    windows = Windows(folder=folder, num_samples=samples)
+    rows: list[Peer | Own] = [peer for peer in PEERS if not only or peer.module in only.split(",")]
+    rows += OURS
+    if torch.cuda.is_available():
+        rows += [
+            own._replace(name=f"{own.name} to the GPU", device="cuda", dtype=torch.float16)
+            for own in OURS
+        ]
+    opened: dict[Peer | Own, Contender] = {}
     skipped: list[Record] = []
     with ExitStack() as stack:
-        opened = [(False, open_row(stack, peer, windows, skipped)) for peer in peers]
-        opened += [
-            (True, open_row(stack, own, windows, skipped, device))
-            for device, own in product(devices, OURS)
-        ]
-        opened.append((False, stack.enter_context(open_ceiling(windows))))
+        for row in rows:
+            try:
+                opened[row] = stack.enter_context(open_row(row, windows))
+            except ImportError as error:
+                skipped.append({"name": row.name, "reason": str(error)})
+        opened[Peer(COPYING_NAME, "", "raw")] = stack.enter_context(open_ceiling(windows))
         on_progress = stack.enter_context(progress_bar("measurements", console=make_console()))
-        contenders = [contender for _, contender in opened if contender]
+        contenders = list(opened.values())
         rates = measure_in_turns(
             contenders, repeats=repeats, seconds=seconds, on_progress=on_progress
         )
     records = [
         {
-            "name": contender.name,
-            "engine": contender.engine,
-            "is_ours": is_ours,
-            "stream": "flow",
-            "codec": contender.codec,
-            "dtype": contender.dtype,
+            "name": row.name,
+            "is_ours": isinstance(row, Own),
+            "codec": row.codec,
             "batch_size": BATCH_SIZE,
             "threads": windows.num_workers,
-            "samples_per_s": spread(rates[contender.name]),
+            "samples_per_s": spread(rates[row.name]),
         }
-        for is_ours, contender in opened
-        if contender
+        for row in opened
     ]
     return {"records": records, "skipped": skipped}
-
-
-def measure(folder: Path, options: argparse.Namespace) -> Record:
-    """Draw the data and measure."""
-    draw_windows(folder, num_subjects=options.subjects)
-    windows, only = Windows(folder=folder, num_samples=options.samples), options.only.split(",")
-    only = [name for name in only if name]
-    return measure_loaders(windows, repeats=options.repeats, seconds=options.seconds, only=only)
 
 
 if __name__ == "__main__":
     run_benchmark(
         __doc__,
-        measure,
+        measure_loaders,
         loader_blocks,
         subjects=(12, "drawn, seven sequences each"),
         samples=(1024, "of an epoch"),

@@ -16,14 +16,15 @@ import numpy as np
 import torch
 
 from bench.harness import run_ckshard
-from pipelines.dataset import open_dataset
+from pipelines.dataset import Dataset, open_dataset
 from pipelines.engines.crop_resize import Cv2Cutter
 from pipelines.engines.cutter import Cutter
 from pipelines.engines.planes import open_planes
+from pipelines.loader import Loader, make_loader
 from pipelines.plan.crops import multi_scale_crops
+from pipelines.reading import Reading
 from pipelines.streams import FLOW, UInt8
 from shard_builder.format.codecs import parse_npy_header
-from shard_builder.format.manifest import MANIFEST_NAME
 from shard_builder.machine import num_usable_cores
 
 BATCH_SIZE, STACK_LENGTH = 32, 5
@@ -33,9 +34,8 @@ CODECS = {"raw": "--codec", "jpg": "--codec", "lz4": "--flow-codec"}
 """Of the datasets, and the option that asks for each."""
 NPY_MAGIC = b"\x93NUMPY"
 JPEG_QUALITY = 95
-SHARD_BYTES = 64_000_000
-REMOTE_SHARDS = 16
-"""Of an epoch; with the usual 64 MB, the first sample would wait for most of it."""
+NUM_SHARDS = max(16, num_usable_cores())
+"""Of an epoch of a peer; over a network the first sample would wait for most of the usual 64 MB."""
 CROPS = multi_scale_crops(height=HEIGHT, width=WIDTH, ratios=FLOW.crop_ratios).tolist()
 
 
@@ -89,7 +89,7 @@ class Windows:
         num_samples: Samples of an epoch, a multiple of the batch.
         num_workers: Worker processes of the peers, threads of the engines.
         cut: What cuts the peers' samples.
-        remote: Given where peers read from a server; their shards are then ``REMOTE_SHARDS``.
+        remote: Given where peers read from a server.
     """
 
     folder: Path
@@ -119,23 +119,38 @@ class Windows:
         return folder
 
     def shard_bytes(self, codec: str) -> int:
-        """Return the most bytes of a shard, of peers that take a limit."""
-        if self.remote is None:
-            return SHARD_BYTES
-        num_bytes = sum(len(memoryview(stored).cast("B")) for stored in self.encoded(codec))
-        return num_bytes // REMOTE_SHARDS
+        """Return the bytes of one of an epoch's ``NUM_SHARDS``, for peers that take a limit."""
+        first = memoryview(next(self.encoded(codec))).cast("B")
+        return len(first) * self.num_samples // NUM_SHARDS
 
 
 def draw_windows(folder: Path, *, num_subjects: int) -> None:
-    """Draw a release and build it in every form; what is there already is kept."""
-    release, workers = folder / "release", ("--workers", num_usable_cores())
+    """Draw a release, find its flow once, and build it in every form; what is there is kept."""
+    release, tree, workers = folder / "release", folder / "tree", ("--workers", num_usable_cores())
     if not release.is_dir():
         run_ckshard("synth", release, "--subjects", num_subjects, "--max-frames", 6, *workers)
+    run_ckshard("prepare", release, tree, *workers)
     for codec, option in CODECS.items():
-        if not (folder / codec / MANIFEST_NAME).is_file():
-            options = (option, codec, "--streams", "flow", "--yes", *workers)
-            run_ckshard("build", release, folder / codec, *options)
-    run_ckshard("prepare", release, folder / "tree", *workers)
+        options = (option, codec, "--streams", "flow", "--yes", *workers)
+        run_ckshard("build", tree, folder / codec, *options)
+
+
+def training_loader(
+    dataset: Dataset, num_samples: int = 0, *, batch_size: int = BATCH_SIZE, **reading: Any
+) -> Loader:
+    """Open this project's loader of flow in training, its ``Reading`` by keywords.
+
+    An epoch has the dataset's sequences once, or again and again up to ``num_samples``.
+    """
+    rows = np.arange(len(dataset), dtype=np.int64)
+    return make_loader(
+        dataset,
+        "flow",
+        rows=np.resize(rows, num_samples or len(rows)),
+        training=True,
+        batch_size=batch_size,
+        reading=Reading(**reading),
+    )
 
 
 def encode(window: UInt8, codec: str) -> bytes:

@@ -24,10 +24,10 @@ class Contender:
     """
 
     name: str
-    engine: str
-    codec: str
-    dtype: str
     run_epoch: Callable[[int], int]
+    engine: str = ""
+    codec: str = ""
+    dtype: str = ""
     end_turn: Callable[[], None] = lambda: None
 
 

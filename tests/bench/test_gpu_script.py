@@ -1,95 +1,88 @@
-"""``bench/gpu.sh``: what becomes of steps that fail, hang or cannot run, and the word where there
-is no GPU."""
+"""``bench/gpu.sh``: what becomes of steps that fail, hang or come too late, options that exist, and
+the word where there is no GPU."""
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 
-import bench.gpu
-import pipelines.throughput.wait_command
-from bench.gpu import CPU_SCALE, GPU_SCALE, Scale, Step, gpu_tests, make_steps, run_step, run_steps
-from bench.harness import program_words
-from shard_builder.cli import main
+from pipelines.throughput.cli import bench
+from shard_builder.cli import app as ckshard_app
+from train.cli import app as cktrain_app
 
 ROOT = Path(__file__).parent.parent.parent
+LOG_WORDS = 'printf "%s\\n" "${*@Q}" >> "$(dirname "$0")/log"\n'
 
 
-def step(name: str, program: str, limit_s: float = 60) -> Step:
-    return Step(name, limit_s, shlex.join(["python", "-c", program]))
-
-
-def test_a_step_that_fails_hangs_or_comes_too_late_is_recorded(tmp_path: Path) -> None:
-    good = run_step(step("a step", "print('at', 'work')"), tmp_path, tmp_path, left_s=60)
-    assert good["ok"] and good["end"] == "at work"
-    assert (tmp_path / "a-step.txt").read_text() == "at work\n"
-    failed = run_step(step("a step", "raise SystemExit('it broke')"), tmp_path, tmp_path, left_s=60)
-    assert not failed["ok"] and failed["end"] == "it broke\nexit status 1"
-    begin = time.perf_counter()
-    program = "import time; print('on it', flush=True); time.sleep(60)"
-    hanging = run_step(step("a step", program, limit_s=1), tmp_path, tmp_path, left_s=60)
-    assert time.perf_counter() - begin < 10 and hanging["end"] == "on it\nstopped after 1 s"
-    late = run_step(step("a step", "raise SystemExit(1)"), tmp_path, tmp_path, left_s=0.5)
-    assert late == {"name": "a step", "seconds": 0.0, "ok": False, "end": "not run: time is up"}
-
-
-def test_a_run_writes_what_was_measured_and_printed_after_each_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    measure = "open('waits-raw.json', 'w').write('[1]'); print('| a table |')"
-    seen = f"import os; assert os.path.getsize({str(out / 'gpu.json')!r})"
-    seen += "; print('it broke'); raise SystemExit(3)"
-    steps = [step("waits raw", measure), step("tests", seen)]
-    monkeypatch.setattr(bench.gpu, "make_steps", lambda scale: steps)
-    run_steps(CPU_SCALE, out, on_gpu=False)
-    record = json.loads((out / "gpu.json").read_text())
-    assert [entry["ok"] for entry in record["steps"]] == [True, False]
-    assert record["results"] == {"waits-raw": [1]} and record["versions"]["torch"]
-    text = (out / "gpu.md").read_text()
-    assert "## waits raw: ok, " in text and "```\n| a table |\n```" in text
-    assert "## tests: failed, " in text and "```\nit broke\nexit status 3\n```" in text
-    assert {path.name for path in out.iterdir()} == {"gpu.json", "gpu.md", "logs"}
-
-
-@pytest.mark.parametrize("scale", [GPU_SCALE, CPU_SCALE])
-def test_the_steps_cover_both_streams_in_whole_batches(scale: Scale) -> None:
-    names = [step.name for step in make_steps(scale)]
-    assert {"tests", "loaders", "train flow jpg", "train rgb jpg"} <= set(names)
-    assert names.index("data jpg") < names.index("train flow jpg")
-    assert names.index("data raw") < names.index("train flow raw")
-    assert scale.subjects * 7 % (scale.batch * scale.iter_size) == 0
-    assert GPU_SCALE.limit_s < 8 * 60
-
-
-def test_long_epochs_and_the_border_are_measured_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, object] = {}
-    monkeypatch.setattr(
-        pipelines.throughput.wait_command,
-        "run_wait_command",
-        lambda path, **words: asked.update(words, path=path),
+def run_script(folder: Path, *options: str, python: str, **environment: str) -> tuple[int, str]:
+    """Run it with an interpreter that is this program of bash; return its status and its page."""
+    fake = folder / "python"
+    fake.write_text(f"#!/usr/bin/env bash\n{LOG_WORDS}{python}\n")
+    fake.chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(ROOT / "bench" / "gpu.sh"), *options, str(folder / "out")],
+        env=os.environ | {"PYTHON": str(fake)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
-    steps = {step.name: step for step in make_steps(GPU_SCALE)}
-    for codec in ("jpg", "raw"):
-        words = program_words(steps[f"waits {codec}"].command)
-        monkeypatch.setattr(sys, "argv", ["ckshard", *words[words.index("bench") :]])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        assert not stop.value.code and asked["path"] == Path(f"train-{codec}")
-        assert (asked["consumer_ms"], asked["epoch_samples"], asked["batch_size"]) == (5, 80, 10)
-        assert asked["json_path"] == Path(f"waits-{codec}.json")
+    return done.returncode, (folder / "out" / "gpu.md").read_text()
 
 
-def test_the_gpu_tests_are_found() -> None:
-    assert str(ROOT / "tests" / "system" / "test_gpu.py") in gpu_tests()
+def test_a_step_that_fails_hangs_or_comes_too_late_is_written_down(tmp_path: Path) -> None:
+    python = """case "$*" in
+      *" synth "*) echo at work;;
+      *"-m pytest"*) echo it broke; exit 3;;
+      *"--stream rgb"* | *bench.loaders*) echo on it; sleep 60;;
+    esac"""
+    status, page = run_script(tmp_path, "--cpu", python=python, LIMIT_S="4")
+    page = re.sub(r", \d s$", "", page, flags=re.MULTILINE)
+    assert status == 1 and "## data: ok\n```\nat work\n```" in page
+    assert "## tests: exit status 3\n```\nit broke\n```" in page
+    assert "## train-rgb-jpg: stopped after 2 s\n```\non it\n```" in page
+    assert "## loaders: stopped after " in page
+    assert "## waits-raw: not run: time is up\n" in page
+    assert (tmp_path / "out" / "logs" / "data.txt").read_text() == "at work\n"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"gpu.md", "logs"}
+
+
+@pytest.mark.parametrize("options", [[], ["--cpu"]], ids=["gpu", "cpu"])
+def test_every_step_is_a_command_whose_options_exist(tmp_path: Path, options: list[str]) -> None:
+    status, page = run_script(tmp_path, *options, python="exit 0")
+    assert status == 0 and page.count(": ok, ") == 10
+    joined = typer.Typer()
+    joined.command("bench")(bench)
+    joined.callback()(lambda: None)
+    apps = {"'ckshard'": ckshard_app, "'cktrain'": cktrain_app}
+    parsed, waits = [], []
+    for line in (tmp_path / "log").read_text().splitlines():
+        program, *words = shlex.split(line)[1:]
+        for name, app in apps.items():
+            if name in program.replace('"', "'"):
+                words = [word for word in words if word != "--debug"]
+                is_wait = words[0] == "bench" and app is ckshard_app
+                group = typer.main.get_command(joined if is_wait else app)
+                context = group.commands[words[0]].make_context(words[0], words[1:])  # type: ignore[attr-defined]
+                (waits if is_wait else parsed).append(context.params)
+        if program == "pytest":
+            assert str(ROOT / "tests" / "system" / "test_gpu.py") in words
+    asked = [(p["consumer_ms"], p["epoch_samples"], p["batch_size"]) for p in waits]
+    assert asked == 2 * [(5, 80, 10)]
+    release, *_ = parsed
+    trained = [params for params in parsed if "iter_size" in params]
+    streams = [(params["stream"], params["baseline"]) for params in trained]
+    assert streams == [("flow", True), ("rgb", True), ("flow", False)]
+    for params in trained:
+        batch = params["batch_size"] * params["iter_size"]
+        assert release["num_subjects"] * 7 % batch == 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: this would run for minutes")

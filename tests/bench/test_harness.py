@@ -19,7 +19,7 @@ def test_a_command_measures_writes_its_record_and_prints_its_tables(
     monkeypatch.setattr(sys, "argv", ["bench", "--json", str(path), "--subjects", "3"])
     run_benchmark(
         "A benchmark.",
-        lambda folder, options: {"folder": str(folder), "subjects": options.subjects},
+        lambda folder, *, repeats, subjects: {"folder": str(folder), "subjects": subjects},
         lambda record: {"first": f"{record['subjects']} subjects", "second": "a table"},
         subjects=(6, "seven sequences each"),
     )
@@ -34,7 +34,7 @@ def test_too_few_repeats_are_refused(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["bench", "--repeats", "4"])
     with pytest.raises(SystemExit, match="2"):
-        run_benchmark("A benchmark.", lambda folder, options: {}, lambda record: {})
+        run_benchmark("A benchmark.", lambda folder, *, repeats: {}, lambda record: {})
     assert "--repeats: '4', expected 5 or more" in capsys.readouterr().err
 
 

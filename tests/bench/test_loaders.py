@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +87,8 @@ MEASURED = ("png_tree", "mapped_array")
 
 @pytest.mark.slow
 def test_peers_and_engines_are_measured_and_shown(windows: Windows, tmp_path: Path) -> None:
-    measured = measure_loaders(windows, repeats=2, seconds=0.0, only=MEASURED)
+    words = {"subjects": 1, "samples": NUM, "only": ",".join(MEASURED)}
+    measured = measure_loaders(windows.folder, repeats=2, seconds=0.0, **words)
     record = json.loads(json.dumps(provenance() | measured))
     names = Counter(entry["name"] for entry in record["records"])
     assert max(names.values()) == 1 and record["skipped"] == []
@@ -126,8 +126,8 @@ def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(
 
     monkeypatch.setattr(importlib, "import_module", refuse)
     monkeypatch.setattr(loaders, "OURS", OURS[:1])
-    few = replace(windows, num_samples=32)
-    record = provenance() | measure_loaders(few, repeats=1, seconds=0.0, only=("spdl",))
+    words = {"subjects": 1, "samples": 32, "only": "spdl"}
+    record = provenance() | measure_loaders(windows.folder, repeats=1, seconds=0.0, **words)
     assert [entry["name"] for entry in record["records"]] == [OURS[0].name, COPYING_NAME]
     assert {entry["name"] for entry in record["skipped"]} == {
         peer.name for peer in PEERS if peer.module == "spdl"

@@ -13,7 +13,6 @@ import torch
 
 from bench.pretrained import NAME, main, package_weights
 from models.build import build_model
-from shard_builder.errors import InputError
 
 CATS, CUPS = range(281, 286), (504, 967, 968)
 """Numbers of ImageNet's cats, and of coffee mug, espresso and cup."""
@@ -55,7 +54,7 @@ def test_the_command_writes_a_file_that_training_takes(
 
 def test_another_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.pretrained.SHA256", "0" * 64)
-    with pytest.raises(InputError, match=r"SHA-256 579344.*expected 0000"):
+    with pytest.raises(SystemExit, match=r"SHA-256 579344.*expected 0000"):
         package_weights()
     monkeypatch.setattr("bench.pretrained.PACKAGE", "no_such_package")
     monkeypatch.setattr(sys, "argv", ["pretrained", "."])

@@ -55,7 +55,6 @@ def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
             missing_component_behavior="error",
             random_shuffle=True,
             initial_fill=64,
-            name="reader",
         )
         # DALI calls a source without arguments anew for each epoch
         source: Any = partial(draw_boxes, windows.num_samples)

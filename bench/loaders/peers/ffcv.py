@@ -9,64 +9,33 @@ import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from ffcv.fields import NDArrayField
 from ffcv.fields.ndarray import NDArrayDecoder
 from ffcv.loader import Loader, OrderOption
-from ffcv.pipeline.allocation_query import AllocationQuery
-from ffcv.pipeline.operation import Operation
-from ffcv.pipeline.state import State
-from ffcv.transforms import ToTensor
 from ffcv.writer import DatasetWriter
 from tqdm import tqdm
 
 from bench.loaders.windows import BATCH_SIZE, CUT_SHAPE, SHAPE, Windows, start_worker
 from pipelines.streams import UInt8
 
-UINT8 = np.dtype("uint8")
-
-
-class CutWindows(Operation):  # type: ignore[misc]
-    """Fills a batch of (B, 224, 224, 10) in threads; FFCV's own crop-resize takes images of three
-    channels only.
-    """
-
-    def __init__(self, pool: ThreadPoolExecutor, windows: Windows) -> None:
-        super().__init__()
-        self._pool, self._windows = pool, windows
-
-    def generate_code(self) -> Callable[[UInt8, UInt8], UInt8]:
-        """Return what runs for each batch."""
-        cut, threads = self._windows.cut, self._windows.num_workers
-
-        def cut_batch(stored: UInt8, levels: UInt8) -> UInt8:
-            def work(part: int) -> None:
-                for row in range(part, len(stored), threads):
-                    cut.cut_into(stored[row], levels[row])
-
-            list(self._pool.map(work, range(threads)))
-            return levels
-
-        return cut_batch
-
-    def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
-        """Ask for the batch's memory; this step is Python, not compiled."""
-        state = replace(previous_state, jit_mode=False, shape=CUT_SHAPE, dtype=UINT8)
-        return state, AllocationQuery(CUT_SHAPE, UINT8)
-
 
 @contextmanager
 def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
-    """Deliver windows from the system's page cache, in random order; arrays only."""
+    """Deliver windows from the system's page cache, in random order; arrays only.
+
+    FFCV reads ahead in a thread of its own. Its crop-resize takes images of three channels only, so
+    its batches (B, 10, 256, 340) are cut by threads to (B, 224, 224, 10).
+    """
     start_worker(0)
     threads, path = windows.num_workers, windows.folder / f"{codec}.beton"
     samples = [(window,) for window in windows]
     tqdm.monitor_interval = 0  # else a thread stays behind
     with redirect_stderr(io.StringIO()):
-        writer = DatasetWriter(str(path), {"window": NDArrayField(UINT8, SHAPE)}, num_workers=1)
+        fields = {"window": NDArrayField(np.dtype("uint8"), SHAPE)}
+        writer = DatasetWriter(str(path), fields, num_workers=1)
         writer.from_indexed_dataset(samples)
     with ThreadPoolExecutor(threads, thread_name_prefix="ffcv-cut") as pool:
         loader = Loader(
@@ -75,6 +44,12 @@ def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
             num_workers=threads,
             order=OrderOption.RANDOM,
             os_cache=True,
-            pipelines={"window": [NDArrayDecoder(), CutWindows(pool, windows), ToTensor()]},
+            pipelines={"window": [NDArrayDecoder()]},
         )
-        yield lambda: (batch for (batch,) in loader)
+
+        def cut_batch(stored: UInt8) -> UInt8:
+            levels = np.empty((len(stored), *CUT_SHAPE), np.uint8)
+            list(pool.map(windows.cut.cut_into, stored, levels))
+            return levels
+
+        yield lambda: (cut_batch(batch) for (batch,) in loader)

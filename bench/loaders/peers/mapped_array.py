@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,23 @@ from bench.loaders.windows import BATCH_SIZE, SHAPE, RandomCut, Windows, worker_
 from pipelines.streams import UInt8
 
 
+@dataclass
 class MappedWindows:
     """Windows of an array (n, 10, 256, 340); each worker maps it for itself."""
 
-    def __init__(self, path: Path, length: int, cut: RandomCut) -> None:
-        self._path, self._length, self._cut = path, length, cut
+    path: Path
+    length: int
+    cut: RandomCut
 
     @cached_property
     def _windows(self) -> UInt8:
-        return np.load(self._path, mmap_mode="r")  # type: ignore[no-any-return]
+        return np.load(self.path, mmap_mode="r")  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self._cut(self._windows[index])
+        return self.cut(self._windows[index])
 
 
 def epochs(windows: Windows, _codec: str) -> AbstractContextManager[Any]:

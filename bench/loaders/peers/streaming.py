@@ -17,12 +17,10 @@ from bench.loaders.windows import BATCH_SIZE, SHAPE, RandomCut, Windows, worker_
 class StreamedWindows(StreamingDataset):  # type: ignore[misc]
     """Samples (224, 224, 10)."""
 
-    def __init__(self, cut: RandomCut, **places: Any) -> None:
-        super().__init__(**places, shuffle=True, batch_size=BATCH_SIZE)
-        self._cut = cut
+    cut: RandomCut
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self._cut(super().__getitem__(index)["window"])
+        return self.cut(super().__getitem__(index)["window"])
 
 
 @contextmanager
@@ -39,7 +37,8 @@ def epochs(windows: Windows, codec: str) -> Iterator[Callable[[], Any]]:
     if windows.remote:
         remote = f"{windows.remote.bucket}/{name}"
         places = {"remote": remote, "local": str(windows.remote.cache)}
-    dataset = StreamedWindows(windows.cut, **places)
+    dataset = StreamedWindows(**places, shuffle=True, batch_size=BATCH_SIZE)
+    dataset.cut = windows.cut
     with worker_loader(DataLoader, dataset, windows, batch_size=BATCH_SIZE) as start_epoch:
 
         def start() -> Any:

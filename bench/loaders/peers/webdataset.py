@@ -1,4 +1,4 @@
-"""webdataset and WebLoader: a shard a worker, one member a window: a tall gray PNG or JPEG of its
+"""webdataset and WebLoader: one member a window: a tall gray PNG or JPEG of its
 ten planes, or an npy array.
 """
 
@@ -13,15 +13,14 @@ from typing import Any
 import torch
 from webdataset import WebDataset, WebLoader
 
-from bench.loaders.windows import BATCH_SIZE, REMOTE_SHARDS, Windows, worker_loader
+from bench.loaders.windows import BATCH_SIZE, NUM_SHARDS, Windows, worker_loader
 from shard_builder.format.codecs import encode_raw
 
 
 def epochs(windows: Windows, codec: str) -> AbstractContextManager[Any]:
     """Deliver windows through ``WebDataset(...).shuffle().map().batched()``."""
     suffix, name = "npy" if codec == "raw" else codec, f"webdataset-{codec}"
-    num_shards = REMOTE_SHARDS if windows.remote else windows.num_workers
-    names = [f"{number:06d}.tar" for number in range(num_shards)]
+    names = [f"{number:06d}.tar" for number in range(NUM_SHARDS)]
     if folder := windows.new_folder(name):
         with ExitStack() as stack:
             tars = [stack.enter_context(tarfile.open(folder / tar, "w")) for tar in names]
