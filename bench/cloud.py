@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bench.harness import (
     Record,
@@ -30,9 +31,10 @@ from bench.loaders.__main__ import Own, Peer, open_row
 from bench.loaders.windows import BATCH_SIZE, Remote, Windows, draw_windows, training_loader
 from bench.nginx import DELAYED_MS, Server, serve_files
 from pipelines.dataset import Dataset, open_dataset
-from pipelines.throughput.consumer import Wait, iter_waits, share_pct
+from pipelines.loader import Loader
 from pipelines.throughput.turns import Contender, spread
 from shard_builder.format.manifest import read_manifest
+from train.running.stall import StallTimer
 
 DEVICE_MS, DEVICE_BATCH = 10, 10
 WAYS = {"at-once": 0, "delayed": DELAYED_MS}
@@ -98,25 +100,25 @@ def measure_stall(server: Server, codec: str, cache: Path | None, repeats: int) 
             training_loader(dataset, batch_size=DEVICE_BATCH, engine="cpu", **kept) as loader,
         ):
             server.take_seconds()
-            waits = iter_waits(loader, DEVICE_MS / 1000)
-            runs += [consume_epoch(waits, dataset, server) for _ in range(2)]
+            runs += [consume_epoch(loader, dataset, server) for _ in range(2)]
     grown = memory_bytes("VmHWM") - before
     words = {"codec": codec, "is_kept": cache is not None, "memory_bytes": grown}
     return words | {"first": spreads(runs[0::2]), "second": spreads(runs[1::2])}
 
 
-def consume_epoch(waits: Iterator[Wait], dataset: Dataset, server: Server) -> dict[str, float]:
+def consume_epoch(loader: Loader, dataset: Dataset, server: Server) -> dict[str, float]:
     """Consume an epoch; return the wait for its first batch and that after it, the requests that
     the server had, how many were in flight on average, and the store's own figures.
     """
-    epoch = [next(waits)]
-    while not epoch[-1].is_last:
-        epoch.append(next(waits))
-    seconds, requests = sum(w.wait_s + w.work_s for w in epoch), server.take_seconds()
+    timer, begin = StallTimer(torch.device("cpu")), time.perf_counter()
+    for _batch in timer.iterate(loader):
+        time.sleep(DEVICE_MS / 1000)
+    times, seconds = timer.take(), time.perf_counter() - begin
+    requests = server.take_seconds()
     assert dataset.store is not None, "it was opened by its address"
     return {
-        "first_batch_ms": 1000 * epoch[0].wait_s,
-        "data_wait_pct": share_pct(epoch[1:]),
+        "first_batch_ms": 1000 * times.start_s,
+        "data_wait_pct": times.data_wait_pct,
         "requests": len(requests),
         "mean_in_flight": sum(requests) / seconds,
         **dataset.store.take_figures(),
@@ -132,11 +134,9 @@ def measure_cloud(folder: Path, *, repeats: int, subjects: int) -> Record:
     os.environ |= KEYS | {"XDG_CACHE_HOME": str(scratch / "cache")}
     with serve_files(files, scratch) as server:
         os.environ |= {"S3_ENDPOINT_URL": server.endpoint, "AWS_ENDPOINT_URL": server.endpoint}
-        records = [
-            record
-            for way in WAYS
-            for record in measure_epochs(server, windows, scratch, way, repeats=repeats)
-        ]
+        records: list[Record] = []
+        for way in WAYS:
+            records += measure_epochs(server, windows, scratch, way, repeats=repeats)
         stalls = [
             in_fresh_process(measure_stall, server, codec, cache, repeats)
             for codec in CODEC_PAIRS.values()
