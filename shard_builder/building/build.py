@@ -214,10 +214,13 @@ def _prepare_folder(dataset_dir: Path, *, overwrite: bool) -> None:
         )
     if dataset_dir.is_dir() and any(dataset_dir.iterdir()) and not scratch.is_dir():
         if not overwrite:
-            raise InputError(
-                f"{dataset_dir}: not empty, expected a new folder\n"
-                "  Choose another folder, or replace it with overwrite=True."
-            )
+            what = "not empty, expected a new folder\n  Choose another folder"
+            if manifest.is_file():
+                what = (
+                    "not empty: holds a dataset, expected a new folder\n"
+                    "  Another source, changed files or other options need another folder"
+                )
+            raise InputError(f"{dataset_dir}: {what}, or replace it with overwrite=True.")
         if not manifest.is_file():
             raise InputError(
                 f"{dataset_dir}: not a dataset (no manifest.json), so overwrite=True will not touch"

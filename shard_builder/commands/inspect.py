@@ -60,11 +60,14 @@ def _inspect(dataset: Path, lossless: Path | None = None, *, name: str, html: Pa
 
 
 def tables(inspection: Inspection, *, name: str) -> Iterator[Table]:
-    """Yield the whole, by its name, then classes, lengths, streams and subjects."""
+    """Yield the whole, by its name, then classes, lengths, streams and subjects if named."""
     whole = make_table(name, "", "")
     whole.show_header = False
     yield _filled(whole, overview(inspection))
-    yield _filled(make_table("classes", "class", "sequences", "subjects"), inspection.classes())
+    has_subjects = inspection.manifest.has_subjects
+    columns = ("class", "sequences", *(["subjects"] if has_subjects else []))
+    classes = (row[: len(columns)] for row in inspection.classes())
+    yield _filled(make_table("classes", *columns), classes)
     lengths = [entry for entry in inspection.lengths() if entry[1]]
     yield _filled(make_table("lengths", "frames", "sequences", num_left=0), lengths)
     streams = [
@@ -76,7 +79,9 @@ def tables(inspection: Inspection, *, name: str) -> Iterator[Table]:
     ]
     columns = ("stream", "codec", "frames", "members", "shards", "MB")
     yield _filled(make_table("streams", *columns, num_left=3), streams)
-    yield _filled(make_table("subjects", "subject", "sequences", "frames"), inspection.subjects())
+    if has_subjects:
+        subjects = make_table("subjects", "subject", "sequences", "frames")
+        yield _filled(subjects, inspection.subjects())
 
 
 def _filled(table: Table, rows: Iterable[Iterable[object]]) -> Table:
@@ -90,9 +95,11 @@ def overview(inspection: Inspection) -> list[tuple[str, str]]:
     manifest = inspection.manifest
     source, geometry, flow = manifest.source, manifest.geometry, manifest.flow
     least, median, most = inspection.num_frames
+    is_named = manifest.has_subjects
+    subjects = counted(manifest.num_subjects, "subject") if is_named else "subjects without names"
     rows = [
         ("source", str(source["kind"])),
-        ("sequences", f"{manifest.num_sequences} of {counted(manifest.num_subjects, 'subject')}"),
+        ("sequences", f"{manifest.num_sequences} of {subjects}"),
         ("not used", f"{source['num_unlabelled']} unlabelled, {source['num_skipped']} skipped"),
         ("frames of a sequence", f"{least} to {most}, median {median:g}"),
         ("frames taken", str(manifest.sampling)),

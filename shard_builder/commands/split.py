@@ -66,13 +66,15 @@ def split_table(
     parameters = ", ".join(f"{name} {value}" for name, value in split.parameters.items())
     sides = [split.train, split.val, *([split.test] if split.test else [])]
     names = ("train", "val", "test")[: len(sides)]
-    table = make_table(f"{split.kind} ({parameters})", "class", *names)
+    title = f"{split.kind} ({parameters})" if parameters else split.kind
+    table = make_table(title, "class", *names)
     for entry in manifest.classes:
         counts = (sum(label_of[key] == entry.label for key in side) for side in sides)
         table.add_row(entry.name, *map(str, counts))
     table.add_section()
     table.add_row("sequences", *(str(len(side)) for side in sides))
-    table.add_row("subjects", *(str(len({subject_of[key] for key in side})) for side in sides))
+    if manifest.has_subjects:
+        table.add_row("subjects", *(str(len({subject_of[key] for key in side})) for side in sides))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -163,3 +164,24 @@ def test_whoever_asks_for_flow_of_stills_is_sent_to_rgb(cktrain: Cktrain, tmp_pa
         assert f"{dataset}: has no flow stream" in error and "cktrain rgb" in error
         assert "no motion" in error and "ckshard build" not in error
         assert not out.exists()
+
+
+def test_no_subjects_are_counted_where_the_source_names_none(
+    cktrain: Cktrain, tmp_path: Path
+) -> None:
+    SETS["AFEW"](tmp_path / "set")
+    dataset, run = tmp_path / "dataset", tmp_path / "run"
+    built = ckshard("build", tmp_path / "set", dataset, *recipe("AFEW"), *SMALL, "--yes")
+    assert "no subjects" in built
+    inspected, split = ckshard("inspect", dataset), ckshard("split", dataset, "--kind", "fold")
+    assert " of subjects without names" in inspected
+    assert "┃ sequences" in inspected and "┃ subject" not in inspected
+    assert "│ sequences" in split and "│ subjects" not in split and "fold ()" not in split
+    code, printed, error = cktrain("flow", dataset, "--out", run, *OPTIONS, "--split", "fold")
+    assert code == 0 and re.search(r"training on \d+ sequences, validating on \d+ seq", printed), (
+        error
+    )
+    code, printed, error = cktrain("test", run, dataset)
+    assert code == 0 and re.search(r"\d+ sequences, ten views", printed), error
+    assert json.loads((run / "test" / "test.json").read_text())["num_subjects"] is None
+    assert cktrain("report", run)[0] == 0

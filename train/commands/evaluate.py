@@ -11,9 +11,9 @@ from rich.table import Table
 
 from shard_builder.commands.options import TakeOverOption
 from shard_builder.console import make_console, make_table
-from shard_builder.errors import InputError, counted
+from shard_builder.errors import InputError
 from train.commands.options import CheckpointOption, DeviceOption, ViewsOption, WorkersOption
-from train.evaluation.table_cells import METRIC_COLUMNS, metric_cells, share_cell
+from train.evaluation.table_cells import METRIC_COLUMNS, counts_cell, metric_cells, share_cell
 
 if TYPE_CHECKING:
     from train.evaluation.statistics import Metrics
@@ -104,12 +104,7 @@ def remarks(report: EvaluationReport) -> Iterator[str]:
 
 def summary_table(report: EvaluationReport) -> Table:
     """Tabulate accuracy with its interval, UAR and macro-F1 of each stream."""
-    table = make_table(
-        f"{counted(report.num_sequences, 'sequence')} of {counted(report.num_subjects, 'subject')},"
-        f" {report.views} views",
-        "stream",
-        *METRIC_COLUMNS,
-    )
+    table = make_table(f"{counts_cell(report)}, {report.views} views", "stream", *METRIC_COLUMNS)
     for stream, metrics in report.results.items():
         table.add_row(stream, *metric_cells(metrics))
     return table

@@ -70,16 +70,17 @@ def opening_lines(run: TrainRun) -> list[str]:
     session = run.session
     config, split, num_ranks = session.config, session.split, session.ranks.world_size
     subject_of = dict(zip(session.dataset.keys, session.dataset.subjects, strict=True))
-    train, val, test = (
-        f"{counted(len(keys), 'sequence')} of"
-        f" {counted(len({subject_of[key] for key in keys}), 'subject')}"
-        for keys in (split.train, split.val, split.test)
-    )
+    has_subjects = session.dataset.manifest.has_subjects
+
+    def size(keys: Collection[str]) -> str:
+        text, subjects = counted(len(keys), "sequence"), {subject_of[key] for key in keys}
+        return f"{text} of {counted(len(subjects), 'subject')}" if has_subjects else text
+
     lines = [
         f"{config.stream} stream: {config.arch} on {device_name(session.device)},"
         f" {session.precision}" + (f", {num_ranks} ranks" if num_ranks > 1 else ""),
-        f"training on {train}, validating on {val} ({split.kind})",
-        *([f"held out for cktrain test: {test}"] if split.test else []),
+        f"training on {size(split.train)}, validating on {size(split.val)} ({split.kind})",
+        *([f"held out for cktrain test: {size(split.test)}"] if split.test else []),
         f"batch {config.batch_size} x {config.iter_size} = {counted(config.step_size, 'sample')} a"
         f" step, lr {config.lr:g}, {counted(config.epochs, 'epoch')} -> {run.folder.path}",
     ]
@@ -103,7 +104,6 @@ def opening_lines(run: TrainRun) -> list[str]:
         )
     if config.split == split.kind and (notice := folds_notice(split, folds=config.folds)):
         lines.append(notice)
-    has_subjects = session.dataset.manifest.has_subjects
     if warning := leak_warning(split, subject_of, has_subjects=has_subjects):
         lines.append(warning)
     return [*lines, *session.notices]

@@ -209,7 +209,7 @@ def write_evaluation(
     labels, subjects = first.labels, first.subjects
     report = EvaluationReport(
         class_names=tuple(class_names),
-        num_subjects=len(set(subjects)),
+        num_subjects=len(set(subjects)) if dataset.manifest.has_subjects else None,
         views=views,
         checkpoint=checkpoint,
         part=part,

@@ -33,7 +33,7 @@ class EvaluationReport:
 
     Args:
         class_names: Names in label order.
-        num_subjects: Subjects among the tested sequences.
+        num_subjects: Subjects among the tested sequences; None where the source names none.
         views: ``ten`` or ``original``.
         checkpoint: ``last`` or ``best``.
         part: ``val``, or ``test``: a third part that neither trained nor validated.
@@ -44,7 +44,7 @@ class EvaluationReport:
     """
 
     class_names: tuple[str, ...]
-    num_subjects: int
+    num_subjects: int | None
     views: Views
     checkpoint: str
     part: Part
@@ -94,7 +94,7 @@ class StoredTest:
     """
 
     num_sequences: Count
-    num_subjects: Count
+    num_subjects: Count | None
     classes: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MOST_CLASSES)]
     checkpoint: Literal["last", "best"]
     views: Views

@@ -20,7 +20,13 @@ from train.evaluation.cv_protocol import PROTOCOL_NAME, find_protocols, fold_dir
 from train.evaluation.cv_summary import read_folds, title_of
 from train.evaluation.evaluate import PREDICTIONS_NAME, TITLES, evaluate_runs
 from train.evaluation.stored_test import TEST_NAME, StoredTest, read_test, why_stale
-from train.evaluation.table_cells import METRIC_COLUMNS, mean_cell, metric_cells, share_cell
+from train.evaluation.table_cells import (
+    METRIC_COLUMNS,
+    counts_cell,
+    mean_cell,
+    metric_cells,
+    share_cell,
+)
 from train.figures import png_of
 from train.reporting.report_page import Page
 from train.running.run_folder import CONFIG_NAME, RunDataset, read_run
@@ -112,11 +118,7 @@ def add_test(page: Page, report: StoredTest) -> None:
     results = report.results()
     page.columns = ["stream", *METRIC_COLUMNS]
     page.rows = [[name, *metric_cells(metrics)] for name, metrics in results.items()]
-    page.add_metrics(
-        deciding(results),
-        remark=f"{counted(report.num_sequences, 'sequence')},"
-        f" {counted(report.num_subjects, 'subject')}",
-    )
+    page.add_metrics(deciding(results), remark=counts_cell(report))
     if "fused" in results:
         runs = " and ".join(entry.run for entry in report.origin)
         page.notices.append(
