@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,10 +132,19 @@ def resembles(name: str) -> KnownSet | None:
     return next((known for known in KNOWN_SETS if re.search(rf"(^|/){known.path}$", name)), None)
 
 
-def hint(name: str) -> str:
-    """Return what a message says of a path below a source: the known set, how it is read."""
-    known = resembles(name)
-    return f"; this resembles {known.name}: {known.options}" if known else ""
+def hint(name: str, others: Iterable[str] = ()) -> str:
+    """Return what a message says of a path below a source: the known set, how it is read; where a
+    list lies stands in it if it is among the other paths.
+    """
+    if not (known := resembles(name)):
+        return ""
+    options = known.options
+    if shortened := re.search(r"'\.\.\./([^']+)'", options):
+        file = re.escape(shortened[1]).replace(r"\{fold\}", "[^/]+")
+        lists = (re.fullmatch(rf"(.*/)?{file}", other) for other in others)
+        if found := next(filter(None, lists), None):
+            options = options.replace(".../", found[1] or "")
+    return f"; this resembles {known.name}: {options}"
 
 
 def nothing_found(root: Path, *, tried: str) -> SourceError:
@@ -151,5 +161,6 @@ def nothing_found(root: Path, *, tried: str) -> SourceError:
     text += f" {counted(len(videos), 'video')}"
     if first is None:
         return SourceError(f"{text}\n  {WAYS_IN}")
-    text += f", the first is {source_name(first, root)}{hint(relative_name(first, root))}"
+    text += f", the first is {source_name(first, root)}"
+    text += hint(relative_name(first, root), (relative_name(path, root) for path in paths))
     return SourceError(f"{text}\n  {WAYS_IN}")

@@ -85,3 +85,11 @@ def test_only_a_release_gets_the_hint_to_unpack(tmp_path: Path) -> None:
     write_images([tmp_path / "images/S005/001/S005_001_00000001.png"])
     done = ckshard("build", tmp_path, tmp_path / "dataset")
     assert done.returncode == 2 and "Unpack Emotion_labels.zip" in done.stderr
+
+
+def test_what_is_said_of_a_set_can_be_typed_as_it_stands(tmp_path: Path) -> None:
+    SETS["DFEW"](tmp_path)
+    said = ckshard("list", tmp_path)
+    options = re.search(r"this resembles DFEW: (.*)", said.stderr)
+    assert said.returncode == 2 and options, said.stderr
+    assert ckshard("list", tmp_path, *shlex.split(options[1])).returncode == 0, options[1]
