@@ -1,5 +1,5 @@
 """Windows read from an nginx on loopback, at once and 20 ms later: this project's loader beside its
-peers, and what a simulated device waits.
+peers, and what a simulated device waits in training.
 
     python -m bench.cloud --json docs/results/cloud.json
 """
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+import models.build
 from bench.harness import (
     Record,
     cores_of,
@@ -28,13 +30,13 @@ from bench.harness import (
     spreads,
 )
 from bench.loaders.__main__ import Own, Peer, open_row
-from bench.loaders.windows import BATCH_SIZE, Remote, Windows, draw_windows, training_loader
+from bench.loaders.windows import BATCH_SIZE, Remote, Windows, draw_windows
 from bench.nginx import DELAYED_MS, Server, serve_files
-from pipelines.dataset import Dataset, open_dataset
-from pipelines.loader import Loader
 from pipelines.throughput.turns import Contender, spread
 from shard_builder.format.manifest import read_manifest
-from train.running.stall import StallTimer
+from train.config import TrainConfig
+from train.running.run_folder import read_metrics
+from train.running.train_run import open_run
 
 DEVICE_MS, DEVICE_BATCH = 10, 10
 WAYS = {"at-once": 0, "delayed": DELAYED_MS}
@@ -45,6 +47,8 @@ KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_ALLOW_H
 KEYS |= {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
 NAMES = {"webdataset": "webdataset", "streaming": "MosaicML Streaming", "litdata": "LitData"}
 BOTH = (False, True)
+FIGURES = ("data_wait_pct", "samples_per_s", "store_requests", "store_p50_ms", "store_p99_ms")
+"""Of an epoch of training, as metrics.jsonl has them."""
 ROWS: list[tuple[Peer | Own, bool]] = [
     *((Peer("webdataset", "webdataset", codec), False) for codec in CODEC_PAIRS),
     *((Peer(NAMES[name], name, codec), True) for codec, name in product(CODEC_PAIRS, NAMES)),
@@ -88,41 +92,38 @@ def measure_epochs(
     return [record for record, _, _ in readers]
 
 
-def measure_stall(server: Server, codec: str, cache: Path | None, repeats: int) -> Record:
-    """Let a simulated device consume two training epochs ``repeats`` times, each time anew and with
-    an empty shard cache, if one is given; this process must be a fresh one.
-    """
-    before, runs = memory_bytes("VmRSS"), []
-    for repeat in range(repeats):
-        kept: Any = {"shard_cache": cache / str(repeat)} if cache else {}
-        with (
-            open_dataset(f"{server.endpoint}/delayed/{codec}") as dataset,
-            training_loader(dataset, batch_size=DEVICE_BATCH, engine="cpu", **kept) as loader,
-        ):
-            server.take_seconds()
-            runs += [consume_epoch(loader, dataset, server) for _ in range(2)]
-    grown = memory_bytes("VmHWM") - before
-    words = {"codec": codec, "is_kept": cache is not None, "memory_bytes": grown}
-    return words | {"first": spreads(runs[0::2]), "second": spreads(runs[1::2])}
+class SleepingNet(nn.Module):
+    """A net that takes a device's time for a batch, and the cores' hardly any."""
 
+    def __init__(self, _arch: str) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 7, stride=217), nn.Linear(4, 1000)
 
-def consume_epoch(loader: Loader, dataset: Dataset, server: Server) -> dict[str, float]:
-    """Consume an epoch; return the wait for its first batch and that after it, the requests that
-    the server had, how many were in flight on average, and the store's own figures.
-    """
-    timer, begin = StallTimer(torch.device("cpu")), time.perf_counter()
-    for _batch in timer.iterate(loader):
+    def forward(self, images: torch.Tensor) -> Any:
+        """Return logits (N, 1000) of images (N, C, 224, 224)."""
         time.sleep(DEVICE_MS / 1000)
-    times, seconds = timer.take(), time.perf_counter() - begin
-    requests = server.take_seconds()
-    assert dataset.store is not None, "it was opened by its address"
-    return {
-        "first_batch_ms": 1000 * times.start_s,
-        "data_wait_pct": times.data_wait_pct,
-        "requests": len(requests),
-        "mean_in_flight": sum(requests) / seconds,
-        **dataset.store.take_figures(),
-    }
+        return self.fc(self.conv(images).mean(dim=(2, 3)))
+
+
+def measure_stall(server: Server, codec: str, scratch: Path, is_kept: bool, repeats: int) -> Record:
+    """Train two epochs ``repeats`` times as ``cktrain flow`` does, each time anew and, if blocks
+    are kept, with an empty shard cache; this process must be a fresh one.
+    """
+    models.build._torchvision_model = SleepingNet  # type: ignore[assignment]
+    before, epochs = memory_bytes("VmRSS"), []
+    words: dict[str, Any] = {"stream": "flow", "weights": "none", "epochs": 2, "val_every": 1}
+    words |= {"batch_size": DEVICE_BATCH, "iter_size": 1, "precision": "fp32", "device": "cpu"}
+    for repeat in range(repeats):
+        out = scratch / f"train-{codec}-{is_kept}-{repeat}"
+        config = TrainConfig(**words, shard_cache=str(out / "blocks") if is_kept else "")
+        address = Path(f"{server.endpoint}/delayed/{codec}")
+        with open_run(config, address, out, resume=False) as run:
+            run.train()
+        epochs += [row for row in read_metrics(out) if row["kind"] == "epoch"]
+    grown = memory_bytes("VmHWM") - before
+    runs = [{name: epoch[name] for name in FIGURES} for epoch in epochs]
+    words = {"codec": codec, "is_kept": is_kept, "memory_bytes": grown}
+    return words | {"first": spreads(runs[0::2]), "second": spreads(runs[1::2])}
 
 
 def measure_cloud(folder: Path, *, repeats: int, subjects: int) -> Record:
@@ -138,9 +139,8 @@ def measure_cloud(folder: Path, *, repeats: int, subjects: int) -> Record:
         for way in WAYS:
             records += measure_epochs(server, windows, scratch, way, repeats=repeats)
         stalls = [
-            in_fresh_process(measure_stall, server, codec, cache, repeats)
-            for codec in CODEC_PAIRS.values()
-            for cache in (None, scratch / f"train-{codec}")
+            in_fresh_process(measure_stall, server, codec, scratch, is_kept, repeats)
+            for codec, is_kept in product(CODEC_PAIRS.values(), BOTH)
         ]
     return {
         "batch_size": BATCH_SIZE,
@@ -170,17 +170,17 @@ def cloud_blocks(record: Record) -> dict[str, str]:
         f" of {record['repeats']} turns with the range, and requests of an epoch:\n\n"
         f"{markdown_table(f'{header} | second epoch | range | requests', rows)}"
     )
-    names = ("first_batch_ms", "requests", "mean_in_flight", "store_p50_ms", "store_p99_ms")
     rows = []
     for entry, epoch in product(record["stalls"], ("first", "second")):
-        figures = " | ".join(f"{entry[epoch][name]['median']:,.0f}" for name in names)
+        rate, requests, p50, p99 = (entry[epoch][name]["median"] for name in FIGURES[1:])
+        in_flight, megabytes = rate * p50 / 1000, entry["memory_bytes"] / 1e6
         rows.append(
             f"{entry['codec']}{', shard cache' if entry['is_kept'] else ''} | {epoch}"
-            f" | {median_and_range(entry[epoch]['data_wait_pct'], 2)} | {figures}"
-            f" | {entry['memory_bytes'] / 1e6:.0f}"
+            f" | {median_and_range(entry[epoch]['data_wait_pct'], 2)} | {rate:.0f} | {requests:.0f}"
+            f" | {in_flight:.0f} | {p50:.0f} | {p99:.0f} | {megabytes:.0f}"
         )
-    header = "codec | epoch | waits, % | range | first batch, ms | requests | in flight"
-    stall = markdown_table(f"{header} | p50 | p99 | MB", rows)
+    header = "codec | epoch | waits, % | range | samples/s | requests | in flight"
+    stall = markdown_table(f"{header} | p50, ms | p99, ms | MB", rows)
     return {"cloud-epochs": epochs, "cloud-stall": stall}
 
 
