@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,15 @@ REQUIREMENTS = {
     "gpu": (has_gpu, "REQUIRE_GPU", "needs an NVIDIA GPU"),
     "browser": (has_browser, "REQUIRE_BROWSER", "needs a headless Chromium"),
 }
+
+
+def pytest_configure() -> None:
+    """Let each process compute in one thread, for tests of two processes share the cores; and let
+    the programs that tests interrupt notice it: a shell's background job, and all that it starts,
+    ignores Ctrl-C."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -88,7 +98,6 @@ def screenshot(tmp_path: Path) -> Callable[[Path], np.ndarray]:
             ],
             capture_output=True,
             text=True,
-            timeout=120,
         )
         assert done.returncode == 0 and "CONSOLE" not in done.stderr, done.stderr
         picture = cv2.imread(str(shot))

@@ -12,13 +12,13 @@ BIN = Path(sys.executable).parent
 CKSHARD = str(BIN / "ckshard")
 
 
-def run(program: str, *words: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run(program: str, *words: object) -> subprocess.CompletedProcess[str]:
     command = [str(BIN / program), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command, capture_output=True, text=True)
 
 
-def ckshard(*words: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return run("ckshard", *words, timeout=timeout)
+def ckshard(*words: object) -> subprocess.CompletedProcess[str]:
+    return run("ckshard", *words)
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:

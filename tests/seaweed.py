@@ -24,7 +24,7 @@ KEY, SECRET = "KEY-OF-THESE-TESTS", "SECRET-OF-THESE-TESTS"
 SERVICES = ("master", "volume", "filer", "s3", "admin")
 GRPC = 10_000
 """A service answers its own kind by gRPC so many ports above its other one."""
-MOST_STARTS, START_S = 3, 30.0
+MOST_STARTS, START_S = 3, 90.0
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -24,7 +24,7 @@ class DaemonPool:
     def __init__(self, num_threads: int, name: str) -> None:
         self._num_threads, self._name = num_threads, name
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[threading.Thread, Future[None]] = {}
         self._lock, self._is_shut = threading.Lock(), False
 
     def submit(self, function: Callable[..., Result], *args: Any) -> Future[Result]:
@@ -39,18 +39,22 @@ class DaemonPool:
                 raise RuntimeError("the dataset is closed")
             self._calls.put((future, partial(function, *args)))
             if len(self._threads) < self._num_threads:
-                self._threads.append(
-                    threading.Thread(target=self._serve, name=self._name, daemon=True)
+                end: Future[None] = Future()
+                thread = threading.Thread(
+                    target=self._serve, args=(end,), name=self._name, daemon=True
                 )
-                self._threads[-1].start()
+                self._threads[thread] = end
+                thread.start()
         return future
 
     def has(self, thread: threading.Thread) -> bool:
         """Tell whether a thread is one of these."""
         return thread in self._threads
 
-    def shutdown(self, *, wait: bool) -> None:
-        """Cancel what has not begun, and end the threads; ``wait`` for what has."""
+    def shutdown(self, *, unless: Future[None]) -> None:
+        """Cancel what has not begun, end the threads, and wait for what they do, ``unless`` that
+        future is done, now or meanwhile.
+        """
         with self._lock:
             self._is_shut = True
         with suppress(Empty):
@@ -58,10 +62,11 @@ class DaemonPool:
                 call[0].cancel()
         for _ in self._threads:
             self._calls.put(None)
-        for thread in self._threads if wait else ():
-            thread.join()
+        for thread, end in self._threads.items():
+            if thread.is_alive():
+                wait((end, unless), return_when=FIRST_COMPLETED)
 
-    def _serve(self) -> None:
+    def _serve(self, end: Future[None]) -> None:
         while call := self._calls.get():
             future, function = call
             if future.set_running_or_notify_cancel():
@@ -73,3 +78,4 @@ class DaemonPool:
                     future.set_result(result)
                     del result
             del call, future, function
+        end.set_result(None)

@@ -68,10 +68,12 @@ class Store:
         stop_at_interrupt(self)
 
     def close(self) -> None:
-        """End: what waits is cancelled, what is in flight ends with its request."""
+        """End: what waits is cancelled, what is in flight ends with its request, unless
+        :meth:`stop` says that nobody waits for that.
+        """
         self._closed.set()
         if _used_in == [os.getpid()]:
-            self._pool.shutdown(wait=not self._stopped.done())
+            self._pool.shutdown(unless=self._stopped)
 
     def stop(self) -> None:
         """Let everyone who waits for an answer, now or later, get an error at once."""

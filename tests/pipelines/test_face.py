@@ -21,4 +21,4 @@ def test_make_loader_has_at_most_nine_parameters() -> None:
 
 def test_the_face_loads_no_torch() -> None:
     program = "import sys, pipelines; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -17,13 +17,13 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.mark.parametrize("program", ["ckshard", "cktrain"])
 def test_help_answers_at_once(program: str) -> None:
-    done = run(program, "--help", timeout=20)
+    done = run(program, "--help")
     assert done.returncode == 0 and "Commands" in done.stdout and "--version" in done.stdout
 
 
 @pytest.mark.parametrize("program", ["ckshard", "cktrain"])
 def test_the_version_is_shown(program: str) -> None:
-    done = run(program, "--version", timeout=20)
+    done = run(program, "--version")
     assert (done.returncode, done.stdout) == (0, f"ckshard {version('ckshard')}\n")
 
 
@@ -45,7 +45,6 @@ def test_a_module_of_the_users_that_hides_one_of_ours_is_named(
         env=os.environ | {"PYTHONPATH": f".{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert done.stderr.startswith(f"{program}: error: ") and str(tmp_path / own) in done.stderr

@@ -117,7 +117,7 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word(tiny_dataset: Path
     command = [CKSHARD, "inspect", str(tiny_dataset)]
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
 
@@ -128,6 +128,5 @@ def test_a_narrow_terminal_shows_every_name(tiny_dataset: Path) -> None:
         env=os.environ | {"COLUMNS": "40", "FORCE_COLOR": "1", "TERM": "xterm"},
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert done.returncode == 0 and "surprise" in done.stdout, done

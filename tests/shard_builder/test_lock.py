@@ -48,7 +48,7 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 def end(*processes: subprocess.Popen[str]) -> None:
     for process in processes:
-        process.communicate(timeout=30)
+        process.communicate()
 
 
 def write_holder(path: Path, **changes: object) -> None:

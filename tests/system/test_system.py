@@ -47,11 +47,7 @@ def carphone_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).with_name(str(arguments[0]))
     return subprocess.run(
-        [str(program), *map(str, arguments[1:])],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
+        [str(program), *map(str, arguments[1:])], capture_output=True, text=True, check=False
     )
 
 

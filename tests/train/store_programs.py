@@ -50,7 +50,9 @@ def running(words: list[object], cache: Path) -> Iterator[subprocess.Popen[str]]
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def interrupt_when_hanging(
@@ -62,7 +64,7 @@ def interrupt_when_hanging(
         while not server.is_hanging.wait(0.1):
             assert process.poll() is None, process.communicate()[0]
         process.send_signal(signal.SIGINT)
-        text, _ = process.communicate(timeout=240)
+        text, _ = process.communicate()
         return process.returncode, text
 
 
@@ -85,6 +87,6 @@ def kill_at_request(
             return ""
 
         server.fault_of = fault_of  # type: ignore[method-assign]
-        text, _ = process.communicate(timeout=240)
+        text, _ = process.communicate()
         del server.fault_of
         assert process.returncode == -signal.SIGKILL, text

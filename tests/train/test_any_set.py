@@ -36,7 +36,7 @@ OPTIONS += ["--batch-size=2", "--loader=cpu"]
 
 
 def ckshard(*words: object) -> str:
-    done = subprocess.run([CKSHARD, *map(str, words)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([CKSHARD, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

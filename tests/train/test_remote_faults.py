@@ -6,12 +6,14 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 import shard_builder.cloud.store as store_module
 from shard_builder.cloud.pool import DaemonPool
+from shard_builder.cloud.store import Store
 from tests.object_server import ObjectServer, serving
 from tests.train.store_programs import WORDS, interrupt_when_hanging
 from tests.train.tiny_net import Cktrain
@@ -117,8 +119,25 @@ def test_offline_a_warm_cache_is_enough_and_a_cold_one_is_one_line(
     assert config["dataset"]["path"] == address
 
 
+def test_a_store_that_is_stopped_while_it_closes_is_closed_at_once(server: ObjectServer) -> None:
+    """An interrupt stops it from a thread: what it interrupts may come to the end before that."""
+    store = Store(f"{server.url}/bucket/faces", timeout_s=3600)
+    server.always = {"manifest.json": "hang"}
+    store.submit(store.head, "manifest.json")
+    assert server.is_hanging.wait(60)
+    closing = threading.Thread(target=store.close, daemon=True)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()
+    store.stop()
+    closing.join(60)
+    assert not closing.is_alive()
+
+
 def test_a_pool_cancels_what_has_not_begun() -> None:
     pool, may_end, has_begun = DaemonPool(1, "some"), threading.Event(), threading.Event()
+    nobody_waits: Future[None] = Future()
+    nobody_waits.set_result(None)
 
     def wait() -> int:
         has_begun.set()
@@ -127,7 +146,7 @@ def test_a_pool_cancels_what_has_not_begun() -> None:
 
     first, second = pool.submit(wait), pool.submit(wait)
     assert has_begun.wait(60)
-    pool.shutdown(wait=False)
+    pool.shutdown(unless=nobody_waits)
     assert second.cancelled() and not first.done()
     may_end.set()
     assert first.result(60) == 7

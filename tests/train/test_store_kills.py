@@ -131,7 +131,7 @@ def test_a_kill_in_the_write_of_a_block_leaves_it_whole_or_none(
     from pipelines.block_cache import BlockCache
 
     command = [sys.executable, "-c", WRITER, moment, str(tmp_path)]
-    done = subprocess.run(command, env=ENVIRONMENT, timeout=120, capture_output=True, text=True)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     cache = BlockCache(tmp_path, 30)
     blocks = {name: cache.read(name, 10) for name in "12"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,11 +14,14 @@ import torch
 from torch import nn
 
 import models.build
-from train.running.run_folder import read_metrics
+from train.running.run_folder import RunFolder, read_metrics
+from train.running.step import Row
+from train.running.stop import StopSignal
 
 PROGRAM = Path(__file__)
 ROOT = PROGRAM.parent.parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+WAIT_IN_STEP = "TINY_NET_WAITS_IN_STEP"
 OPTIONS = {
     "arch": "tiny",
     "weights": "none",
@@ -86,18 +90,32 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def wait_for_rows(
-    run: Path, count: int, process: subprocess.Popen[str] | subprocess.Popen[bytes]
+def wait_for_step(
+    run: Path, step: int, process: subprocess.Popen[str] | subprocess.Popen[bytes]
 ) -> None:
-    deadline = time.monotonic() + 120
-    while len(read_metrics(run)) < count:
+    """Wait until a run has logged a step; the test's own timeout ends it."""
+    while all(row["step"] < step for row in read_metrics(run)):
         assert process.poll() is None, "training ended before it could be stopped"
-        assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def wait_in_step(number: int) -> None:
+    """Let training wait, once it has logged a step, until it is asked to stop."""
+    log = RunFolder.log
+
+    def log_and_wait(folder: RunFolder, row: Row) -> None:
+        log(folder, row)
+        stop: StopSignal = signal.getsignal(signal.SIGTERM).__self__  # type: ignore[union-attr]
+        while row["step"] == number and stop.number is None:
+            time.sleep(0.01)
+
+    RunFolder.log = log_and_wait  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
     models.build._torchvision_model = make_tiny_net
+    if WAIT_IN_STEP in os.environ:
+        wait_in_step(int(os.environ[WAIT_IN_STEP]))
     from train.cli import main
 
     main()

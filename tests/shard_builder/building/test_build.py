@@ -125,11 +125,14 @@ def test_killed_anywhere_and_started_again_it_ends_in_the_same_bytes(
     dataset = tmp_path / "killed"
     command = [CKSHARD, "build", str(small_release), str(dataset), *FLAGS, "--workers", "2"]
     kills = 0
-    for delay in (0.3, 0.6, 0.9, 1.2, 1.5):
+    for num_tars in (0, 1, 3):
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        time.sleep(delay)
+        while process.poll() is None and not (
+            dataset.is_dir() and len(list(dataset.glob("*.tar"))) >= num_tars
+        ):
+            time.sleep(0.005)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             kills += 1
@@ -160,16 +163,14 @@ def test_a_full_disk_ends_the_build_with_a_message_and_the_rerun_gives_the_same_
     dataset = tmp_path / "full"
     command = [CKSHARD, "build", str(small_release), str(dataset), *FLAGS, "--codec", "raw"]
     command += ["--workers", str(workers)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, preexec_fn=limited_files
-    )
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited_files)
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith("ckshard: error: ") and "Traceback" not in done.stderr
     assert str(dataset) in done.stderr
     assert not (dataset / "manifest.json").exists()
     for path in [*dataset.glob("*.tar"), *dataset.glob("*.idx")]:
         assert digest_file(path).sha256 == expected[path.name], "what has a final name is whole"
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert digests(dataset) == expected
 
@@ -182,9 +183,8 @@ def test_a_worker_that_dies_ends_the_build_with_a_message(
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
     while not list((tmp_path / "dataset").glob("*.tar")):
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.01)
     workers = [
         c
@@ -192,7 +192,7 @@ def test_a_worker_that_dies_ends_the_build_with_a_message(
         if any("spawn_main" in word for word in c.cmdline())
     ]
     workers[0].kill()
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 1
     assert "a worker process died" in errors and "Traceback" not in errors
     assert not (tmp_path / "dataset" / "manifest.json").exists()

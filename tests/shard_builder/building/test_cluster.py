@@ -58,12 +58,11 @@ def test_a_cluster_that_loses_a_worker_gives_the_local_bytes(
             stderr=subprocess.PIPE,
             text=True,
         )
-        deadline = time.monotonic() + 60
         while len(list((tmp_path / "cluster").glob("*.tar"))) < 2:
-            assert build.poll() is None and time.monotonic() < deadline
+            assert build.poll() is None
             time.sleep(0.01)
         os.killpg(running[-1].pid, signal.SIGKILL)
-        _, errors = build.communicate(timeout=120)
+        _, errors = build.communicate()
         assert build.returncode == 0, errors
     finally:
         for process in running:

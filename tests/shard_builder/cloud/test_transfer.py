@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,29 +115,3 @@ def test_another_dataset_is_not_replaced(
     assert not (server.folder / "bucket/damaged/manifest.json").exists()
     with pytest.raises(InputError, match="is a folder"):
         CliRunner().invoke(app, ["pull", str(damaged), "out"], catch_exceptions=False)
-
-
-@pytest.mark.parametrize("direction", ["push", "pull"])
-def test_a_killed_transfer_goes_on(
-    direction: str, tiny_dataset: Path, server: ObjectServer, tmp_path: Path
-) -> None:
-    address, there = "s3://bucket/faces", server.folder / "bucket/faces"
-    target = tmp_path / "back"
-    if direction == "pull":
-        shutil.copytree(tiny_dataset, there)
-    server.delay_s = 0.05
-    words = (tiny_dataset, address) if direction == "push" else (address, target)
-    copy = push_dataset if direction == "push" else pull_dataset
-    folder = there if direction == "push" else target
-    process = multiprocessing.get_context("spawn").Process(target=copy, args=words)
-    process.start()
-    deadline = time.monotonic() + 60
-    while not list(folder.glob("*.*")) and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.kill(process.pid or 0, signal.SIGKILL)
-    process.join(30)
-    assert process.exitcode == -signal.SIGKILL
-    assert not (folder / "manifest.json").exists()
-    server.delay_s = 0.0
-    copy(*words)  # type: ignore[arg-type]
-    assert contents(folder) == contents(tiny_dataset) and not verify_dataset(folder).faults

@@ -27,7 +27,7 @@ CKSHARD = Path(sys.executable).with_name("ckshard")
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([CKSHARD, *map(str, words)], capture_output=True, text=True, timeout=240)
+    return subprocess.run([CKSHARD, *map(str, words)], capture_output=True, text=True)
 
 
 def raw_planes(raw_dataset: Path, key: str) -> np.ndarray:

@@ -126,7 +126,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [CKSHARD, "build", str(root / "clips"), str(root / "dataset"), *words],
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return root / "dataset"
@@ -135,9 +134,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_splits_by_the_official_parts(dataset: Path, tmp_path: Path) -> None:
     words = ["--kind", "fold", "--out", str(tmp_path / "split.json")]
     words += ["--original-format", str(tmp_path / "lists")]
-    done = subprocess.run(
-        [CKSHARD, "split", str(dataset), *words], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([CKSHARD, "split", str(dataset), *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     split = read_split(tmp_path / "split.json")
     assert [len(side) for side in (split.train, split.val, split.test)] == [4, 4, 4]

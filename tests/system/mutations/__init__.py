@@ -5,7 +5,7 @@ A case is a seeded mutation of one folder. It fails on a signal, a hang, memory 
 run's, an unexpected error, control characters on the terminal, or a planted file outside that was
 read or written. Run more of them with::
 
-    python -m tests.system.mutations --cases 3000 --of dataset
-    python -m tests.system.mutations --cases 1000 --of run
-    python -m tests.system.mutations --cases 1000 --of export
+    python -m tests.system.mutations --dataset 3000
+    python -m tests.system.mutations --run 1000
+    python -m tests.system.mutations --export 1000
 """

@@ -53,7 +53,7 @@ def make_base(
     it, or cross-validate."""
     models.build._torchvision_model = make_tiny_net
     release = folder / "release"
-    options = ReleaseOptions(num_subjects=4, image_scale=0.2, max_frames=7)
+    options = ReleaseOptions(num_subjects=3, image_scale=0.2, max_frames=7)
     write_release(release, options, workers=1)
     source = scan_ckplus(release)
     datasets = {}

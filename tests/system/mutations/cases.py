@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import shutil
 import tempfile
@@ -57,6 +58,7 @@ def run_cases(
 ) -> Iterator[CaseResult]:
     """Run some cases; a clean one first says how much memory is usual."""
     torch.set_num_threads(1)
+    importlib.import_module("captum.attr")  # else each forked process that reports would do it
     clean_bytes = 0
     for number in range(NUM_CLEAN):
         result = run_case(base, of, number, seed=seed, mutated=False)

@@ -17,7 +17,7 @@ from tests.train.tiny_net import make_tiny_net
 def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("models.build._torchvision_model", make_tiny_net)
-        return make_base(tmp_path_factory.mktemp("base"))
+        return make_base(tmp_path_factory.mktemp("base"), codecs=("jpg",))
 
 
 @pytest.fixture(autouse=True)

@@ -3,48 +3,46 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.train.tiny_net import ENVIRONMENT, OPTIONS, Cktrain, command, same, weights
+from tests.train.tiny_net import OPTIONS, Cktrain, same, weights
 from train.running.run_folder import read_metrics
 
 LINE = [str(word) for n, v in OPTIONS.items() for word in (f"--{n.replace('_', '-')}", v)]
 
 
 def test_both_is_rgb_flow_and_the_test_of_their_fusion(
-    cktrain: Cktrain, tiny_dataset: Path, tmp_path: Path
+    cktrain: Cktrain, small_dataset: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    code, text, error = cktrain("both", tiny_dataset, "--out", out, *LINE, "--fold", 1)
+    code, text, error = cktrain("both", small_dataset, "--out", out, *LINE, "--fold", 1)
     assert code == 0, error
     assert text.index("rgb stream: tiny") < text.index("flow stream: tiny") < text.index("fused")
     for stream in ("rgb", "flow"):
-        line = (stream, tiny_dataset, "--out", tmp_path / stream, *LINE, "--fold", 1)
+        line = (stream, small_dataset, "--out", tmp_path / stream, *LINE, "--fold", 1)
         assert cktrain(*line)[0] == 0
         assert same(weights(out / stream), weights(tmp_path / stream))
     runs = (tmp_path / "rgb", tmp_path / "flow")
-    assert cktrain("test", *runs, tiny_dataset, "--out", tmp_path / "test")[0] == 0
+    assert cktrain("test", *runs, small_dataset, "--out", tmp_path / "test")[0] == 0
     own, alone = (
         json.loads((folder / "test.json").read_text())
         for folder in (out / "test", tmp_path / "test")
     )
     assert all(own[name] == alone[name] for name in ("rgb", "flow", "fused", "num_sequences"))
-    code, _, error = cktrain("both", tiny_dataset, "--out", out, *LINE)
+    code, _, error = cktrain("both", small_dataset, "--out", out, *LINE)
     assert code == 2 and f"{out / 'rgb'}: holds a run already" in error
 
 
 def test_both_resumes_whichever_stream_was_in_progress(
-    cktrain: Cktrain, tiny_dataset: Path, tmp_path: Path
+    cktrain: Cktrain, small_dataset: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     for stream, epochs in (("rgb", 3), ("flow", 1)):
-        line = (stream, tiny_dataset, "--out", out / stream, *LINE, "--epochs", epochs)
+        line = (stream, small_dataset, "--out", out / stream, *LINE, "--epochs", epochs)
         assert cktrain(*line)[0] == 0
-    line = ("both", tiny_dataset, "--out", out, "--resume", *LINE, "--epochs", 3)
+    line = ("both", small_dataset, "--out", out, "--resume", *LINE, "--epochs", 3)
     code, text, error = cktrain(*line)
     assert code == 0, error
     assert text.count("epoch 3/3") == 1 and "resumed after epoch 1" in text
@@ -63,22 +61,9 @@ def test_both_resumes_whichever_stream_was_in_progress(
     ],
 )
 def test_what_fits_one_stream_only_is_refused_before_either_is_trained(
-    cktrain: Cktrain, tiny_dataset: Path, tmp_path: Path, option: str, words: str
+    cktrain: Cktrain, small_dataset: Path, tmp_path: Path, option: str, words: str
 ) -> None:
     line = [*LINE, "--arch", "resnet18", *option.split("=")]
-    code, text, error = cktrain("both", tiny_dataset, "--out", tmp_path / "out", *line)
+    code, text, error = cktrain("both", small_dataset, "--out", tmp_path / "out", *line)
     assert code == 2 and error.startswith(f"cktrain: error: {words}"), error
     assert not text and not (tmp_path / "out").exists()
-
-
-@pytest.mark.slow
-def test_two_ranks_train_both_and_one_tests(tiny_dataset: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    words = command(tiny_dataset, out, "--batch-size", 4, "--epochs", 1, stream="both")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, *words[1:]], env=ENVIRONMENT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("McNemar") == 1
-    assert json.loads((out / "test" / "test.json").read_text())["num_sequences"] == 14

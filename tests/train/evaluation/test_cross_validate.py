@@ -40,33 +40,33 @@ def run(dataset: Path, out: Path, stream: str = "flow", **options: object) -> li
 
 
 def test_folds_pool_to_every_sequence_once_and_both_streams_are_fused(
-    tiny_dataset: Path, tmp_path: Path
+    small_dataset: Path, tmp_path: Path
 ) -> None:
     for stream in ("flow", "rgb"):
-        run(tiny_dataset, tmp_path / "cv", stream)
+        run(small_dataset, tmp_path / "cv", stream)
     summary = summarize(tmp_path / "cv")
     for stream in ("rgb", "flow", "fused"):
         series = summary.find(stream, "subject-kfold")
         assert series is not None and series.folds == (0, 1, 2)
-        assert series.pooled.num_sequences == sum(series.fold_sizes) == 42
+        assert series.pooled.num_sequences == sum(series.fold_sizes) == 21
     record = json.loads((tmp_path / "cv" / "cv.json").read_text())
     assert {entry["stream"] for entry in record["series"]} == {"rgb", "flow", "fused"}
     assert (tmp_path / "cv" / "flow-subject-kfold" / "confusion.png").is_file()
 
 
 def test_finished_folds_are_kept_and_an_unfinished_one_is_resumed(
-    tiny_dataset: Path, tmp_path: Path
+    small_dataset: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "cv"
-    told = run(tiny_dataset, out, only=(0, 2))
+    told = run(small_dataset, out, only=(0, 2))
     assert [text.split(":")[0] for _, text in told] == ["training (not begun)", "finished"] * 2
     accuracies = [text.split(": ")[1] for _, text in told[1::2]]
-    assert all(re.fullmatch(r"\d+\.\d % of 14 sequences", text) for text in accuracies)
+    assert all(re.fullmatch(r"\d+\.\d % of 7 sequences", text) for text in accuracies)
     before = (fold_dir(out, "flow", "subject-kfold", 0) / "last.pt").read_bytes()
     unfinished = fold_dir(out, "flow", "subject-kfold", 2)
     weights = torch.load(unfinished / "last.pt", weights_only=True)["model"]
     (unfinished / "test" / "test.json").unlink()
-    told = run(tiny_dataset, out)
+    told = run(small_dataset, out)
     assert told[0] == (0, f"finished already, kept: {accuracies[0]}")
     assert [(fold, text.split(":")[0]) for fold, text in told[1:]] == [
         (1, "training (not begun)"),
@@ -83,38 +83,40 @@ def test_finished_folds_are_kept_and_an_unfinished_one_is_resumed(
 
 
 def test_a_fold_that_another_process_works_on_is_left_to_it(
-    tiny_dataset: Path, tmp_path: Path
+    small_dataset: Path, tmp_path: Path
 ) -> None:
     lock = lock_path(fold_dir(tmp_path / "cv", "flow", "subject-kfold", 1))
     lock.parent.mkdir(parents=True)
     holder = replace(this_process(), host="elsewhere", pid=7)
     lock.write_text(json.dumps(asdict(holder)))
-    told = dict(run(tiny_dataset, tmp_path / "cv", only=(1,)))
+    told = dict(run(small_dataset, tmp_path / "cv", only=(1,)))
     since = f"process 7 on elsewhere since {holder.since}"
     assert told == {1: f"left to {since}; has it died? Then --take-over"}
     (missing,) = [m for m in summarize(tmp_path / "cv").missing if m.fold == 1]
     assert missing.reason == f"not begun, {since} is at it"
     config = TrainConfig(stream="flow", **SHORT)  # type: ignore[arg-type]
     options = CvOptions(folds=3, only=(1,))
-    assert run_folds(config, tiny_dataset, tmp_path / "cv", options, take_over=True) == 0
+    assert run_folds(config, small_dataset, tmp_path / "cv", options, take_over=True) == 0
     assert summarize(tmp_path / "cv").series[0].folds == (1,)
 
 
 def test_the_originals_split_needs_ten_sequences_a_class(
-    tiny_dataset: Path, tmp_path: Path
+    small_dataset: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="no class has 10 sequences"):
-        run(tiny_dataset, tmp_path / "cv", split="original-random", only=(0,))
+        run(small_dataset, tmp_path / "cv", split="original-random", only=(0,))
 
 
-def test_an_inner_fold_is_neither_trained_on_nor_tested(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_an_inner_fold_is_neither_trained_on_nor_tested(
+    small_dataset: Path, tmp_path: Path
+) -> None:
     options = CvOptions(folds=3, select="inner")
-    with open_dataset(tiny_dataset) as dataset:
+    with open_dataset(small_dataset) as dataset:
         outer, trained = fold_splits(dataset, options, 0)
         assert set(trained.train) | set(trained.val) == set(outer.train)
         subjects = [{key[:4] for key in side} for side in (trained.train, trained.val, outer.val)]
-        assert [len(side) for side in subjects] == [2, 2, 2] and len(set.union(*subjects)) == 6
-    run(tiny_dataset, tmp_path / "cv", select="inner", only=(0,))
+        assert [len(side) for side in subjects] == [1, 1, 1] and len(set.union(*subjects)) == 3
+    run(small_dataset, tmp_path / "cv", select="inner", only=(0,))
     report = json.loads(
         (fold_dir(tmp_path / "cv", "flow", "subject-kfold", 0) / "test" / "test.json").read_text()
     )
@@ -177,9 +179,9 @@ def test_official_folds_are_run_and_pooled_without_the_third_part(
     assert code == 2 and "--only 3, expected some of the official folds 1, 2, 5" in errors
 
 
-def test_a_dataset_without_folds_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_dataset_without_folds_is_refused(small_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the dataset names 0 official folds, expected two"):
-        run(tiny_dataset, tmp_path / "cv", split="fold")
+        run(small_dataset, tmp_path / "cv", split="fold")
 
 
 def test_a_class_that_a_fold_cannot_train_is_said_before_any_training(
@@ -207,14 +209,14 @@ def test_a_class_that_a_fold_cannot_train_is_said_before_any_training(
 
 
 def test_fewer_subjects_than_ten_are_as_many_folds_unless_a_number_was_given(
-    cktrain: Cktrain, tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cktrain: Cktrain, small_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[int] = []
     monkeypatch.setattr(
         "train.evaluation.cross_validate._run_fold", lambda *a: trained.append(a[4]) or 143
     )
     words = [f"--{n.replace('_', '-')}={v}" for n, v in SHORT.items()]
-    cv = ("cv", "flow", tiny_dataset, "--out", tmp_path / "cv", *words)
+    cv = ("cv", "flow", small_dataset, "--out", tmp_path / "cv", *words)
     code, printed, errors = cktrain(*cv)
     assert code == 143 and trained == [0], errors
     assert "notice: 6 subjects, so 6 folds in place of 10" in printed
@@ -224,15 +226,15 @@ def test_fewer_subjects_than_ten_are_as_many_folds_unless_a_number_was_given(
 
 
 def test_a_training_and_a_split_adapt_alike(
-    cktrain: Cktrain, tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cktrain: Cktrain, small_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [f"--{n.replace('_', '-')}={v}" for n, v in SHORT.items()]
-    code, printed, errors = cktrain("flow", tiny_dataset, "--out", tmp_path / "run", *words)
+    code, printed, errors = cktrain("flow", small_dataset, "--out", tmp_path / "run", *words)
     assert code == 0 and "notice: 6 subjects, so 6 folds in place of 10" in printed, errors
     assert "validating on 7 sequences of 1 subject" in printed
     none = {"fold": 0, "subject": "", "seed": 0, "kind": "subject-kfold"}
     for folds, notice in ((None, True), (6, False)):
-        run_split(tiny_dataset, out=None, original_format=None, folds=folds, **none)
+        run_split(small_dataset, out=None, original_format=None, folds=folds, **none)
         assert ("6 folds in place of 10" in capsys.readouterr().out) == notice
 
 

@@ -15,11 +15,21 @@ from models.build import build_model
 from pipelines.dataset import open_dataset
 from shard_builder.errors import InputError
 from shard_builder.split import make_split, write_split
-from tests.train.tiny_net import ENVIRONMENT, Cktrain, Train, command, same, wait_for_rows, weights
+from tests.train.tiny_net import (
+    ENVIRONMENT,
+    WAIT_IN_STEP,
+    Cktrain,
+    Train,
+    command,
+    same,
+    wait_for_step,
+    weights,
+)
+from train.running.checkpoint import read_checkpoint
 from train.running.run_folder import read_metrics
 
 LONG = (
-    *("--epochs", 12, "--deterministic", "--save-every", 1, "--sampling", "balanced"),
+    *("--epochs", 4, "--deterministic", "--save-every", 1, "--sampling", "balanced"),
     *("--ema", 0.9, "--optimizer", "adamw", "--schedule", "one-cycle", "--label-smoothing", 0.1),
     *("--aug", "strong"),
 )
@@ -139,47 +149,36 @@ def test_resume_needs_the_weights_it_began_with_only_before_the_first_checkpoint
         train("parts", resume=True)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = subprocess.run(
-        command(tiny_dataset, run, *LONG), env=ENVIRONMENT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return run
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_stopped_anywhere_and_resumed_a_run_ends_in_the_same_weights(
-    number: signal.Signals, tiny_dataset: Path, undisturbed: Path, tmp_path: Path
+@pytest.mark.slow
+def test_stopped_again_and_again_and_resumed_a_run_ends_in_the_same_weights(
+    tiny_dataset: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "stopped"
-    process = subprocess.Popen(
-        command(tiny_dataset, out, *LONG),
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    wait_for_rows(out, 4, process)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    if number == signal.SIGKILL:
-        assert process.returncode == -signal.SIGKILL
-    else:
-        assert process.returncode == 128 + number, output
-        assert "is saved, resume with --resume" in output
-    assert torch.load(out / "last.pt", weights_only=True)["epoch"] < 12
-    done = subprocess.run(
-        command(tiny_dataset, out, *LONG, "--resume"),
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert same(weights(out), weights(undisturbed))
+    """In the middle of an epoch by what ends its next step, and by what ends it at once."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    for step, number in ((2, signal.SIGTERM), (4, signal.SIGINT), (7, signal.SIGKILL)):
+        process = subprocess.Popen(
+            command(tiny_dataset, parts, *LONG, "--resume"),
+            env=ENVIRONMENT | {WAIT_IN_STEP: str(step)},
+            **pipes,
+        )
+        wait_for_step(parts, step, process)
+        process.send_signal(number)
+        output, _ = process.communicate()
+        if number == signal.SIGKILL:
+            assert process.returncode == -signal.SIGKILL
+        else:
+            assert process.returncode == 128 + number, output
+            assert "is saved, resume with --resume" in output
+            assert read_checkpoint(parts / "last.pt").progress.step == step + 1
+    for run in (parts, whole):
+        done = subprocess.run(
+            command(tiny_dataset, run, *LONG, "--resume"), env=ENVIRONMENT, **pipes
+        )
+        assert done.returncode == 0, done.stdout
+    assert same(weights(parts), weights(whole))
     losses = [
         [row["loss"] for row in read_metrics(run) if row["kind"] == "epoch"]
-        for run in (out, undisturbed)
+        for run in (parts, whole)
     ]
-    assert losses[0] == losses[1]
+    assert len(losses[0]) == 4 and losses[0] == losses[1]
