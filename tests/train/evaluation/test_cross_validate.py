@@ -219,10 +219,10 @@ def test_fewer_subjects_than_ten_are_as_many_folds_unless_a_number_was_given(
     cv = ("cv", "flow", small_dataset, "--out", tmp_path / "cv", *words)
     code, printed, errors = cktrain(*cv)
     assert code == 143 and trained == [0], errors
-    assert "notice: 6 subjects, so 6 folds in place of 10" in printed
-    assert printed.count("flow, subject-kfold, fold ") == 1 + 6 and "fold 5: not begun" in printed
+    assert "notice: 3 subjects, so 3 folds in place of 10" in printed
+    assert printed.count("flow, subject-kfold, fold ") == 1 + 3 and "fold 2: not begun" in printed
     code, _, errors = cktrain(*cv[:-1], "--folds", 10)
-    assert code == 2 and "--folds 10, expected 2 to 6 (the number of subjects)" in errors
+    assert code == 2 and "--folds 10, expected 2 to 3 (the number of subjects)" in errors
 
 
 def test_a_training_and_a_split_adapt_alike(
@@ -230,12 +230,12 @@ def test_a_training_and_a_split_adapt_alike(
 ) -> None:
     words = [f"--{n.replace('_', '-')}={v}" for n, v in SHORT.items()]
     code, printed, errors = cktrain("flow", small_dataset, "--out", tmp_path / "run", *words)
-    assert code == 0 and "notice: 6 subjects, so 6 folds in place of 10" in printed, errors
+    assert code == 0 and "notice: 3 subjects, so 3 folds in place of 10" in printed, errors
     assert "validating on 7 sequences of 1 subject" in printed
     none = {"fold": 0, "subject": "", "seed": 0, "kind": "subject-kfold"}
-    for folds, notice in ((None, True), (6, False)):
+    for folds, notice in ((None, True), (3, False)):
         run_split(small_dataset, out=None, original_format=None, folds=folds, **none)
-        assert ("6 folds in place of 10" in capsys.readouterr().out) == notice
+        assert ("3 folds in place of 10" in capsys.readouterr().out) == notice
 
 
 def test_folds_without_end_are_refused() -> None:
