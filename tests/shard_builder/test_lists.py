@@ -83,10 +83,10 @@ def test_delimiters_and_column_names_in_any_case(
     [
         ("", "is empty"),
         ("file,who\na,b\n", r"line 1: no column video or path; its columns are file, who"),
-        ("video,subject\na\n", r"line 2: 1 fields, expected 2 \(video, subject\)"),
+        ("video,subject\na\n", r"line 2: 1 field, expected 2 \(video, subject\)"),
         ("video,subject\na,b\n\nc,d,e\n", r"line 4: 3 fields, expected 2"),
         ('video,subject\na,b\n"c,d\ne,f\n', r"line 3: cannot be taken apart"),
-        ('video,subject\n"a\nb",c\nd\n', r"line 4: 1 fields"),
+        ('video,subject\n"a\nb",c\nd\n', r"line 4: 1 field"),
         ("video,path,subject\na,b,c\n", r"line 1: columns video and path are both the video"),
         ("video,subject\na,b\nc\0,d\n", r"line 3: holds control characters"),
     ],

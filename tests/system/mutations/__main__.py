@@ -15,8 +15,8 @@ from tests.system.mutations.cases import Subject, run_cases
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.system.mutations", description=__doc__)
-    for subject in get_args(Subject):
-        parser.add_argument(f"--{subject}", type=int, default=0, help="number of cases")
+    for flag in ("--dataset", "--run", "--folds", "--export"):
+        parser.add_argument(flag, type=int, default=0, help="number of cases")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbose", action="store_true", help="print the output of each fault")

@@ -150,7 +150,7 @@ def test_resume_needs_the_weights_it_began_with_only_before_the_first_checkpoint
 
 
 @pytest.mark.slow
-def test_stopped_again_and_again_and_resumed_a_run_ends_in_the_same_weights(
+def test_stopped_and_resumed_a_run_ends_in_the_same_weights(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:
     """In the middle of an epoch by what ends its next step, and by what ends it at once."""
