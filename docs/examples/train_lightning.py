@@ -47,7 +47,7 @@ def main(path: str, epochs: int = 3) -> None:
     trainer = lightning.Trainer(max_epochs=epochs, devices=1, logger=False)
     options = {"batch_size": 10, "reading": Reading(device=trainer.strategy.root_device)}
     with open_dataset(path) as dataset:
-        split = make_split(dataset, "subject-kfold", folds=5, fold=0)
+        split = make_split(dataset, "subject-kfold", fold=0)
         train_rows, val_rows = dataset.rows_of(split.train), dataset.rows_of(split.val)
         train = make_loader(dataset, "flow", rows=train_rows, training=True, **options)
         val = make_loader(dataset, "flow", rows=val_rows, training=False, **options)

@@ -31,7 +31,7 @@ def main(path: str, epochs: int = 3) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)  # for the net's weights; the samples follow from Sampling's seed
     with open_dataset(path) as dataset:
-        split = make_split(dataset, "subject-kfold", folds=5, fold=0)  # no face on both sides
+        split = make_split(dataset, "subject-kfold", fold=0)  # no face on both sides
         train_rows, val_rows = dataset.rows_of(split.train), dataset.rows_of(split.val)
         sampling = Sampling(stack_length=5, seed=0)  # what is drawn; validation draws nothing
         reading = Reading(device=device)  # how it is read, which changes no sample
