@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+from typing import Any
 
 from shard_builder.errors import InputError
-from shard_builder.files import folder_inside, is_regular
+from shard_builder.files import folder_inside, is_regular, open_regular
+from shard_builder.untrusted.records import MOST_BYTES, parse_record, split_lines
 from train.prediction.batch import list_videos
 from train.prediction.frame_source import open_frames
 from train.prediction.predict import PREDICTIONS_NAME
@@ -39,8 +40,11 @@ def _path_of(lines: Path) -> str:
     """Read which input a file of predictions is of; empty if it was not finished."""
     if not is_regular(lines):
         return ""
-    with lines.open("rb") as file:
-        try:
-            return str(json.loads(list(file)[-1])["path"])
-        except (ValueError, LookupError, TypeError):
-            return ""
+    with open_regular(lines) as file:
+        file.seek(max(os.fstat(file.fileno()).st_size - MOST_BYTES, 0))
+        whole, _torn = split_lines(file.read(MOST_BYTES))
+    try:
+        clip = parse_record(whole[-1] if whole else b"", dict[str, Any], place=str(lines))
+    except InputError:
+        return ""
+    return str(clip.get("path", ""))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.carphone import carphone_video
 from tests.train.tiny_net import Cktrain
+from train.prediction.own_folder import own_folder
 
 
 @pytest.fixture
@@ -105,3 +106,13 @@ def test_no_input_replaces_the_prediction_of_another(
         assert f"holds the prediction of {tmp_path / other}" in error
         assert cktrain("predict", runs["rgb"], mine, "--out", "here", "--stride", 40)[0] == 0
     assert written == {path: path.read_bytes() for path in written}
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b'["path"]', b"\xff", b""])
+def test_a_strangers_predictions_are_none_of_another_input(
+    line: bytes, sequence: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own_folder(sequence).mkdir(parents=True)
+    (own_folder(sequence) / "predictions.jsonl").write_bytes(line + b"\n")
+    assert own_folder(sequence).is_dir()
